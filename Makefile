@@ -1,0 +1,50 @@
+# Every task of the project; `make` alone lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+ROOMS := wire state relay
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format docs lock clean
+
+help: ## list the tasks
+	@awk -F ':.*## ' '/^[a-z.]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv: requirements/dev.txt pyproject.toml ## set up: a virtual environment with the locked packages and the antiphon command
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch .venv
+
+run: .venv ## start the gateway on http://127.0.0.1:8000 (the demo model when no upstream key is set)
+	$(BIN)/antiphon serve
+
+test: .venv ## run the tests on SQLite and PostgreSQL, with branch coverage
+	@rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report= $(ARGS)
+	@for room in $(ROOMS); do \
+		$(BIN)/coverage report --include="app/$$room/*" --fail-under=95 --skip-covered || exit 1; done
+	$(BIN)/coverage report --fail-under=90 --skip-covered --format=total
+
+lint: .venv ## ruff, mypy, the layers and the generated docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m app.settings_reference --check docs/settings.md
+
+format: .venv ## put the source in the one format
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+docs: .venv ## write the generated settings reference
+	$(BIN)/python -m app.settings_reference docs/settings.md
+
+lock: .venv ## refresh the hash-pinned lock files from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --no-annotate pyproject.toml -o requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --no-annotate pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+
+clean: ## remove what the tasks made; your data stays
+	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* build dist *.egg-info

@@ -1,0 +1,1 @@
+"""The HTTP surface: knows FastAPI, holds no rules."""

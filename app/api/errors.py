@@ -1,0 +1,39 @@
+"""Errors as answers, always in OpenAI's shape."""
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from app.errors import ApiError, InvalidRequestError
+
+_METHOD_NOT_ALLOWED = 405
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer our own errors and the framework's (unknown URL, wrong method) alike."""
+    app.add_exception_handler(ApiError, _answer_api_error)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+
+
+async def _answer_api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # noqa: S101 - the registration above is the proof, for the type checker
+    return Response(error.body(), error.status, dict(error.headers), media_type="application/json")
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - idem
+    url = f"{request.method} {request.url.path[:512]}"
+    if error.status_code == _METHOD_NOT_ALLOWED:
+        answer = InvalidRequestError(
+            f"Not allowed to {request.method} on {request.url.path[:512]}.", code="method_not_allowed", status=405
+        )
+    else:
+        answer = InvalidRequestError(f"Invalid URL ({url})", status=error.status_code)
+    answer.headers = error.headers or {}
+    return await _answer_api_error(request, answer)
+
+
+async def _answer_nobody(_: Request, __: Exception) -> Response:
+    # The client left while it was sending: no one reads this.
+    return Response(status_code=499)

@@ -1,0 +1,82 @@
+"""The `responses` endpoints: take in, hand on, answer."""
+
+import time
+
+import orjson
+import structlog
+from fastapi import Request, Response
+from starlette.types import Receive, Scope, Send
+
+from app.api.intake import check_include, check_not_streamed, read_create_request, read_page_query
+from app.api.services import Caller, Services, ServicesOf
+from app.errors import InvalidRequestError, NotFoundError
+from app.state.listing import input_of, page
+from app.state.records import ApiKey
+from app.wire.requests import CreateRequest
+
+_JSON = "application/json"
+
+
+class RelayedResponse(Response):
+    """The answer to a create call: the relay writes it to the socket itself, as upstream's bytes arrive."""
+
+    def __init__(self, request: CreateRequest, caller: ApiKey, services: Services, http: Request) -> None:
+        super().__init__()
+        self._request = request
+        self._caller = caller
+        self._services = services
+        self._http = http
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        """Serve the call. An ApiError raised before the first byte is answered by the app's handler."""
+        await self._services.relay.serve(self._request, self._caller, self._http.headers, receive, send)
+
+
+async def create_response(request: Request, caller: Caller, services: ServicesOf) -> Response:
+    """Create a model response, streamed or whole."""
+    create = await read_create_request(request, services.limits)
+    structlog.contextvars.bind_contextvars(model=create.model, stream=create.stream)
+    return RelayedResponse(create, caller, services, request)
+
+
+async def retrieve_response(response_id: str, request: Request, caller: Caller, services: ServicesOf) -> Response:
+    """Return a stored response as upstream finished it."""
+    check_include(request)
+    check_not_streamed(request)
+    body = await services.responses.read_body(caller.project_id, response_id, int(time.time()))
+    if body is None:
+        raise _not_found(response_id)
+    return Response(body, media_type=_JSON)
+
+
+async def delete_response(response_id: str, caller: Caller, services: ServicesOf) -> Response:
+    """Delete a stored response and its items."""
+    if not await services.responses.delete(caller.project_id, response_id, int(time.time())):
+        raise _not_found(response_id)
+    deleted = {"id": response_id, "object": "response", "deleted": True}
+    return Response(orjson.dumps(deleted), media_type=_JSON)
+
+
+async def list_input_items(response_id: str, request: Request, caller: Caller, services: ServicesOf) -> Response:
+    """List what went into a stored response: the turns it continues, then its own input."""
+    query = read_page_query(request)
+    check_include(request)
+    chain = await services.responses.read_chain(caller.project_id, response_id, int(time.time()))
+    if chain is None:
+        raise _not_found(response_id)
+    return Response(page(input_of(chain), query), media_type=_JSON)
+
+
+async def refuse_upgrade(request: Request, caller: Caller) -> Response:  # noqa: ARG001 - the dependency authenticates
+    """Answer a WebSocket upgrade with 426, on which clients such as Codex go on over HTTP at once."""
+    if request.headers.get("upgrade", "").lower() == "websocket":
+        raise InvalidRequestError(
+            "This gateway does not serve the Responses API over WebSocket. Use HTTP.",
+            code="websocket_not_supported",
+            status=426,
+        )
+    raise InvalidRequestError("Not allowed to GET on /v1/responses.", code="method_not_allowed", status=405)
+
+
+def _not_found(response_id: str) -> NotFoundError:
+    return NotFoundError(f"Response with id '{response_id[:512]}' not found.")

@@ -1,0 +1,114 @@
+"""Everything that can go wrong, as one tree; each error knows the answer its caller gets.
+
+AntiphonError
+├── ConfigurationError            the operator's mistake, found at start
+└── ApiError                      has an HTTP answer in OpenAI's shape (spec §6.2)
+    ├── InvalidRequestError       400 unless it says otherwise (413, 415, 426)
+    │   └── NotFoundError         404
+    ├── AuthenticationError       401
+    ├── StorageError              503: the database could not answer or commit in time
+    ├── OverloadedError           503: admission is closed
+    └── UpstreamError             502 or 504: no upstream could serve the call
+        └── UpstreamRefusedError  upstream's own answer, relayed as it came
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import orjson
+
+
+class AntiphonError(Exception):
+    """Base of every error that is ours."""
+
+
+class ConfigurationError(AntiphonError):
+    """The settings, the data folder or the database cannot be used as they are. `problems` lists every one found."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems: Sequence[str] = problems
+
+
+class ApiError(AntiphonError):
+    """An error with an HTTP answer: `{"error": {"message", "type", "param", "code"}}`."""
+
+    default_status: ClassVar[int] = 500
+    default_code: ClassVar[str | None] = None
+    type: ClassVar[str] = "server_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code if code is not None else self.default_code
+        self.param = param
+        self.status = status if status is not None else self.default_status
+        self.headers: Mapping[str, str] = headers or {}
+
+    def body(self) -> bytes:
+        """The JSON answer, in OpenAI's shape."""
+        return orjson.dumps(
+            {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+        )
+
+
+class InvalidRequestError(ApiError):
+    """The client's mistake."""
+
+    default_status = 400
+    type = "invalid_request_error"
+
+
+class NotFoundError(InvalidRequestError):
+    """No such thing in the caller's project. Another project's id gets this answer too, byte for byte."""
+
+    default_status = 404
+
+
+class AuthenticationError(ApiError):
+    """No identity could be established."""
+
+    default_status = 401
+    type = "invalid_request_error"
+
+
+class StorageError(ApiError):
+    """The database could not answer, or could not commit in time. Nothing was announced that is not kept."""
+
+    default_status = 503
+    default_code = "storage_unavailable"
+
+
+class OverloadedError(ApiError):
+    """The process is full or is shutting down; another replica, or a little later, will do."""
+
+    default_status = 503
+    default_code = "server_is_overloaded"
+    type = "service_unavailable_error"
+
+
+class UpstreamError(ApiError):
+    """No upstream could serve the call, before its first byte."""
+
+    default_status = 502
+    default_code = "upstream_error"
+
+
+class UpstreamRefusedError(UpstreamError):
+    """Upstream's own error answer: its status, body and allowed headers are relayed as they came."""
+
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        super().__init__("Upstream refused the call.", status=status, headers=headers)
+        self._body = body
+
+    def body(self) -> bytes:
+        """Upstream's bytes."""
+        return self._body

@@ -1,0 +1,41 @@
+"""The ids this gateway mints. They look like OpenAI's, because clients check (`resp_`, `msg_`; ≤ 64 characters)."""
+
+import secrets
+
+_ITEM_PREFIXES = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "compaction": "cmp",
+    "web_search_call": "ws",
+    "file_search_call": "fs",
+    "code_interpreter_call": "ci",
+    "image_generation_call": "ig",
+    "computer_call": "cu",
+    "computer_call_output": "cuo",
+    "mcp_call": "mcp",
+    "mcp_list_tools": "mcpl",
+    "mcp_approval_request": "mcpr",
+    "mcp_approval_response": "mcpa",
+    "local_shell_call": "lsh",
+    "shell_call": "sh",
+    "apply_patch_call": "apc",
+}
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id: the prefix, an underscore, 48 hex digits."""
+    return f"{prefix}_{secrets.token_hex(24)}"
+
+
+def new_item_id(item_type: str) -> str:
+    """A fresh id for an item of this type; a type we do not know gets `item_`."""
+    return new_id(_ITEM_PREFIXES.get(item_type, "item"))
+
+
+def new_request_id() -> str:
+    """The id of one HTTP request, as in the `x-request-id` header."""
+    return f"req_{secrets.token_hex(16)}"

@@ -1,0 +1,1 @@
+"""Logs: one line a request, never a secret, never a prompt."""

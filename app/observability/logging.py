@@ -1,0 +1,55 @@
+"""One JSON line per event on stdout, also for what libraries log. What looks like a key is blanked in every line."""
+
+import logging
+import re
+import sys
+from typing import Any
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+_SECRET = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+_BLANK = "[redacted]"
+
+
+def configure(level: str, form: str) -> None:
+    """Set up logging for the process. `form` is "json" or "console"."""
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer() if form == "console" else structlog.processors.JSONRenderer(serializer=_dump)
+    )
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    handler.addFilter(lambda record: "WebSocket" not in record.getMessage() and "upgrade" not in record.getMessage())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(threshold, logging.INFO))
+    for library in ("aiosqlite", "alembic", "asyncio", "sqlalchemy", "uvicorn"):
+        logging.getLogger(library).setLevel(max(threshold, logging.WARNING))
+
+
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Blank what looks like a key or a password in every text of the line."""
+    return {name: _SECRET.sub(_BLANK, value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _dump(event: EventDict, **_: Any) -> str:
+    return orjson.dumps(event, default=repr).decode()

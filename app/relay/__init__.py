@@ -1,0 +1,1 @@
+"""One response from accepted to settled: prepare, connect, pump, settle."""

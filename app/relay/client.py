@@ -1,0 +1,131 @@
+"""The client's side of one call, over ASGI: what is sent to it, and whether it is still there."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from types import TracebackType
+from typing import Any, Self
+
+from app.relay.registry import Registry
+from app.wire.sse import KEEP_ALIVE
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class InterruptedRunError(Exception):
+    """The run has to end now, though upstream is not done."""
+
+
+class ClientGoneError(InterruptedRunError):
+    """The client closed the connection, or stopped reading from it."""
+
+
+class ShutdownError(InterruptedRunError):
+    """The gateway's own time is over."""
+
+
+class Client:
+    """One client connection, for the length of one call.
+
+    Used as a context manager around the call: when the client leaves, stops reading, or the process has to stop, the
+    work inside is cancelled and the context raises the InterruptedRunError that says why. After that the connection
+    may still be written to.
+    """
+
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        registry: Registry,
+        *,
+        keep_alive_seconds: float,
+        write_timeout_seconds: float,
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._registry = registry
+        self._keep_alive = keep_alive_seconds
+        self._write_timeout = write_timeout_seconds
+        self._reason: InterruptedRunError | None = None
+        self._call: asyncio.Task[Any] | None = None
+        self._watcher: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._last_write = 0.0
+        self._writing = False
+
+    async def __aenter__(self) -> Self:
+        self._call = asyncio.current_task()
+        self._watcher = self._registry.spawn(self._watch())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        call, self._call = self._call, None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._reason is not None and call is not None and call.uncancel() == 0 and kind is asyncio.CancelledError:
+            raise self._reason from error
+
+    def interrupt(self, reason: InterruptedRunError) -> None:
+        """End the call inside the context, once."""
+        if self._call is not None and self._reason is None:
+            self._reason = reason
+            self._call.cancel()
+
+    def stop(self) -> None:
+        """End the call because the process stops."""
+        self.interrupt(ShutdownError())
+
+    async def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Send a whole answer."""
+        await self._begin(status, {**headers, "content-length": str(len(body))})
+        await self._put(body, more_body=False)
+
+    async def begin_stream(self, status: int, headers: Mapping[str, str]) -> None:
+        """Send the head of a streamed answer; from here on silence is filled with keep-alive comments."""
+        await self._begin(status, headers)
+        self._last_write = asyncio.get_running_loop().time()
+        self._on_silence()
+
+    async def write(self, frames: bytes) -> None:
+        """Send whole frames in one write; waits while the client reads slowly, up to the write timeout."""
+        await self._put(frames, more_body=True)
+
+    async def end_stream(self) -> None:
+        """Send the end of a streamed answer."""
+        await self._put(b"", more_body=False)
+
+    async def _begin(self, status: int, headers: Mapping[str, str]) -> None:
+        head = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": head})
+
+    async def _put(self, body: bytes, *, more_body: bool) -> None:
+        if not more_body and self._watcher is not None:
+            # The server reports a finished answer as a disconnect too: from here on nobody listens for one.
+            self._watcher.cancel()
+        self._writing = True
+        self._last_write = asyncio.get_running_loop().time()
+        await self._send({"type": "http.response.body", "body": body, "more_body": more_body})
+        self._writing = False
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.interrupt(ClientGoneError())
+
+    def _on_silence(self) -> None:
+        # One timer per stream, moved only when it fires: a write costs no timer of its own.
+        loop = asyncio.get_running_loop()
+        silence = loop.time() - self._last_write
+        if self._writing and silence >= self._write_timeout:
+            self.interrupt(ClientGoneError())
+        elif self._keep_alive and not self._writing and silence >= self._keep_alive:
+            # Every write so far ended at an event boundary, so a comment may stand here.
+            self._last_write = loop.time()
+            self._registry.spawn(self.write(KEEP_ALIVE))
+        patience = self._write_timeout if self._writing or not self._keep_alive else self._keep_alive
+        self._timer = loop.call_at(max(self._last_write + patience, loop.time() + patience / 8), self._on_silence)

@@ -1,0 +1,56 @@
+"""What is remembered of a stream while it passes, so that it can be ended when upstream does not end it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.wire import events, response
+
+
+class Fold:
+    """The response as announced, the items finished so far, and the last event. Deltas are never parsed.
+
+    Bounded by the items of one response; past `max_bytes` of them, later ones are forgotten.
+    """
+
+    def __init__(self, request_fields: Mapping[str, Any], max_bytes: int) -> None:
+        self._request_fields = request_fields
+        self._room = max_bytes
+        self._created: bytes | None = None
+        self._items: list[bytes] = []
+        self._last_event = b""
+        self.saw_error = False
+
+    @property
+    def announced(self) -> bool:
+        """Whether the client has been told the response's id."""
+        return self._created is not None
+
+    def see(self, frame: bytes, kind: bytes | None) -> None:
+        """Take note of one frame, whose `events.kind` this is."""
+        if not frame.startswith(b":"):
+            self._last_event = frame
+        if kind is None:
+            return
+        if kind == events.ERROR:
+            self.saw_error = True
+        elif kind == events.CREATED and self._created is None:
+            self._created = events.member(frame, "response")
+        elif kind == events.ITEM_DONE:
+            self._keep(events.member(frame, "item"))
+
+    def ended(self, status: str, error: Mapping[str, str] | None = None) -> bytes:
+        """The response object as it stands when the stream ends here."""
+        created = self._created
+        if created is None or response.read(created) is None:
+            created = response.unannounced(self._request_fields)
+        return response.ended(created, status, self._items, error)
+
+    def next_number(self) -> int:
+        """The sequence number after the last event's."""
+        number = events.sequence_number(self._last_event)
+        return 0 if number is None else number + 1
+
+    def _keep(self, item: bytes | None) -> None:
+        if item is not None and len(item) <= self._room:
+            self._room -= len(item)
+            self._items.append(item)

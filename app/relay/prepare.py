@@ -1,0 +1,88 @@
+"""From a valid request to what upstream is sent: the state it builds on, read once, and its body for one account."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from app.errors import InvalidRequestError, NotFoundError
+from app.state.items import bind, input_items, references
+from app.state.records import ApiKey, Chain, Item
+from app.state.replay import check_calls, replay
+from app.storage.response_store import ResponseStore
+from app.upstream.account import Account
+from app.wire.body import elements, join_array, join_object
+from app.wire.requests import CreateRequest
+
+_GATEWAY_STATE = ("previous_response_id", "conversation", "background")
+_ENCRYPTED_REASONING = b'"reasoning.encrypted_content"'
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One call: what the client asked, for whom, and what it continues."""
+
+    request: CreateRequest
+    caller: ApiKey
+    chain: Chain | None
+    resolved: Mapping[str, Item]
+
+    @property
+    def prefer(self) -> str | None:
+        """The account that served the chain so far: the one that can read all of it."""
+        return self.chain.account if self.chain else None
+
+    def input_items(self) -> tuple[Item, ...]:
+        """The turn's own input, named; its references replaced by the items they name."""
+        given = self.request.input
+        if given is None:
+            return ()
+        return input_items(given, self.request.members["input"], self.resolved)
+
+    def bound_input_items(self, account: str) -> tuple[Item, ...]:
+        """The turn's own input as it is kept after this account has served it."""
+        return bind(self.input_items(), account)
+
+    def render(self, account: Account) -> bytes:
+        """The request body for this account: stateless, the whole history in it, all else as the client sent it."""
+        if account.upstream.state == "upstream":
+            return self.request.raw
+        members = dict(self.request.members)
+        for name in _GATEWAY_STATE:
+            members.pop(name, None)
+        members["store"] = b"false"
+        if self.chain or self.resolved:
+            turns = self.chain.turns if self.chain else ()
+            members["input"] = join_array(replay(turns, self.input_items(), account.name))
+        if self.request.store and self.request.fields.get("reasoning"):
+            # Models that do not reason refuse this, so it is asked for only where the client speaks of reasoning.
+            included = elements(members["include"]) if self.request.fields.get("include") else []
+            if _ENCRYPTED_REASONING not in included:
+                members["include"] = join_array([*included, _ENCRYPTED_REASONING])
+        for name in account.upstream.strip:
+            members.pop(name, None)
+        return join_object(members)
+
+
+async def prepare(request: CreateRequest, caller: ApiKey, responses: ResponseStore) -> Exchange:
+    """Read the state that the request names. Raises the API's own errors for ids this project does not have."""
+    chain = None
+    if request.previous_response_id is not None:
+        chain = await responses.read_chain(caller.project_id, request.previous_response_id, int(time.time()))
+        if chain is None:
+            shown = orjson.dumps(request.previous_response_id[:100]).decode()[1:-1]
+            raise InvalidRequestError(
+                f"Previous response with id '{shown}' not found.",
+                code="previous_response_not_found",
+                param="previous_response_id",
+            )
+    resolved: Mapping[str, Item] = {}
+    if named := references(request.input):
+        resolved = await responses.read_items(caller.project_id, named)
+        for item_id in sorted(named - resolved.keys()):
+            raise NotFoundError(f"Item with id '{item_id}' not found.", param="input")
+    exchange = Exchange(request, caller, chain, resolved)
+    if chain is not None:
+        check_calls(chain, exchange.input_items())
+    return exchange

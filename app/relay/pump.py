@@ -1,0 +1,120 @@
+"""A stream from upstream to the client, byte for byte; its last word waits for the commit."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from app.errors import StorageError, UpstreamError
+from app.relay.client import Client
+from app.relay.fold import Fold
+from app.upstream.answer import UpstreamAnswer
+from app.wire import events
+from app.wire.sse import FrameSplitter, FrameTooLargeError
+
+_TAIL_SECONDS = 5.0
+
+Settle = Callable[[bytes | None], Awaitable[bytes]]
+
+
+class Pump:
+    """One stream.
+
+    Invariant: what the client receives is what upstream sent, in whole frames, plus at most one `response.failed` when
+    upstream did not end it. Invariant: a terminal event is written only after `settle` has returned.
+    """
+
+    def __init__(
+        self, answer: UpstreamAnswer, client: Client, fold: Fold, settle: Settle, *, max_event_bytes: int
+    ) -> None:
+        self._chunks = answer.chunks()
+        self._client = client
+        self._fold = fold
+        self._settle = settle
+        self._splitter = FrameSplitter(max_event_bytes)
+        self._ended = False
+        self._tail_follows = False
+
+    async def run(self) -> None:
+        """Relay until upstream ends, or has ended the response."""
+        try:
+            async for chunk in self._chunks:
+                await self._pass_on(self._splitter.feed(chunk))
+                if self._ended:
+                    break
+            else:
+                await self._pass_on_unfinished_frame()
+        except FrameTooLargeError:
+            await self.fail("upstream_event_too_large", "Upstream sent an event larger than this gateway accepts.")
+        except UpstreamError as fault:
+            await self.fail(fault.code or "server_error", fault.message)
+        if self._tail_follows:
+            await self._pass_on_tail()
+        await self._client.end_stream()
+
+    async def fail(self, code: str, message: str) -> None:
+        """End the response in upstream's stead: settled as failed, and one `response.failed` for the client."""
+        if self._ended:
+            return
+        self._ended = True
+        body = self._failure(code, message)
+        with suppress(StorageError, UpstreamError):
+            # The client learns of a failure either way; whether it could be kept changes nothing in that.
+            body = await self._settle(body)
+        if not self._fold.saw_error:
+            await self._client.write(events.failed(body, self._fold.next_number()))
+
+    async def abandon(self) -> None:
+        """Settle what there is of a response whose client has left. One that was never announced leaves nothing."""
+        if self._ended or not self._fold.announced:
+            return
+        self._ended = True
+        with suppress(StorageError):
+            await self._settle(self._fold.ended("cancelled"))
+
+    async def _pass_on(self, frames: Sequence[bytes]) -> None:
+        for place, frame in enumerate(frames):
+            kind = events.kind(frame)
+            if kind in events.TERMINAL:
+                if place:
+                    await self._client.write(b"".join(frames[:place]))
+                self._tail_follows = await self._finish(frame, b"".join(frames[place:]))
+                return
+            self._fold.see(frame, kind)
+        if frames:
+            await self._client.write(b"".join(frames))
+
+    async def _finish(self, terminal: bytes, held: bytes) -> bool:
+        """Commit, then write the terminal event and what came with it; False when the commit was not made.
+
+        What cannot be kept is not announced: the client gets a failure, and not a `completed` that nobody could find.
+        """
+        self._ended = True
+        try:
+            await self._settle(events.member(terminal, "response"))
+        except (StorageError, UpstreamError) as error:
+            failure = self._failure(error.code or "server_error", error.message)
+            await self._client.write(events.failed(failure, self._fold.next_number()))
+            return False
+        await self._client.write(held)
+        return True
+
+    def _failure(self, code: str, message: str) -> bytes:
+        return self._fold.ended("failed", {"code": "server_error", "message": f"{message} ({code})"})
+
+    async def _pass_on_unfinished_frame(self) -> None:
+        """Handle an end of file: a last event without its blank line still counts; anything less is a failure."""
+        rest = self._splitter.rest
+        if rest and events.kind(rest) in events.TERMINAL:
+            await self._finish(rest, rest)
+        else:
+            await self.fail("upstream_disconnected", "Upstream ended the stream before the response was finished.")
+
+    async def _pass_on_tail(self) -> None:
+        """Relay what upstream sends after its terminal event (a `[DONE]`), for a short while."""
+        with suppress(UpstreamError, FrameTooLargeError, TimeoutError):
+            async with asyncio.timeout(_TAIL_SECONDS):
+                async for chunk in self._chunks:
+                    if frames := self._splitter.feed(chunk):
+                        await self._client.write(b"".join(frames))
+        if rest := self._splitter.rest:
+            await self._client.write(rest)

@@ -1,0 +1,76 @@
+"""The runs and tasks of this process: admission, ownership and the end of both at shutdown."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from app.errors import OverloadedError
+
+
+class Registry:
+    """Owns every task that outlives an await, and counts the calls in flight.
+
+    Invariant: nothing here is left running once `aclose` has returned.
+    """
+
+    def __init__(self, max_runs: int) -> None:
+        self._max_runs = max_runs
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._runs: set[Callable[[], None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether new calls are admitted."""
+        return not self._closed
+
+    @contextmanager
+    def run(self, end: Callable[[], None]) -> Iterator[None]:
+        """Admit one call. `end` asks it to finish early; shutdown uses it. Raises OverloadedError."""
+        if self._closed:
+            raise OverloadedError(
+                "The gateway is shutting down. Please retry your request.", headers={"retry-after": "1"}
+            )
+        if len(self._runs) >= self._max_runs:
+            raise OverloadedError(
+                f"The gateway already serves {self._max_runs} calls at once. Please retry in a few seconds.",
+                headers={"retry-after": "2"},
+            )
+        self._runs.add(end)
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._runs.discard(end)
+            if not self._runs:
+                self._idle.set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Start a task that shutdown will cancel and wait for."""
+        task = asyncio.create_task(work)  # noqa: TID251 - this is the one place that starts tasks
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def drain(self, budget_seconds: float, ending_seconds: float) -> None:
+        """Close admission, give live runs the budget to finish by themselves, then ask the rest to end properly."""
+        self._closed = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(budget_seconds):
+                await self._idle.wait()
+        for end in list(self._runs):
+            end()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ending_seconds):
+                await self._idle.wait()
+
+    async def aclose(self) -> None:
+        """Cancel the owned tasks and wait for their end."""
+        self._closed = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,112 @@
+"""One response from accepted to settled: prepare → connect → pump → settle."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import structlog
+
+from app.errors import OverloadedError, UpstreamError
+from app.relay.client import Client, ClientGoneError, Receive, Send, ShutdownError
+from app.relay.fold import Fold
+from app.relay.prepare import Exchange, prepare
+from app.relay.pump import Pump
+from app.relay.registry import Registry
+from app.relay.settle import Settler
+from app.settings import RelaySettings
+from app.state.records import ApiKey
+from app.storage.response_store import ResponseStore
+from app.upstream.answer import UpstreamAnswer
+from app.upstream.connect import UpstreamCall, UpstreamClient
+from app.wire import response
+from app.wire.requests import CreateRequest
+
+_STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
+_EVENT_STREAM = "text/event-stream"
+
+
+class Relay:
+    """Serves create calls. Streamed and whole answers differ only in who reads upstream's bytes."""
+
+    def __init__(
+        self,
+        *,
+        upstream: UpstreamClient,
+        responses: ResponseStore,
+        registry: Registry,
+        settler: Settler,
+        settings: RelaySettings,
+        write_timeout_seconds: float,
+    ) -> None:
+        self._upstream = upstream
+        self._responses = responses
+        self._registry = registry
+        self._settler = settler
+        self._settings = settings
+        self._write_timeout_seconds = write_timeout_seconds
+
+    async def serve(
+        self, request: CreateRequest, caller: ApiKey, headers: Mapping[str, str], receive: Receive, send: Send
+    ) -> None:
+        """Answer one create call. Raises ApiError while nothing has been sent; after that an error is an event."""
+        client = Client(
+            receive,
+            send,
+            self._registry,
+            keep_alive_seconds=self._settings.keep_alive_seconds,
+            write_timeout_seconds=self._write_timeout_seconds,
+        )
+        pump: Pump | None = None
+        with self._registry.run(client.stop):
+            exchange = await prepare(request, caller, self._responses)
+            try:
+                async with client:
+                    answer = await self._upstream.open(self._call(exchange, headers))
+                    structlog.contextvars.bind_contextvars(account=answer.account.name)
+                    try:
+                        if answer.content_type == _EVENT_STREAM:
+                            pump = self._pump(exchange, answer, client)
+                            await client.begin_stream(answer.status, {**answer.headers, **_STREAM_HEADERS})
+                            await pump.run()
+                        else:
+                            await self._relay_whole(exchange, answer, client)
+                    finally:
+                        await answer.aclose()
+            except ClientGoneError:
+                structlog.contextvars.bind_contextvars(client_gone=True)
+                if pump is not None:
+                    await pump.abandon()
+            except ShutdownError:
+                if pump is None:
+                    raise OverloadedError("The gateway is shutting down. Please retry your request.") from None
+                await pump.fail("gateway_shutdown", "The gateway was stopped before the response was finished.")
+                await client.end_stream()
+
+    def _call(self, exchange: Exchange, headers: Mapping[str, str]) -> UpstreamCall:
+        return UpstreamCall(
+            model=exchange.request.model,
+            render=exchange.render,
+            stream=exchange.request.stream,
+            prefer=exchange.prefer,
+            only=None,
+            headers=headers,
+        )
+
+    def _pump(self, exchange: Exchange, answer: UpstreamAnswer, client: Client) -> Pump:
+        return Pump(
+            answer,
+            client,
+            Fold(exchange.request.fields, self._settings.max_answer_bytes),
+            partial(self._settler.settle, exchange, answer.account.name),
+            max_event_bytes=self._settings.max_event_bytes,
+        )
+
+    async def _relay_whole(self, exchange: Exchange, answer: UpstreamAnswer, client: Client) -> None:
+        raw = bytearray()
+        async for chunk in answer.chunks():
+            raw += chunk
+            if len(raw) > self._settings.max_answer_bytes:
+                raise UpstreamError("Upstream's answer is larger than this gateway accepts.", code="upstream_too_large")
+        if response.read(bytes(raw)) is None:
+            raise UpstreamError("Upstream's answer is not a response object.", code="upstream_invalid_answer")
+        body = await self._settler.settle(exchange, answer.account.name, bytes(raw))
+        await client.answer(answer.status, answer.headers, body)

@@ -1,0 +1,89 @@
+"""How the app is run: uvicorn, with a shutdown that lets live responses finish."""
+
+import asyncio
+import multiprocessing
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.relay.registry import Registry
+from app.settings import ServerSettings
+
+# Time to end and commit the responses that did not finish within the budget.
+_ENDING_SECONDS = 5.0
+_TICK_SECONDS = 0.1
+_RESTART_SECONDS = 1.0
+_BACKLOG = 4096
+_KEEP_ALIVE_SECONDS = 75
+
+
+class GatewayServer(uvicorn.Server):
+    """A uvicorn server whose shutdown first drains the registry: admission closes, streams finish or are ended."""
+
+    def __init__(self, config: uvicorn.Config, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._drain_seconds = drain_seconds
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain while the sockets are still open, then let uvicorn close them."""
+        app = self.config.loaded_app
+        registry: Registry = app.state.services.registry
+        drained = registry.spawn(registry.drain(self._drain_seconds, _ENDING_SECONDS))
+        # A second interrupt means now: uvicorn sets force_exit, and what was announced is committed already.
+        while not self.force_exit and not drained.done():
+            await asyncio.wait({drained}, timeout=_TICK_SECONDS)
+        await super().shutdown(sockets)
+
+
+def serve(app: FastAPI, settings: ServerSettings, listener: socket.socket) -> None:
+    """Serve in this process until a signal ends it."""
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(_ENDING_SECONDS),
+    )
+    GatewayServer(config, settings.drain_seconds).run(sockets=[listener])
+
+
+def serve_with_workers(work: Callable[[socket.socket], None], workers: int, listener: socket.socket) -> None:
+    """Run `work` in this many processes on one socket, and again in place of one that dies, until a signal comes."""
+    spawn = multiprocessing.get_context("spawn")
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+
+    def start() -> SpawnProcess:
+        process = spawn.Process(target=work, args=(listener,))
+        process.start()
+        return process
+
+    processes = [start() for _ in range(workers)]
+    while not stopping.wait(_RESTART_SECONDS):
+        processes = [process if process.is_alive() else start() for process in processes]
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join()
+
+
+def listen(settings: ServerSettings) -> socket.socket:
+    """Bind the listening socket. Raises OSError."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((settings.host, settings.port))
+    listener.set_inheritable(True)
+    return listener

@@ -1,0 +1,86 @@
+"""From valid settings to a serving gateway: secret, schema, first key, banner, processes."""
+
+import asyncio
+import fcntl
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from app.banner import banner
+from app.errors import ConfigurationError
+from app.installation import opened, read_secret, write_private
+from app.main import create_app
+from app.observability import logging
+from app.server import listen, serve, serve_with_workers
+from app.settings import Settings, StorageSettings, load_settings
+from app.storage.location import Location
+from app.storage.schema import migrate
+
+
+def start(settings: Settings) -> None:
+    """Serve until a signal ends it. Raises ConfigurationError when the gateway cannot be started as configured."""
+    logging.configure(settings.logging.level, settings.logging.format)
+    storage = settings.storage
+    secret = read_secret(storage)
+    with _only_process(storage):
+        migrate(storage.url)
+        first_key = asyncio.run(_first_key(storage, secret))
+        try:
+            listener = listen(settings.server)
+        except OSError as error:
+            raise ConfigurationError(
+                f"Cannot listen on {settings.server.host}:{settings.server.port} ({error.strerror}). "
+                "Choose another with --host and --port."
+            ) from error
+        url = f"http://{_shown_host(listener)}:{listener.getsockname()[1]}"
+        sys.stderr.write(banner(settings, url, Location.parse(storage.url).name, first_key))
+        sys.stderr.flush()
+        if settings.server.workers == 1:
+            serve(create_app(settings, secret), settings.server, listener)
+        else:
+            serve_with_workers(work, settings.server.workers, listener)
+
+
+def work(listener: socket.socket) -> None:
+    """Serve in a worker process, with the settings of its parent's environment."""
+    settings = load_settings()
+    logging.configure(settings.logging.level, settings.logging.format)
+    serve(create_app(settings, read_secret(settings.storage)), settings.server, listener)
+
+
+async def _first_key(storage: StorageSettings, secret: bytes) -> str | None:
+    async with opened(storage, secret) as installation:
+        key = await installation.first_key()
+    if key is not None:
+        storage.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            # A file of an earlier database is not overwritten: the banner shows the key in any case.
+            write_private(storage.data_dir / "first-api-key", f"{key}\n")
+    return key
+
+
+@contextmanager
+def _only_process(storage: StorageSettings) -> Iterator[None]:
+    """Hold the SQLite database for this process alone: its one writer is in here."""
+    if not storage.is_sqlite:
+        yield
+        return
+    path = Location.parse(storage.url).file
+    assert path is not None  # noqa: S101 - is_sqlite says so, for the type checker
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"Another gateway is serving from {path}. Stop it, or give this one a data folder of its own "
+                "(ANTIPHON_DATA_DIR), or use PostgreSQL for several."
+            ) from None
+        yield
+
+
+def _shown_host(listener: socket.socket) -> str:
+    host = str(listener.getsockname()[0])
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - shown, not bound
+    return f"[{host}]" if ":" in host else host

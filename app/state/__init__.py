@@ -1,0 +1,1 @@
+"""What a response, a turn and a chain are. Pure: no I/O."""

@@ -1,0 +1,117 @@
+"""An item as it is kept: named, and in the form in which a stateless upstream takes it back (spec §4.2)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from app.ids import new_item_id
+from app.state.records import Item
+from app.wire.body import elements, join_object, members
+
+# Only the account that made these can read them again (rules 6 and 9): the first two are encrypted for it, the others
+# name objects and runs that it owns. Their types need an id; all other items are replayed without one (rule 4).
+_ENCRYPTED = frozenset({"reasoning", "compaction"})
+_HOSTED = frozenset(
+    {
+        "code_interpreter_call",
+        "file_search_call",
+        "image_generation_call",
+        "mcp_approval_request",
+        "mcp_call",
+        "mcp_list_tools",
+        "program",
+        "program_output",
+        "web_search_call",
+    }
+)
+_BOUND = _ENCRYPTED | _HOSTED
+_STATUS_IS_OPTIONAL = frozenset(
+    {
+        "custom_tool_call",
+        "custom_tool_call_output",
+        "function_call",
+        "function_call_output",
+        "message",
+        "reasoning",
+    }
+)
+
+NO_ACCOUNT = ""
+"""The account of an item that is kept, but that no upstream can be given again."""
+
+
+def item_type(item: Mapping[str, Any]) -> str:
+    """The item's type; OpenAI reads an untyped item with a role as a message, with only an id as a reference."""
+    named = item.get("type")
+    if isinstance(named, str):
+        return named
+    return "message" if "role" in item else "item_reference"
+
+
+def output_items(output: Sequence[bytes], account: str) -> tuple[Item, ...]:
+    """The items of a finished response, in order, as they are kept."""
+    return tuple(_output_item(orjson.loads(raw), raw, account) for raw in output)
+
+
+def input_items(given: str | Sequence[Any], raw: bytes, resolved: Mapping[str, Item]) -> tuple[Item, ...]:
+    """The input of a turn as items: `given` decoded and `raw` as sent. References become the items they name."""
+    if isinstance(given, str):
+        content = b'{"type":"message","role":"user","content":' + raw + b"}"
+        return (Item(id=new_item_id("message"), type="message", is_output=False, content=content),)
+    return tuple(
+        replace(resolved[item["id"]], is_output=False) if item_type(item) == "item_reference" else _item(item, part)
+        for item, part in zip(given, elements(raw), strict=True)
+    )
+
+
+def bind(items: Sequence[Item], account: str) -> tuple[Item, ...]:
+    """The input items of a turn that this account has served: what only it can have read is bound to it."""
+    return tuple(
+        replace(item, account=account) if item.account is None and item.type in _BOUND else item for item in items
+    )
+
+
+def references(given: object) -> set[str]:
+    """The ids that the input's item references name."""
+    if not isinstance(given, list):
+        return set()
+    return {item["id"] for item in given if item_type(item) == "item_reference"}
+
+
+def _item(item: Mapping[str, Any], raw: bytes) -> Item:
+    named = item_type(item)
+    given_id = item.get("id")
+    call_id = item.get("call_id")
+    return Item(
+        id=given_id if isinstance(given_id, str) and given_id else new_item_id(named),
+        type=named,
+        is_output=False,
+        content=_replayed(item, named, raw),
+        call_id=call_id if isinstance(call_id, str) else None,
+    )
+
+
+def _output_item(item: Mapping[str, Any], raw: bytes, account: str) -> Item:
+    return replace(_item(item, raw), is_output=True, account=_reader(item, item_type(item), account))
+
+
+def _replayed(item: Mapping[str, Any], named: str, raw: bytes) -> bytes:
+    dropped = {"created_by"}
+    if named not in _HOSTED:
+        dropped.add("id")
+    if named in _STATUS_IS_OPTIONAL:
+        dropped.add("status")
+    if dropped.isdisjoint(item):
+        return raw
+    return join_object({name: value for name, value in members(raw).items() if name not in dropped})
+
+
+def _reader(item: Mapping[str, Any], named: str, account: str) -> str | None:
+    # Text of an unfinished message is context; an unfinished call or thought is not valid input (rule 9).
+    if named != "message" and item.get("status") in {"in_progress", "incomplete"}:
+        return NO_ACCOUNT
+    if named == "reasoning" and not item.get("encrypted_content") and not item.get("content"):
+        return NO_ACCOUNT
+    return account if named in _BOUND else None

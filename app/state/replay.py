@@ -1,0 +1,85 @@
+"""A chain as the input of the next stateless call: which items go again, and in what order (spec §4.2)."""
+
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain as concatenated
+
+from app.errors import InvalidRequestError
+from app.state.records import Chain, Item, Turn
+
+_CALLS = {
+    "function_call": "function call",
+    "custom_tool_call": "custom tool call",
+    "computer_call": "computer call",
+    "local_shell_call": "local shell call",
+    "shell_call": "shell call",
+    "apply_patch_call": "apply patch call",
+}
+_OUTPUT_SUFFIX = "_output"
+_OUTPUTS = {f"{call}{_OUTPUT_SUFFIX}": words for call, words in _CALLS.items()}
+
+
+def check_calls(chain: Chain, items: Sequence[Item]) -> None:
+    """Refuse input that leaves a call of the latest turn unanswered, or that answers a call nobody made (spec §4.3).
+
+    A turn that did not complete may have stopped amid a call: nothing is owed for it.
+    """
+    tip = chain.turns[-1]
+    answered = _call_ids(items, _OUTPUTS) | _call_ids(tip.items, _OUTPUTS)
+    for item in tip.items:
+        if tip.status == "completed" and item.type in _CALLS and item.is_output and item.call_id not in answered:
+            message = f"No tool output found for {_CALLS[item.type]} {item.call_id}."
+            raise InvalidRequestError(message, param="input")
+    made = _call_ids(concatenated(_history(chain.turns), items), _CALLS)
+    for item in items:
+        if item.type in _OUTPUTS and item.call_id not in made:
+            message = f"No tool call found for {_OUTPUTS[item.type]} output with call_id {item.call_id}."
+            raise InvalidRequestError(message, param="input")
+
+
+def replay(turns: Sequence[Turn], items: Sequence[Item], account: str) -> list[bytes]:
+    """The history and then the new items, as this account can read them, oldest first.
+
+    Left out: what another account encrypted or owns, calls without output and outputs without call, a thought whose
+    consequence is left out, an item that stands there already (rules 6 to 8, 11), and all that a compaction which this
+    account can read stands for (rule 10).
+    """
+    readable = [item for item in concatenated(_history(turns), items) if item.account in {None, account}]
+    newest_compaction = max((place for place, item in enumerate(readable) if item.type == "compaction"), default=0)
+    return [item.content for item in _coherent(_once(readable[newest_compaction:]))]
+
+
+def _history(turns: Iterable[Turn]) -> Iterable[Item]:
+    # A failed turn said nothing, and its input may be what made it fail (spec §6.1): the chain goes on without it.
+    return (item for turn in turns if turn.status != "failed" for item in turn.items)
+
+
+def _call_ids(items: Iterable[Item], types: Collection[str]) -> set[str | None]:
+    return {item.call_id for item in items if item.type in types}
+
+
+def _once(items: Iterable[Item]) -> list[Item]:
+    # An equal id alone does not make an equal item: some clients number their items anew in every turn.
+    seen: set[tuple[str, bytes]] = set()
+    kept = []
+    for item in items:
+        if (item.id, item.content) not in seen:
+            seen.add((item.id, item.content))
+            kept.append(item)
+    return kept
+
+
+def _coherent(items: list[Item]) -> list[Item]:
+    calls, outputs = _call_ids(items, _CALLS), _call_ids(items, _OUTPUTS)
+    kept: list[Item] = []
+    follower: Item | None = None
+    for item in reversed(items):
+        orphan = (item.type in _CALLS and item.call_id not in outputs) or (
+            item.type in _OUTPUTS and item.call_id not in calls
+        )
+        # Upstream refuses a thought without the message or call it led to. What a client wrote itself is its own.
+        loose = item.type == "reasoning" and item.is_output and (follower is None or not follower.is_output)
+        follower = None if orphan or loose else item
+        if follower:
+            kept.append(item)
+    kept.reverse()
+    return kept

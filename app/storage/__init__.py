@@ -1,0 +1,1 @@
+"""Where state is kept. The only room that knows SQLAlchemy."""

@@ -1,0 +1,48 @@
+"""Facts about the database itself, such as the fingerprint of the secret it was made with: written once, by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.storage.database import Database
+from app.storage.tables import insert_if_new, meta
+from app.storage.writer import Write, Writer
+
+
+class MetaStore:
+    """Names and values that every process on this database agrees on."""
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self._database = database
+        self._writer = writer
+
+    async def read(self, name: str) -> str | None:
+        """The value of this name."""
+        async with self._database.reading() as connection:
+            value: str | None = await connection.scalar(select(meta.c.value).where(meta.c.name == name))
+        return value
+
+    async def write_once(self, name: str, value: str) -> str:
+        """Commit the value unless the name has one; return the one that is kept."""
+        return await self._writer.submit(WriteOnce(name, value))
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOnce(Write[str]):
+    """A name's first value, whoever writes it."""
+
+    name: str
+    value: str
+
+    @classmethod
+    async def apply(cls, connection: AsyncConnection, writes: Sequence[Self]) -> list[str]:
+        kept: list[str] = []
+        for write in writes:
+            await connection.execute(
+                insert_if_new(meta, connection.dialect), {"name": write.name, "value": write.value}
+            )
+            kept.append(await connection.scalar(select(meta.c.value).where(meta.c.name == write.name)) or "")
+        return kept

@@ -1,0 +1,164 @@
+"""The schema's version: read, compared with the code's, moved forward under a lock. Must not know rows."""
+
+import fcntl
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
+from sqlalchemy.exc import SQLAlchemyError
+
+import app
+from app.errors import ConfigurationError, StorageError
+from app.storage.database import Database, is_outage
+from app.storage.location import Location
+from app.storage.tables import REVISION
+
+# Any number will do, as long as every version of Antiphon takes the same.
+_ADVISORY_LOCK = 0x616E7469
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """The revisions before (None: an empty database) and after; equal when there was nothing to do."""
+
+    before: str | None
+    after: str
+
+
+def migrate(url: str, lock_wait: float = 30.0) -> SchemaChange:
+    """Bring the database to this code's schema; of several processes that try, one does.
+
+    Blocking. `lock_wait` is in seconds. Raises ConfigurationError for a database that is newer than the code or cannot
+    be read, and StorageError for one that cannot be reached now. Nothing is ever created anew over an existing one.
+    """
+    location = Location.parse(url)
+    location.prepare()
+    engine = _engine(location)
+    with _explained(location):
+        # Without the lock first: the replicas of a running service start without waiting for each other.
+        with engine.connect() as connection:
+            found = _revision(connection, location)
+        if found == REVISION:
+            return SchemaChange(found, REVISION)
+        with _alone(location, lock_wait), engine.begin() as connection:
+            if location.file is None:
+                _lock_postgres(connection, lock_wait)
+            found = _revision(connection, location)
+            if found != REVISION:
+                config = Config()
+                folder = Path(app.__file__).parent.parent / "migrations"
+                config.set_main_option("script_location", str(folder).replace("%", "%%"))
+                config.attributes["connection"] = connection
+                command.upgrade(config, REVISION)
+    return SchemaChange(found, REVISION)
+
+
+def pending(url: str) -> bool:
+    """Whether `migrate` would change something. Changes nothing itself; raises as `migrate` does."""
+    location = Location.parse(url)
+    if location.file is not None and not location.file.exists():
+        return True
+    with _explained(location), _engine(location).connect() as connection:
+        return _revision(connection, location) != REVISION
+
+
+async def is_current(database: Database) -> bool:
+    """Whether the schema serves this code. A newer one does, so that old replicas serve through a rolling upgrade."""
+    async with database.reading() as connection:
+        try:
+            revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+        except SQLAlchemyError as error:
+            if is_outage(error):
+                raise
+            return False
+    return revision is not None and revision >= REVISION
+
+
+@contextmanager
+def open_for_migration(url: str) -> Iterator[Connection]:
+    """A connection in a transaction, for the alembic command of a developer."""
+    with _engine(Location.parse(url)).begin() as connection:
+        yield connection
+
+
+def _engine(location: Location) -> Engine:
+    engine = create_engine(location.url, poolclass=NullPool, hide_parameters=True)
+    if location.file is not None:
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, record: object) -> None:  # noqa: ARG001 (SQLAlchemy's signature)
+    # Left alone, the driver commits before each table is made. Foreign keys are off (SQLite's default): a batch
+    # migration drops the old table, and that would cascade.
+    connection.isolation_level = None
+    connection.execute("PRAGMA busy_timeout=5000")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _revision(connection: Connection, location: Location) -> str | None:
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision is not None and revision > REVISION:
+        raise ConfigurationError(
+            f"The database {location.name} has schema {revision}, newer than this version of Antiphon knows"
+            f" ({REVISION}). Start the newer version again, or restore the backup made before the upgrade."
+        )
+    return revision
+
+
+@contextmanager
+def _alone(location: Location, lock_wait: float) -> Iterator[None]:
+    """Keep other processes on this machine away from a SQLite file, also while its journal becomes a WAL."""
+    if location.file is None:
+        yield
+        return
+    path = location.file.with_name(f"{location.file.name}.migrate-lock")
+    path.touch(mode=0o600)
+    deadline = time.monotonic() + lock_wait
+    with path.open("r+b") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise StorageError(f"Another process is migrating {location.name}; gave up waiting.") from error
+                time.sleep(0.05)
+        with closing(sqlite3.connect(location.file)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        yield
+
+
+def _lock_postgres(connection: Connection, lock_wait: float) -> None:
+    # A lock of the transaction, not of the session: pgbouncer would leave the latter behind on its server connection.
+    limit = text("SELECT set_config('lock_timeout', :limit, true)")
+    connection.execute(limit, {"limit": f"{int(lock_wait * 1000)}ms"})
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+    # From here on others queue behind a table's lock that we wait for, so we do not wait long.
+    connection.execute(limit, {"limit": "2s"})
+
+
+@contextmanager
+def _explained(location: Location) -> Iterator[None]:
+    """Say which database, and what to do, instead of the driver's error."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        reason = str(getattr(error, "orig", error)).partition("\n")[0]
+        if location.file is None and is_outage(error):
+            raise StorageError(f"The database {location.name} cannot be reached or is busy.") from error
+        raise ConfigurationError(
+            f"The database {location.name} cannot be used as it is ({reason}). It was left unchanged:"
+            " repair it, restore a backup, or name another database."
+        ) from error

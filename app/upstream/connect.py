@@ -1,0 +1,123 @@
+"""One call to upstream: through the pool until an account answers. Must not know what a response or an event is."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+
+import httpx
+
+from app.settings import RelaySettings
+from app.upstream.account import Account
+from app.upstream.answer import UpstreamAnswer
+from app.upstream.faults import TRANSPORT_ERRORS, Fault, broken, disconnected, last_word, refused
+from app.upstream.headers import answer_headers, request_headers
+from app.upstream.pool import Pool
+from app.upstream.transport import body_of, new_request
+
+_MAX_ERROR_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCall:
+    """A call for any account that serves the model. `render` makes the body for the account that is tried.
+
+    `prefer` and `only` name accounts; `headers` are the client's, by lower-case name; `path` follows the base URL.
+    """
+
+    model: str
+    render: Callable[[Account], bytes] = field(repr=False)
+    stream: bool
+    prefer: str | None = None
+    only: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    path: str = "/responses"
+
+
+class UpstreamClient:
+    """Opens calls. `transports` holds a transport for each upstream, by its name.
+
+    Invariant: a call is sent again only while no byte of an answer's body is here.
+    """
+
+    def __init__(self, pool: Pool, transports: Mapping[str, httpx.AsyncBaseTransport], settings: RelaySettings) -> None:
+        self._pool = pool
+        self._transports = transports
+        self._settings = settings
+
+    async def open(self, call: UpstreamCall) -> UpstreamAnswer:
+        """The first account's answer that is one; its first chunk is here. Cancelled, it leaves nothing open.
+
+        Raises what the pool raises, UpstreamRefusedError (the client's fault) or UpstreamError (no account answered).
+        """
+        faults: list[Fault] = []
+        for account in self._pool.candidates(call.model, call.prefer, call.only):
+            if faults and self._pool.rest(account):
+                continue
+            outcome = await self._try(account, call)
+            if isinstance(outcome, Fault) and outcome.unanswered and not any(fault.unanswered for fault in faults):
+                faults.append(outcome)
+                outcome = await self._try(account, call)
+            if isinstance(outcome, UpstreamAnswer):
+                self._pool.trust(account)
+                return outcome
+            faults.append(outcome)
+            if outcome.rest:
+                self._pool.cool(account, outcome.rest)
+            else:
+                self._pool.doubt(account)
+        raise last_word(faults[-1], self._pool.shortest_rest(call.model, call.only))
+
+    async def _try(self, account: Account, call: UpstreamCall) -> UpstreamAnswer | Fault:
+        try:
+            return await self._send(account, call)
+        except TRANSPORT_ERRORS as exception:
+            return broken(exception)
+
+    async def _send(self, account: Account, call: UpstreamCall) -> UpstreamAnswer | Fault:
+        request = new_request(
+            "POST",
+            account.upstream.base_url + call.path,
+            request_headers(account, call.headers, stream=call.stream),
+            call.render(account),
+            connect_timeout_seconds=self._settings.connect_timeout_seconds,
+        )
+        async with AsyncExitStack() as held:
+            held.enter_context(self._pool.lease(account))
+            async with asyncio.timeout(self._settings.first_byte_timeout_seconds):
+                response = await self._transports[account.upstream.name].handle_async_request(request)
+                held.push_async_callback(response.aclose)
+                body = body_of(response)
+                held.push_async_callback(body.aclose)
+                first = await anext(body, None) if response.is_success else None
+            if not response.is_success:
+                return await self._refusal(response, body)
+            if first is None:
+                return disconnected(unanswered=False)
+            return UpstreamAnswer(
+                account,
+                response.status_code,
+                answer_headers(response.headers),
+                first=first,
+                rest=body,
+                idle_timeout_seconds=self._settings.idle_timeout_seconds,
+                held=held.pop_all(),
+            )
+
+    async def _refusal(self, response: httpx.Response, chunks: AsyncIterator[bytes]) -> Fault:
+        body = bytearray()
+        # What the status says counts, even when the body does not arrive.
+        with suppress(*TRANSPORT_ERRORS):
+            async with asyncio.timeout(self._settings.first_byte_timeout_seconds):
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) >= _MAX_ERROR_BYTES:
+                        break
+        return refused(
+            response.status_code,
+            response.headers,
+            bytes(body[:_MAX_ERROR_BYTES]),
+            cool_down_seconds=self._settings.cool_down_seconds,
+            now=time.time(),
+        )

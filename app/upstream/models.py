@@ -1,0 +1,125 @@
+"""The models that the upstreams offer, as GET /models lists them. Must not know how a call is made."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import httpx
+import orjson
+
+from app.settings import UpstreamSettings
+from app.upstream.account import serves
+from app.upstream.faults import TRANSPORT_ERRORS
+from app.upstream.headers import request_headers
+from app.upstream.pool import Pool
+from app.upstream.transport import body_of, new_request
+
+_TIMEOUT_SECONDS = 10.0
+_MAX_LIST_BYTES = 8 * 1024 * 1024
+_RETRY_SECONDS = 30.0
+
+Models: TypeAlias = list[dict[str, Any]]
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """One upstream's list. The lock makes concurrent callers wait for one fetch."""
+
+    models: Models
+    fresh_until: float = -math.inf
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class ModelCatalogue:
+    """The union over all upstreams, cached for each. `clock` is monotonic, in seconds."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        transports: Mapping[str, httpx.AsyncBaseTransport],
+        cache_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pool = pool
+        self._transports = transports
+        self._cache_seconds = cache_seconds
+        self._clock = clock
+        self._shelves = {upstream.name: _Shelf(_named_in_settings(upstream)) for upstream in pool.upstreams}
+
+    async def list(self) -> Models:
+        """Every model that a call may name, once; the first upstream wins. Never fails: an old list will do."""
+        union: dict[str, dict[str, Any]] = {}
+        for upstream in self._pool.upstreams:
+            for model in await self._models(upstream):
+                union.setdefault(model["id"], model)
+        return [*union.values()]
+
+    async def get(self, model_id: str) -> dict[str, Any] | None:
+        """The model of this id, if an upstream offers it."""
+        return next((model for model in await self.list() if model["id"] == model_id), None)
+
+    async def _models(self, upstream: UpstreamSettings) -> Models:
+        shelf = self._shelves[upstream.name]
+        async with shelf.lock:
+            if shelf.fresh_until <= self._clock():
+                models = await self._fetch(upstream)
+                if models is None:
+                    shelf.fresh_until = self._clock() + min(_RETRY_SECONDS, self._cache_seconds)
+                else:
+                    shelf.models = models
+                    shelf.fresh_until = self._clock() + self._cache_seconds
+        return shelf.models
+
+    async def _fetch(self, upstream: UpstreamSettings) -> Models | None:
+        """What the upstream lists now, of what its globs let through; None when it gives no list."""
+        accounts = (a for a in self._pool.accounts() if a.upstream.name == upstream.name and not self._pool.rest(a))
+        account = next(accounts, None)
+        if account is None:
+            return None
+        headers = request_headers(account, {}, stream=False)
+        request = new_request(
+            "GET", f"{upstream.base_url}/models", headers, b"", connect_timeout_seconds=_TIMEOUT_SECONDS
+        )
+        try:
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                body = await self._read(self._transports[upstream.name], request)
+        except TRANSPORT_ERRORS:
+            return None
+        listed = _listed(body)
+        return listed and [model for model in listed if serves(upstream, model["id"])]
+
+    async def _read(self, transport: httpx.AsyncBaseTransport, request: httpx.Request) -> bytes:
+        response = await transport.handle_async_request(request)
+        try:
+            body = bytearray()
+            if response.is_success:
+                async for chunk in body_of(response):
+                    body += chunk
+                    if len(body) > _MAX_LIST_BYTES:
+                        return b""
+            return bytes(body)
+        finally:
+            await response.aclose()
+
+
+def _named_in_settings(upstream: UpstreamSettings) -> Models:
+    """The models whose ids need no upstream to know: globs without a wildcard."""
+    return [
+        {"id": glob, "object": "model", "created": 0, "owned_by": upstream.name}
+        for glob in upstream.models
+        if not set(glob) & set("*?[")
+    ]
+
+
+def _listed(body: bytes) -> Models | None:
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    data = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(data, list):
+        return None
+    return [model for model in data if isinstance(model, dict) and isinstance(model.get("id"), str)]

@@ -1,0 +1,84 @@
+"""JSON bodies: decoded once to be read, split and joined as bytes to be sent on. Must not know what a member means."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+import orjson
+
+from app.errors import InvalidRequestError
+from app.wire.wording import type_name
+
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+
+_NOT_JSON = (
+    "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP library "
+    "correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON. If you have trouble "
+    "figuring out how to fix this, please contact us through our help center at help.openai.com.)"
+)
+
+
+def decode_object(raw: bytes, max_depth: int) -> dict[str, Any]:
+    """The decoded object, which is level 1 of at most `max_depth`; of a repeated key the last value.
+
+    InvalidRequestError (400) for what is not strict JSON in UTF-8 (BOM, NaN, infinite numbers and lone surrogates are
+    not), is not an object, or is nested deeper.
+    """
+    try:
+        document = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        # orjson has a limit of its own, far above ours: the same mistake deserves the same answer.
+        if error.msg.startswith("depth limit"):
+            raise _too_deep(max_depth) from None
+        raise InvalidRequestError(_NOT_JSON) from None
+    if not isinstance(document, dict):
+        raise InvalidRequestError(
+            f"Invalid type for the request body: expected an object, but got {type_name(document)} instead.",
+            code="invalid_type",
+        )
+    # Fewer brackets than levels allowed cannot nest too deep, wherever they stand.
+    if raw.count(b"{") + raw.count(b"[") > max_depth and _is_deeper(document, max_depth):
+        raise _too_deep(max_depth)
+    return document
+
+
+def members(raw: bytes) -> dict[str, bytes]:
+    """The members of a JSON object known to be valid, each value as it was sent; of a repeated key the last."""
+    return {name: bytes(value) for name, value in _OBJECT.decode(raw).items()}
+
+
+def elements(raw: bytes) -> list[bytes]:
+    """The elements of a JSON array known to be valid, each as it was sent."""
+    return [bytes(value) for value in _ARRAY.decode(raw)]
+
+
+def join_object(members: Mapping[str, bytes]) -> bytes:
+    """The inverse of `members`: a JSON object of values that are already JSON."""
+    return b"{" + b",".join([orjson.dumps(name) + b":" + value for name, value in members.items()]) + b"}"
+
+
+def join_array(elements: Iterable[bytes]) -> bytes:
+    """The inverse of `elements`: a JSON array of values that are already JSON."""
+    return b"[" + b",".join(elements) + b"]"
+
+
+def _is_deeper(document: dict[str, Any], max_depth: int) -> bool:
+    """Whether there is a container below level `max_depth`. Level by level: a deep body must not deepen our stack."""
+    level: list[Any] = [document]
+    for _ in range(max_depth):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if type(node) is dict else node)
+            if type(child) is dict or type(child) is list
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _too_deep(max_depth: int) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"The JSON body of your request is nested too deeply: at most {max_depth} levels are allowed."
+    )

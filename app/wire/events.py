@@ -1,0 +1,61 @@
+"""The stream events that the gateway itself has to understand. All others are only passed on."""
+
+from typing import Any
+
+import orjson
+
+from app.wire import sse
+from app.wire.body import members
+
+CREATED = b"response.created"
+ITEM_DONE = b"response.output_item.done"
+ERROR = b"error"
+TERMINAL = frozenset({b"response.completed", b"response.failed", b"response.incomplete"})
+
+_UNDERSTOOD = TERMINAL | {CREATED, ITEM_DONE, ERROR}
+
+
+def kind(frame: bytes) -> bytes | None:
+    """The event's type when it is one of those above, else None.
+
+    The `event` field decides. Where upstream sends none, or one that is not the API's, the `type` in the data does:
+    that is what the SDKs read.
+    """
+    name = sse.event_name(frame)
+    if name in _UNDERSTOOD:
+        return name
+    if name.startswith(b"response."):
+        return None
+    if not any(b'"%b"' % understood in frame for understood in _UNDERSTOOD):
+        return None
+    named = payload(frame).get("type")
+    found = named.encode(errors="replace") if isinstance(named, str) else b""
+    return found if found in _UNDERSTOOD else None
+
+
+def payload(frame: bytes) -> dict[str, Any]:
+    """The frame's data as a JSON object; empty when it is not one."""
+    try:
+        data = orjson.loads(sse.event_data(frame))
+    except orjson.JSONDecodeError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def member(frame: bytes, name: str) -> bytes | None:
+    """One member of the frame's data, as upstream wrote it; None when there is none, or the data is not strict JSON."""
+    if name not in payload(frame):
+        return None
+    return members(sse.event_data(frame))[name]
+
+
+def sequence_number(frame: bytes) -> int | None:
+    """The event's sequence number, if it has one."""
+    number = payload(frame).get("sequence_number")
+    return number if isinstance(number, int) else None
+
+
+def failed(response: bytes, number: int) -> bytes:
+    """A `response.failed` frame of our own around a response object."""
+    head = b'{"type":"response.failed","sequence_number":%d,"response":' % number
+    return sse.frame("response.failed", head + response + b"}")

@@ -1,0 +1,137 @@
+"""Checks of decoded JSON values, and the few constructors they are composed from. Knows no field of the API.
+
+A check takes a value and its path ("tools[0].name"), and raises the InvalidRequestError that names the first fault.
+It reads and never changes; members it was not told of pass.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from app.wire import wording
+
+Check: TypeAlias = Callable[[Any, str], None]
+
+
+def boolean(value: Any, path: str) -> None:
+    if type(value) is not bool:
+        raise wording.invalid_type(path, value, "a boolean")
+
+
+def array(value: Any, path: str) -> None:
+    if type(value) is not list:
+        raise wording.invalid_type(path, value, "an array")
+
+
+def string(*, maximum: int | None = None, non_empty: bool = False, pattern: re.Pattern[str] | None = None) -> Check:
+    """A string of at most `maximum` characters, all of it matching `pattern`."""
+
+    def check(value: Any, path: str) -> None:
+        if type(value) is not str:
+            raise wording.invalid_type(path, value, "a string")
+        if non_empty and not value:
+            raise wording.empty_string(path)
+        if maximum is not None and len(value) > maximum:
+            raise wording.string_too_long(path, maximum, len(value))
+        if pattern is not None and not pattern.fullmatch(value):
+            raise wording.pattern_mismatch(path, pattern.pattern)
+
+    return check
+
+
+def enum(*values: str) -> Check:
+    """One of these strings."""
+
+    def check(value: Any, path: str) -> None:
+        if type(value) is not str:
+            raise wording.invalid_type(path, value, "a string")
+        if value not in values:
+            raise wording.invalid_value(path, value, values)
+
+    return check
+
+
+def integer(*, minimum: int, maximum: int | None = None) -> Check:
+    """An integer as JSON spells one: neither `true` nor 1.0, nor one too big for 64 bits, which decodes to a float."""
+
+    def check(value: Any, path: str) -> None:
+        if type(value) is not int:
+            raise wording.invalid_type(path, value, "an integer")
+        _check_range("integer", minimum, maximum, value, path)
+
+    return check
+
+
+def decimal(*, minimum: int, maximum: int) -> Check:
+    """Any number in the range, bounds included."""
+
+    def check(value: Any, path: str) -> None:
+        if type(value) is not float and type(value) is not int:
+            raise wording.invalid_type(path, value, "a decimal")
+        _check_range("decimal", minimum, maximum, value, path)
+
+    return check
+
+
+def array_of(element: Check, *, minimum: int = 0) -> Check:
+    """An array of at least `minimum` such elements."""
+
+    def check(value: Any, path: str) -> None:
+        array(value, path)
+        if len(value) < minimum:
+            raise wording.array_too_short(path, minimum, len(value))
+        for index, item in enumerate(value):
+            element(item, f"{path}[{index}]")
+
+    return check
+
+
+def object_of(*, required: Mapping[str, Check] | None = None, optional: Mapping[str, Check] | None = None) -> Check:
+    """An object with these members, checked in this order. An optional member may be null, a required one may not."""
+    needed = tuple((required or {}).items())
+    others = tuple((optional or {}).items())
+
+    def check(value: Any, path: str) -> None:
+        if type(value) is not dict:
+            raise wording.invalid_type(path, value, "an object")
+        for name, member in needed:
+            if name not in value:
+                raise wording.missing(f"{path}.{name}")
+            member(value[name], f"{path}.{name}")
+        for name, member in others:
+            if (given := value.get(name)) is not None:
+                member(given, f"{path}.{name}")
+
+    return check
+
+
+def tagged(tag: Check, variants: Mapping[str, Check]) -> Check:
+    """An object whose `type` passes `tag` and may ask for a further check; a type without one passes."""
+    typed = object_of(required={"type": tag})
+
+    def check(value: Any, path: str) -> None:
+        typed(value, path)
+        variant = variants.get(value["type"])
+        if variant is not None:
+            variant(value, path)
+
+    return check
+
+
+def either(expected: str, kinds: Mapping[type, Check]) -> Check:
+    """A value of one of these Python types, each with its own check; `expected` names them in the error."""
+
+    def check(value: Any, path: str) -> None:
+        kind = kinds.get(type(value))
+        if kind is None:
+            raise wording.invalid_type(path, value, expected)
+        kind(value, path)
+
+    return check
+
+
+def _check_range(kind: str, minimum: int, maximum: int | None, value: float, path: str) -> None:
+    if value < minimum:
+        raise wording.below_minimum(path, kind, minimum, value)
+    if maximum is not None and value > maximum:
+        raise wording.above_maximum(path, kind, maximum, value)

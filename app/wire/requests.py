@@ -1,0 +1,201 @@
+"""The body of POST /v1/responses: read, checked in OpenAI's order (spec §2), and kept as it was sent.
+
+Must not know what upstream or the store make of it. A key this module does not name passes.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import InvalidRequestError
+from app.wire import body, wording
+from app.wire.fields import Check, array_of, boolean, decimal, either, enum, integer, object_of, string, tagged
+from app.wire.input_items import LONGEST_TEXT, check_item
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """A valid request. `raw` is the body as sent, `members` its top-level values as sent, `fields` the same decoded."""
+
+    model: str
+    raw: bytes
+    members: dict[str, bytes]
+    fields: dict[str, Any]
+
+    @property
+    def input(self) -> str | list[Any] | None:
+        """Text or items; None where a prompt template brings its own."""
+        return self.fields.get("input")
+
+    @property
+    def store(self) -> bool:
+        return self.fields.get("store") is not False
+
+    @property
+    def stream(self) -> bool:
+        return self.fields.get("stream") is True
+
+    @property
+    def previous_response_id(self) -> str | None:
+        return self.fields.get("previous_response_id")
+
+
+def parse_create_request(raw: bytes, max_depth: int) -> CreateRequest:
+    """Read and check the body. InvalidRequestError (400) names the first fault, in the order OpenAI looks for them."""
+    fields = body.decode_object(raw, max_depth)
+    _check_presence(fields)
+    for name, check in _FIELDS:
+        value = fields.get(name)
+        if value is not None or (name in _NEVER_NULL and name in fields):
+            check(value, name)
+    _check_history(fields)
+    return CreateRequest(model=fields["model"], raw=raw, members=body.members(raw), fields=fields)
+
+
+def _check_presence(fields: Mapping[str, Any]) -> None:
+    if "model" not in fields:
+        raise wording.missing("model")
+    if "input" in fields:
+        return
+    if "messages" in fields:
+        raise wording.unsupported(
+            "messages",
+            "Unsupported parameter: 'messages'. In the Responses API, this parameter has moved to 'input'.",
+        )
+    if fields.get("prompt") is None:
+        raise wording.missing("input")
+
+
+def _check_history(fields: Mapping[str, Any]) -> None:
+    """Where the context comes from: one history at most, and something to answer."""
+    if fields.get("conversation") is not None:
+        if fields.get("previous_response_id") is not None:
+            raise InvalidRequestError(
+                "Mutually exclusive parameters: ''. "
+                "Ensure you are only providing one of: 'previous_response_id' or 'conversation'.",
+                code="mutually_exclusive_parameters",
+            )
+        raise wording.unsupported(
+            "conversation", "Unsupported parameter: 'conversation' is not supported by this gateway yet."
+        )
+    if fields.get("background"):
+        raise wording.unsupported(
+            "background", "Unsupported parameter: 'background' is not supported by this gateway yet."
+        )
+    if not fields.get("input") and fields.get("previous_response_id") is None and fields.get("prompt") is None:
+        raise InvalidRequestError(
+            "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation' must be provided.",
+            code="missing_required_parameter",
+        )
+
+
+def _check_model(value: Any, path: str) -> None:
+    _STRING(value, path)
+    if not value:
+        raise InvalidRequestError("The requested model '' does not exist.", code="model_not_found", param=path)
+
+
+def _check_metadata(value: Any, path: str) -> None:
+    _OBJECT(value, path)
+    if len(value) > _MOST_PAIRS:
+        raise wording.too_many_properties(path, _MOST_PAIRS, len(value))
+    for name, text in value.items():
+        if len(name) > _LONGEST_KEY:
+            raise wording.property_name_too_long(path, name, _LONGEST_KEY)
+        _METADATA_VALUE(text, f"{path}.{name}")
+
+
+_MOST_PAIRS = 16
+_LONGEST_KEY = 64
+_METADATA_VALUE = string(maximum=512)
+
+_STRING = string()
+_OBJECT = object_of()
+_NAME = re.compile(r"^[a-zA-Z0-9_-]+$")
+
+INCLUDE = enum(
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+    "reasoning.encrypted_content",
+    "message.output_text.logprobs",
+)
+
+_TOOL = tagged(
+    _STRING,
+    {
+        "function": object_of(required={"name": string(maximum=128, non_empty=True, pattern=_NAME)}),
+        "custom": object_of(required={"name": string(non_empty=True)}),
+        "namespace": object_of(optional={"name": string(maximum=64)}),
+    },
+)
+
+_TEXT_FORMAT = tagged(
+    enum("text", "json_object", "json_schema"),
+    {
+        "json_schema": object_of(
+            required={"name": string(maximum=64, non_empty=True, pattern=_NAME), "schema": _OBJECT},
+            optional={"strict": boolean, "description": _STRING},
+        ),
+    },
+)
+
+_REASONING = object_of(
+    optional={
+        "effort": enum("none", "minimal", "low", "medium", "high", "xhigh", "max"),
+        "summary": enum("auto", "concise", "detailed"),
+        "context": enum("auto", "current_turn", "all_turns"),
+        "mode": enum("standard", "pro"),
+    }
+)
+
+_CONTEXT_EDIT = object_of(required={"type": _STRING}, optional={"compact_threshold": integer(minimum=1000)})
+
+_NEVER_NULL = ("model", "input")
+
+# In OpenAI's order: a body with two faults is told of the one that stands first here.
+_FIELDS: tuple[tuple[str, Check], ...] = (
+    ("model", _check_model),
+    ("input", either("one of a string or array", {str: string(maximum=LONGEST_TEXT), list: array_of(check_item)})),
+    ("previous_response_id", string(maximum=512)),
+    ("conversation", either("one of a string or object", {str: _STRING, dict: object_of(required={"id": _STRING})})),
+    ("prompt", object_of(required={"id": _STRING})),
+    ("moderation", _OBJECT),
+    ("include", array_of(INCLUDE)),
+    ("tools", array_of(_TOOL)),
+    (
+        "tool_choice",
+        either("one of a string or object", {str: enum("none", "auto", "required"), dict: tagged(_STRING, {})}),
+    ),
+    ("metadata", _check_metadata),
+    ("text", object_of(optional={"format": _TEXT_FORMAT, "verbosity": enum("low", "medium", "high")})),
+    ("temperature", decimal(minimum=0, maximum=2)),
+    ("top_p", decimal(minimum=0, maximum=1)),
+    ("presence_penalty", decimal(minimum=-2, maximum=2)),
+    ("frequency_penalty", decimal(minimum=-2, maximum=2)),
+    ("parallel_tool_calls", boolean),
+    ("stream", boolean),
+    ("stream_options", object_of(optional={"include_obfuscation": boolean})),
+    ("background", boolean),
+    ("background_options", _OBJECT),
+    ("max_output_tokens", integer(minimum=16)),
+    ("max_tool_calls", integer(minimum=1)),
+    ("reasoning", _REASONING),
+    ("user", _STRING),
+    ("safety_identifier", string(maximum=128)),
+    ("prompt_cache_options", _OBJECT),
+    ("prompt_cache_key", _STRING),
+    ("prompt_cache_retention", enum("in_memory", "in-memory", "24h")),
+    ("truncation", enum("auto", "disabled")),
+    ("instructions", _STRING),
+    ("store", boolean),
+    ("service_tier", enum("auto", "default", "flex", "scale", "priority", "fast", "ultrafast")),
+    ("top_logprobs", integer(minimum=0, maximum=20)),
+    ("context_management", array_of(_CONTEXT_EDIT, minimum=1)),
+    ("access_programs", _OBJECT),
+    ("image", _OBJECT),
+)

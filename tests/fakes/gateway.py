@@ -1,0 +1,176 @@
+"""Gateways for the live tests: the real app on a real socket, in this loop or as a process that can be killed."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Self
+
+import uvicorn
+from fastapi import FastAPI
+from openai import AsyncOpenAI, OpenAI
+from pydantic import SecretStr
+
+from app.installation import opened
+from app.main import create_app
+from app.server import listen
+from app.settings import RelaySettings, ServerSettings, Settings, StorageSettings, UpstreamSettings
+
+SECRET = b"a secret of sixteen characters and more"
+_START_SECONDS = 30.0
+_STOP_SECONDS = 20.0
+
+
+def upstream_settings(url: str, *keys: str, name: str = "fake", **options: Any) -> UpstreamSettings:
+    """Settings for an upstream at this base URL."""
+    return UpstreamSettings(name=name, base_url=url, keys=tuple(map(SecretStr, keys)), **options)
+
+
+@dataclass(frozen=True)
+class LiveGateway:
+    """A gateway in this event loop. `key` belongs to the project `default`, `other_key` to another."""
+
+    url: str
+    key: str
+    other_key: str
+    app: FastAPI
+    settings: Settings
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+    def client(self, key: str | None = None, **options: Any) -> AsyncOpenAI:
+        options.setdefault("max_retries", 0)
+        return AsyncOpenAI(base_url=self.base_url, api_key=key or self.key, **options)
+
+    def headers(self, key: str | None = None) -> dict[str, str]:
+        return {"authorization": f"Bearer {key or self.key}", "content-type": "application/json"}
+
+
+@asynccontextmanager
+async def running_gateway(
+    database_url: str,
+    upstreams: Sequence[UpstreamSettings] = (),
+    *,
+    server: Mapping[str, Any] | None = None,
+    storage: Mapping[str, Any] | None = None,
+    relay: Mapping[str, Any] | None = None,
+) -> AsyncIterator[LiveGateway]:
+    """Serve over a loopback socket from this loop, on a migrated database. No upstreams means the demo model."""
+    settings = Settings(
+        server=ServerSettings(port=0, drain_seconds=5, **(server or {})),
+        storage=StorageSettings(database_url=SecretStr(database_url), **(storage or {})),
+        relay=RelaySettings(**(relay or {})),
+        upstreams=tuple(upstreams),
+    )
+    async with opened(settings.storage, SECRET) as installation:
+        key = await installation.create_key("live", await installation.create_project("default"))
+        other_key = await installation.create_key("other", await installation.create_project("other"))
+    app = create_app(settings, SECRET)
+    listener = listen(settings.server)
+    serving = uvicorn.Server(uvicorn.Config(app, ws="none", http="httptools", log_config=None, timeout_keep_alive=75))
+    task = asyncio.create_task(serving._serve([listener]))
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            while not serving.started:
+                assert not task.done(), task
+                await asyncio.sleep(0.01)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield LiveGateway(url, key, other_key, app, settings)
+    finally:
+        serving.should_exit = True
+        async with asyncio.timeout(_STOP_SECONDS):
+            await task
+        listener.close()
+
+
+class GatewayProcess:
+    """`antiphon serve` as an operator runs it. `start` again after `kill` to see what survived.
+
+    `log` holds its standard output (the JSON lines), `banner` its standard error.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], port: int = 0) -> None:
+        self.data_dir = folder / "data"
+        self.log = folder / "gateway.log"
+        self.banner = folder / "gateway.err"
+        self.url = ""
+        self._port = port
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("ANTIPHON_", "OPENAI_"))},
+            "ANTIPHON_DATA_DIR": str(self.data_dir),
+            "ANTIPHON_SECRET_KEY": SECRET.decode(),
+            **environment,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def key(self) -> str:
+        """The first API key, as the first start saved it."""
+        return (self.data_dir / "first-api-key").read_text().strip()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, *arguments: str) -> Self:
+        """Start it and wait until it is ready."""
+        with self.log.open("ab") as log, self.banner.open("wb") as banner:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "app", "serve", "--port", str(self._port), *arguments],
+                stdout=log,
+                stderr=banner,
+                env=self._environment,
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, self.banner.read_text()
+            if found := re.search(r"serves +(http://[^/\s]+)/v1", self.banner.read_text()):
+                self.url = found[1]
+                self._port = int(self.url.rpartition(":")[2])
+                if self._answers():
+                    return self
+            time.sleep(0.02)
+        raise AssertionError(f"not ready: {self.banner.read_text()}")
+
+    def run(self, *arguments: str) -> str:
+        """Run another verb of the command in the same environment; returns its standard output."""
+        command = [sys.executable, "-m", "app", *arguments]
+        done = subprocess.run(command, env=self._environment, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
+
+    def client(self, key: str | None = None, **options: Any) -> OpenAI:
+        options.setdefault("max_retries", 0)
+        return OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, **options)
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it as an operator does."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+            self._process.wait(timeout=_STOP_SECONDS)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:
+                return bool(answer.status == HTTPStatus.OK)
+        except OSError:
+            return False

@@ -1,0 +1,29 @@
+"""A scripted upstream and a gateway in front of it, on real sockets."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
+from tests.fakes.upstream import FakeUpstream
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    """A stateless upstream; unless scripted it answers as the demo model does."""
+    async with FakeUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def gateway(database_url: str, upstream: FakeUpstream) -> AsyncIterator[LiveGateway]:
+    """A gateway on each kind of database, with one upstream key."""
+    async with running_gateway(database_url, [upstream_settings(upstream.url, "sk-upstream-one")]) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def sqlite_gateway(sqlite_url: str, upstream: FakeUpstream) -> AsyncIterator[LiveGateway]:
+    """The same on SQLite alone, where the kind of database adds nothing."""
+    async with running_gateway(sqlite_url, [upstream_settings(upstream.url, "sk-upstream-one")]) as gateway:
+        yield gateway

@@ -1,0 +1,61 @@
+"""What the tests of this room build: an upstream's settings, and a client on a pool of accounts."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from app.settings import RelaySettings, UpstreamSettings
+from app.upstream.account import Account
+from app.upstream.answer import UpstreamAnswer
+from app.upstream.connect import UpstreamCall, UpstreamClient
+from app.upstream.pool import Pool
+
+KEYS = ("sk-canary-one", "sk-canary-two", "sk-canary-three")
+
+
+def upstream_settings(url: str = "http://127.0.0.1:9/v1", *keys: str, **more: Any) -> UpstreamSettings:
+    return UpstreamSettings(
+        **{"name": "main", "base_url": url, "keys": tuple(SecretStr(key) for key in keys or KEYS[:1]), **more}
+    )
+
+
+def relay_settings(**more: Any) -> RelaySettings:
+    quick = {"connect_timeout_seconds": 1.0, "first_byte_timeout_seconds": 2.0, "idle_timeout_seconds": 2.0}
+    return RelaySettings(**{**quick, **more})
+
+
+@dataclass
+class Rig:
+    """A client over some upstreams, and what it leaves behind."""
+
+    pool: Pool
+    client: UpstreamClient
+    rendered: list[Account] = field(default_factory=list)
+
+    async def open(self, body: bytes = b'{"model":"m"}', **call: Any) -> UpstreamAnswer:
+        def render(account: Account) -> bytes:
+            self.rendered.append(account)
+            return body
+
+        return await self.client.open(UpstreamCall(**{"model": "m", "stream": True, "render": render, **call}))
+
+    async def read(self, body: bytes = b'{"model":"m"}', **call: Any) -> bytes:
+        """Open, read to the end, close."""
+        answer = await self.open(body, **call)
+        try:
+            return b"".join([chunk async for chunk in answer.chunks()])
+        finally:
+            await answer.aclose()
+
+    @property
+    def in_flight(self) -> int:
+        return sum(self.pool.in_flight(account) for account in self.pool.accounts())
+
+
+def rig(transport: httpx.AsyncBaseTransport, *upstreams: UpstreamSettings, **relay: Any) -> Rig:
+    settings = relay_settings(**relay)
+    pool = Pool(upstreams, settings.cool_down_seconds)
+    transports = {upstream.name: transport for upstream in upstreams}
+    return Rig(pool, UpstreamClient(pool, transports, settings))

@@ -1,0 +1,34 @@
+from app.settings import UpstreamSettings
+from app.upstream.account import accounts_of, serves
+from tests.upstream.rig import KEYS, upstream_settings
+
+
+def test_an_account_is_named_after_its_upstream_and_a_digest_of_its_key() -> None:
+    one, two = accounts_of(upstream_settings("http://a/v1", *KEYS[:2]))
+    assert one.name == "main/aaa6271e98a1"
+    assert two.name != one.name
+    assert [one, two] == list(accounts_of(upstream_settings("http://a/v1", *KEYS[:2])))
+
+
+def test_an_upstream_without_keys_has_one_account_that_sends_none() -> None:
+    (account,) = accounts_of(UpstreamSettings(name="local", base_url="http://a/v1"))
+    assert account.name == "local/none"
+    assert account.authorization is None
+
+
+def test_the_key_is_in_no_text_of_an_account() -> None:
+    (account,) = accounts_of(upstream_settings())
+    assert account.authorization is not None
+    assert account.authorization.get_secret_value() == f"Bearer {KEYS[0]}"
+    assert KEYS[0] not in f"{account!r} {account} {account.authorization} {account.upstream!r}"
+
+
+def test_models_match_by_glob_and_by_case() -> None:
+    upstream = upstream_settings(models=("gpt-5*", "o3"))
+    assert [serves(upstream, model) for model in ("gpt-5.4", "o3", "O3", "o3-mini", "xgpt-5")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]

@@ -1,0 +1,179 @@
+import ssl
+
+import aiohttp
+import httpx
+import orjson
+import pytest
+
+from app.errors import UpstreamError, UpstreamRefusedError
+from app.upstream.faults import Fault, UpstreamBrokenError, broken, broken_off, last_word, refused
+
+HTML = b"<html>sk-canary-one at api.internal</html>"
+
+
+def shaped(code: str | None = None, kind: str = "server_error") -> bytes:
+    return orjson.dumps({"error": {"message": "Upstream's words.", "type": kind, "param": None, "code": code}})
+
+
+def refuse(status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> Fault:
+    return refused(status, headers or {}, body, cool_down_seconds=10.0, now=1_790_000_000.0)
+
+
+def error_of(error: UpstreamError) -> dict[str, object]:
+    error_object = orjson.loads(error.body())["error"]
+    assert isinstance(error_object, dict)
+    return error_object
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 413, 415, 422, 451])
+def test_the_clients_fault_is_relayed_as_it_came(status: int) -> None:
+    with pytest.raises(UpstreamRefusedError) as caught:
+        refuse(status, shaped("unknown_parameter"), {"x-request-id": "req_up", "set-cookie": "a=b"})
+    assert caught.value.status == status
+    assert caught.value.body() == shaped("unknown_parameter")
+    assert caught.value.headers == {"x-upstream-request-id": "req_up"}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (HTML, "Upstream answered with HTTP 413 and no usable error."),
+        (b"", "Upstream answered with HTTP 413 and no usable error."),
+        (b"[]", "Upstream answered with HTTP 413 and no usable error."),
+        (b'{"error":{"code":1}}', "Upstream answered with HTTP 413 and no usable error."),
+        (b'{"detail":"Unsupported parameter: user"}', "Unsupported parameter: user"),
+        (b'{"object":"error","message":"Too long"}', "Too long"),
+        (b'{"error":"Too long"}', "Too long"),
+    ],
+)
+def test_a_refusal_of_another_shape_is_wrapped(body: bytes, message: str) -> None:
+    with pytest.raises(UpstreamRefusedError) as caught:
+        refuse(413, body)
+    assert caught.value.status == 413
+    assert error_of(caught.value) == {
+        "message": message,
+        "type": "invalid_request_error",
+        "param": None,
+        "code": None,
+    }
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+def test_a_refused_key_rests_long_and_is_never_the_clients_401(status: int) -> None:
+    fault = refuse(status, orjson.dumps({"error": {"message": "Incorrect API key provided: sk-canary-one"}}))
+    assert fault.rest == 300
+    assert (fault.error.status, fault.error.code) == (502, "upstream_authentication_error")
+    assert b"canary" not in fault.error.body()
+    assert last_word(fault, 300).headers == {"x-should-retry": "false"}
+
+
+def test_a_key_that_may_not_use_one_model_does_not_rest() -> None:
+    with pytest.raises(UpstreamRefusedError) as caught:
+        refuse(403, shaped("model_not_found"))
+    assert caught.value.status == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "rest"),
+    [
+        ({}, shaped("rate_limit_exceeded"), 10),
+        ({"retry-after": "15"}, shaped("rate_limit_exceeded"), 15),
+        ({"retry-after-ms": "1500"}, HTML, 1.5),
+        ({"x-ratelimit-reset-requests": "6m0s"}, shaped(), 360),
+        ({"retry-after": "1"}, shaped("insufficient_quota"), 300),
+        ({"retry-after": "1"}, shaped(None, "insufficient_quota"), 300),
+        ({}, shaped("credit_balance_exhausted"), 300),
+    ],
+)
+def test_a_rate_limited_key_rests_for_as_long_as_it_was_told(headers: dict[str, str], body: bytes, rest: float) -> None:
+    fault = refuse(429, body, headers)
+    assert fault.rest == pytest.approx(rest)
+    assert fault.error.status == 429
+
+
+def test_a_last_429_is_upstreams_with_the_pools_wait() -> None:
+    error = last_word(refuse(429, shaped("rate_limit_exceeded"), {"retry-after": "50", "openai-version": "1"}), 4.2)
+    assert error.body() == shaped("rate_limit_exceeded")
+    assert error.headers == {"openai-version": "1", "retry-after": "5", "retry-after-ms": "4200"}
+
+
+def test_a_last_429_with_a_long_wait_tells_the_sdk_not_to_retry() -> None:
+    error = last_word(refuse(429, shaped("insufficient_quota")), 0.0)
+    assert error.headers == {"retry-after": "300", "retry-after-ms": "300000", "x-should-retry": "false"}
+
+
+def test_a_429_without_a_usable_body_is_wrapped_as_a_rate_limit() -> None:
+    assert error_of(refuse(429, HTML).error) == {
+        "message": "Upstream answered with HTTP 429 and no usable error.",
+        "type": "rate_limit_error",
+        "param": None,
+        "code": "rate_limit_exceeded",
+    }
+
+
+@pytest.mark.parametrize("status", [408, 418, 500, 502, 503, 504, 529])
+def test_a_server_error_in_openais_shape_is_relayed_when_it_is_the_last(status: int) -> None:
+    fault = refuse(status, shaped())
+    assert fault.rest == 0
+    error = last_word(fault, 0.0)
+    assert (error.status, error.body()) == (status, shaped())
+    assert error.headers == {"x-should-retry": "false"}
+
+
+@pytest.mark.parametrize("status", [302, 307, 407, 408, 500, 503])
+def test_html_never_leaks(status: int) -> None:
+    error = refuse(status, HTML).error
+    assert (error.status, error.code) == (502, "upstream_error")
+    assert error.message == f"Upstream answered with HTTP {status} and no usable error."
+
+
+def test_a_redirect_is_never_relayed_even_with_an_error_in_it() -> None:
+    assert refuse(307, shaped()).error.status == 502
+
+
+def test_a_busy_server_rests_when_it_says_for_how_long() -> None:
+    assert refuse(503, shaped("server_is_overloaded"), {"retry-after": "7"}).rest == 7
+
+
+def caused(cause: Exception) -> Exception:
+    """As the aiohttp transport raises it."""
+    mapped = httpx.ConnectTimeout("")
+    mapped.__cause__ = cause
+    return mapped
+
+
+CONNECTOR_ERROR = aiohttp.ClientConnectorError.__new__(aiohttp.ClientConnectorError)
+RESPONSE_ERROR = aiohttp.ClientResponseError.__new__(aiohttp.ClientResponseError)
+
+
+@pytest.mark.parametrize(
+    ("exception", "status", "code", "unanswered"),
+    [
+        (TimeoutError(), 504, "upstream_timeout", False),
+        (caused(aiohttp.ConnectionTimeoutError()), 504, "upstream_timeout", False),
+        (httpx.ReadTimeout(""), 504, "upstream_timeout", False),
+        (caused(CONNECTOR_ERROR), 502, "upstream_unreachable", False),
+        (httpx.ConnectError(""), 502, "upstream_unreachable", False),
+        (ssl.SSLError(), 502, "upstream_unreachable", False),
+        (caused(aiohttp.InvalidUrlClientError("x")), 502, "upstream_unreachable", False),
+        (RESPONSE_ERROR, 502, "upstream_invalid_answer", False),
+        (httpx.RemoteProtocolError(""), 502, "upstream_invalid_answer", False),
+        (caused(aiohttp.ServerDisconnectedError()), 502, "upstream_disconnected", True),
+        (caused(aiohttp.ClientOSError(104, "reset")), 502, "upstream_disconnected", True),
+        (caused(aiohttp.ClientPayloadError()), 502, "upstream_disconnected", False),
+        (ConnectionResetError(), 502, "upstream_disconnected", True),
+    ],
+)
+def test_a_failed_exchange_is_named_after_what_happened(
+    exception: Exception, status: int, code: str, unanswered: bool
+) -> None:
+    fault = broken(exception)
+    assert (fault.error.status, fault.error.code, fault.unanswered, fault.rest) == (status, code, unanswered, 0)
+
+
+def test_what_breaks_after_the_first_byte_is_not_a_try_that_failed() -> None:
+    assert broken_off(TimeoutError()).code == "upstream_idle_timeout"
+    error = broken_off(caused(aiohttp.ClientPayloadError("sk-canary-one")))
+    assert isinstance(error, UpstreamBrokenError)
+    assert error.code == "upstream_disconnected"
+    assert b"canary" not in error.body()

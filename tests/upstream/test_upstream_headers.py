@@ -1,0 +1,84 @@
+import httpx
+import pytest
+
+from app import __version__
+from app.settings import UpstreamSettings
+from app.upstream.account import accounts_of
+from app.upstream.headers import answer_headers, request_headers
+from tests.upstream.rig import KEYS, upstream_settings
+
+(ACCOUNT,) = accounts_of(upstream_settings())
+
+
+def test_upstream_is_sent_our_headers_and_two_of_the_clients() -> None:
+    client = {
+        "authorization": "Bearer sk-antiphon-client",
+        "cookie": "session=1",
+        "host": "evil.example",
+        "x-forwarded-for": "10.0.0.1",
+        "x-api-key": "sk-antiphon-client",
+        "openai-organization": "org-1",
+        "x-portkey-custom-host": "http://evil.example",
+        "accept-encoding": "gzip",
+        "user-agent": "OpenAI/Python",
+        "openai-beta": "responses=v1",
+        "x-client-request-id": "abc-1",
+    }
+    assert request_headers(ACCOUNT, client, stream=True) == {
+        "authorization": f"Bearer {KEYS[0]}",
+        "content-type": "application/json",
+        "accept": "text/event-stream",
+        "accept-encoding": "identity",
+        "user-agent": f"antiphon/{__version__}",
+        "openai-beta": "responses=v1",
+        "x-client-request-id": "abc-1",
+    }
+
+
+@pytest.mark.parametrize("value", ["", "x" * 513, "a\r\nx-evil: 1", "a\x00", "é", "a\tb"])
+def test_a_client_header_that_is_long_or_not_printable_is_left_out(value: str) -> None:
+    assert "x-client-request-id" not in request_headers(ACCOUNT, {"x-client-request-id": value}, stream=False)
+
+
+def test_an_account_without_a_key_sends_no_authorization() -> None:
+    (keyless,) = accounts_of(UpstreamSettings(name="local", base_url="http://a/v1"))
+    headers = request_headers(keyless, {"authorization": "Bearer client"}, stream=False)
+    assert "authorization" not in headers
+    assert headers["accept"] == "application/json"
+
+
+def test_the_client_sees_only_the_listed_headers() -> None:
+    upstream = httpx.Headers(
+        {
+            "Content-Type": "text/event-stream",
+            "OpenAI-Processing-MS": "12",
+            "openai-version": "2020-10-01",
+            "retry-after": "3",
+            "retry-after-ms": "2500",
+            "X-RateLimit-Remaining-Tokens": "9",
+            "x-request-id": "req_up",
+            "x-upstream-request-id": "forged",
+            "set-cookie": "a=b",
+            "www-authenticate": "Bearer",
+            "openai-organization": "org-secret",
+            "x-goog-api-key": "sk-up",
+            "content-length": "3",
+            "transfer-encoding": "chunked",
+            "server": "up",
+            "location": "http://evil.example",
+        }
+    )
+    assert answer_headers(upstream) == {
+        "content-type": "text/event-stream",
+        "openai-processing-ms": "12",
+        "openai-version": "2020-10-01",
+        "retry-after": "3",
+        "retry-after-ms": "2500",
+        "x-ratelimit-remaining-tokens": "9",
+        "x-upstream-request-id": "req_up",
+    }
+
+
+@pytest.mark.parametrize("value", ["a\r\nb", "a\nb", "a\x00b", "日本", "a\x1bb"])
+def test_an_answer_header_that_could_not_be_sent_is_dropped(value: str) -> None:
+    assert answer_headers({"openai-version": value, "retry-after": "1"}) == {"retry-after": "1"}
