@@ -65,6 +65,7 @@ def create_app(settings: Settings, secret: bytes) -> FastAPI:
             settler=Settler(responses, storage.retention_days),
             settings=settings.relay,
             write_timeout_seconds=settings.server.write_timeout_seconds,
+            keeping_upstreams=frozenset(upstream.name for upstream in upstreams if upstream.state == "upstream"),
         ),
     )
 

@@ -45,24 +45,34 @@ class Exchange:
         return bind(self.input_items(), account)
 
     def render(self, account: Account) -> bytes:
-        """The request body for this account: stateless, the whole history in it, all else as the client sent it."""
-        if account.upstream.state == "upstream":
-            return self.request.raw
+        """The request body for this account: stateless, the whole history in it, all else as the client sent it.
+
+        An upstream that keeps chains itself gets the client's own body, unless the chain is one that it has not seen.
+        """
         members = dict(self.request.members)
-        for name in _GATEWAY_STATE:
-            members.pop(name, None)
-        members["store"] = b"false"
-        if self.chain or self.resolved:
-            turns = self.chain.turns if self.chain else ()
-            members["input"] = join_array(replay(turns, self.input_items(), account.name))
-        if self.request.store and self.request.fields.get("reasoning"):
-            # Models that do not reason refuse this, so it is asked for only where the client speaks of reasoning.
-            included = elements(members["include"]) if self.request.fields.get("include") else []
-            if _ENCRYPTED_REASONING not in included:
-                members["include"] = join_array([*included, _ENCRYPTED_REASONING])
+        keeps_state = account.upstream.state == "upstream"
+        if not (keeps_state and self.prefer in {None, account.name}):
+            for name in _GATEWAY_STATE:
+                members.pop(name, None)
+            if self.chain or self.resolved:
+                turns = self.chain.turns if self.chain else ()
+                members["input"] = join_array(replay(turns, self.input_items(), account.name))
+        if not keeps_state:
+            members["store"] = b"false"
+            self._ask_for_reasoning(members)
         for name in account.upstream.strip:
             members.pop(name, None)
         return join_object(members)
+
+    def _ask_for_reasoning(self, members: dict[str, bytes]) -> None:
+        """Ask for reasoning in the form that can be replayed, where this turn may be continued.
+
+        Models that do not reason refuse that, so it is asked for only where the client speaks of reasoning itself.
+        """
+        if self.request.store and self.request.fields.get("reasoning"):
+            included = elements(members["include"]) if self.request.fields.get("include") else []
+            if _ENCRYPTED_REASONING not in included:
+                members["include"] = join_array([*included, _ENCRYPTED_REASONING])
 
 
 async def prepare(request: CreateRequest, caller: ApiKey, responses: ResponseStore) -> Exchange:

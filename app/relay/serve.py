@@ -1,6 +1,6 @@
 """One response from accepted to settled: prepare → connect → pump → settle."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import structlog
@@ -15,6 +15,7 @@ from app.relay.settle import Settler
 from app.settings import RelaySettings
 from app.state.records import ApiKey
 from app.storage.response_store import ResponseStore
+from app.upstream.account import upstream_name
 from app.upstream.answer import UpstreamAnswer
 from app.upstream.connect import UpstreamCall, UpstreamClient
 from app.wire import response
@@ -25,7 +26,10 @@ _EVENT_STREAM = "text/event-stream"
 
 
 class Relay:
-    """Serves create calls. Streamed and whole answers differ only in who reads upstream's bytes."""
+    """Serves create calls. Streamed and whole answers differ only in who reads upstream's bytes.
+
+    `keeping_upstreams` are the names of those that keep chains themselves.
+    """
 
     def __init__(
         self,
@@ -36,7 +40,9 @@ class Relay:
         settler: Settler,
         settings: RelaySettings,
         write_timeout_seconds: float,
+        keeping_upstreams: Collection[str],
     ) -> None:
+        self._keeping_upstreams = keeping_upstreams
         self._upstream = upstream
         self._responses = responses
         self._registry = registry
@@ -87,9 +93,14 @@ class Relay:
             render=exchange.render,
             stream=exchange.request.stream,
             prefer=exchange.prefer,
-            only=None,
+            only=self._holder(exchange),
             headers=headers,
         )
+
+    def _holder(self, exchange: Exchange) -> str | None:
+        """The one account that can continue this chain: its upstream keeps it."""
+        held = exchange.prefer is not None and upstream_name(exchange.prefer) in self._keeping_upstreams
+        return exchange.prefer if held else None
 
     def _pump(self, exchange: Exchange, answer: UpstreamAnswer, client: Client) -> Pump:
         return Pump(

@@ -9,6 +9,7 @@ import orjson
 from app.ids import new_item_id
 from app.state.records import Item
 from app.wire.body import elements, join_object, members
+from app.wire.input_items import item_type
 
 # Only the account that made these can read them again (rules 6 and 9): the first two are encrypted for it, the others
 # name objects and runs that it owns. Their types need an id; all other items are replayed without one (rule 4).
@@ -42,14 +43,6 @@ NO_ACCOUNT = ""
 """The account of an item that is kept, but that no upstream can be given again."""
 
 
-def item_type(item: Mapping[str, Any]) -> str:
-    """The item's type; OpenAI reads an untyped item with a role as a message, with only an id as a reference."""
-    named = item.get("type")
-    if isinstance(named, str):
-        return named
-    return "message" if "role" in item else "item_reference"
-
-
 def output_items(output: Sequence[bytes], account: str) -> tuple[Item, ...]:
     """The items of a finished response, in order, as they are kept."""
     return tuple(_output_item(orjson.loads(raw), raw, account) for raw in output)
@@ -81,7 +74,7 @@ def references(given: object) -> set[str]:
 
 
 def _item(item: Mapping[str, Any], raw: bytes) -> Item:
-    named = item_type(item)
+    named = item_type(item) or ""
     given_id = item.get("id")
     call_id = item.get("call_id")
     return Item(
@@ -94,7 +87,7 @@ def _item(item: Mapping[str, Any], raw: bytes) -> Item:
 
 
 def _output_item(item: Mapping[str, Any], raw: bytes, account: str) -> Item:
-    return replace(_item(item, raw), is_output=True, account=_reader(item, item_type(item), account))
+    return replace(_item(item, raw), is_output=True, account=_reader(item, account))
 
 
 def _replayed(item: Mapping[str, Any], named: str, raw: bytes) -> bytes:
@@ -108,7 +101,8 @@ def _replayed(item: Mapping[str, Any], named: str, raw: bytes) -> bytes:
     return join_object({name: value for name, value in members(raw).items() if name not in dropped})
 
 
-def _reader(item: Mapping[str, Any], named: str, account: str) -> str | None:
+def _reader(item: Mapping[str, Any], account: str) -> str | None:
+    named = item_type(item)
     # Text of an unfinished message is context; an unfinished call or thought is not valid input (rule 9).
     if named != "message" and item.get("status") in {"in_progress", "incomplete"}:
         return NO_ACCOUNT

@@ -34,6 +34,11 @@ def accounts_of(upstream: UpstreamSettings) -> Iterator[Account]:
         yield Account(f"{upstream.name}/{digest}", upstream, SecretStr(f"Bearer {secret}"))
 
 
+def upstream_name(account: str) -> str:
+    """The upstream's part of an account's name."""
+    return account.partition("/")[0]
+
+
 def serves(upstream: UpstreamSettings, model: str) -> bool:
     """Whether the model matches one of the upstream's globs."""
     return any(fnmatchcase(model, glob) for glob in upstream.models)

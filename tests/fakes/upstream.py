@@ -228,8 +228,13 @@ class FakeUpstream:
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             return
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         finally:
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def _record(self, request: Recorded) -> None:
         self.requests.append(request)

@@ -1,6 +1,7 @@
 import asyncio
 import socket
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import orjson
@@ -36,6 +37,26 @@ def free_port() -> int:
         port = server.getsockname()[1]
     assert isinstance(port, int)
     return port
+
+
+@asynccontextmanager
+async def serving(talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    """A server that does what `talk` does; the address it listens on."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await talk(reader, writer)
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+            closed.set()
+
+    closed = asyncio.Event()
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, limit=1024)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await closed.wait()
 
 
 async def failure(call: Awaitable[object]) -> UpstreamError:
@@ -255,14 +276,12 @@ async def test_a_name_that_does_not_resolve_is_unreachable(transport: httpx.Asyn
 
 
 async def test_a_server_that_speaks_no_tls_is_unreachable(transport: httpx.AsyncBaseTransport) -> None:
-    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
         writer.write(b"220 smtp.internal ready\r\n")
-        writer.close()
 
-    server = await asyncio.start_server(greet, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        error = await failure(rig(transport, upstream_settings(f"https://127.0.0.1:{port}/v1")).open())
+    async with serving(greet) as address:
+        error = await failure(rig(transport, upstream_settings(f"https://{address}/v1")).open())
     assert error.code == "upstream_unreachable"
     assert "internal" not in error.message
 
@@ -548,32 +567,25 @@ async def test_an_upstream_that_answers_before_the_body_is_sent_is_heard(transpo
         assert isinstance(answer, bytes)
         writer.write(answer)
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0, limit=1024)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        one = rig(transport, upstream_settings(f"http://127.0.0.1:{port}/v1"))
+    async with serving(refuse) as address:
+        one = rig(transport, upstream_settings(f"http://{address}/v1"))
         error = await failure(one.open(b"x" * 20_000_000))
-        assert error.status == 413
-        assert one.in_flight == 0
+    assert error.status == 413
+    assert one.in_flight == 0
 
 
 async def test_an_upstream_that_reads_nothing_holds_no_call_beyond_its_time(
     transport: httpx.AsyncBaseTransport,
 ) -> None:
-    async def stall(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await given_up.wait()
-        writer.transport.abort()
-        gone.set()
+    given_up = asyncio.Event()
 
-    given_up, gone = asyncio.Event(), asyncio.Event()
-    server = await asyncio.start_server(stall, "127.0.0.1", 0, limit=1024)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        one = rig(transport, upstream_settings(f"http://127.0.0.1:{port}/v1"), first_byte_timeout_seconds=0.3)
+    async def stall(*_: object) -> None:
+        await given_up.wait()
+
+    async with serving(stall) as address:
+        one = rig(transport, upstream_settings(f"http://{address}/v1"), first_byte_timeout_seconds=0.3)
         error = await failure(one.open(b"x" * 20_000_000))
         given_up.set()
-        await gone.wait()
     assert error.code == "upstream_timeout"
     assert one.in_flight == 0

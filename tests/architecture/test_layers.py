@@ -1,0 +1,52 @@
+"""The rules of the house that a machine can check."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted((ROOT / "app").rglob("*.py"))
+MOST_LINES = 300
+
+
+def test_imports_keep_to_the_layers() -> None:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_fits_in_the_head(module: Path) -> None:
+    source = module.read_text()
+    assert len(source.splitlines()) <= MOST_LINES
+    assert source.startswith('"""'), "it says what it holds"
+
+
+def test_nothing_wraps_the_stream() -> None:
+    # Starlette's function middleware hides a client's disconnect from what it wraps (reliability: starlette#1715).
+    for module in MODULES:
+        assert not re.search(r"BaseHTTPMiddleware|@app\.middleware|StreamingResponse", module.read_text()), module
+
+
+def test_no_sql_is_put_together_from_text() -> None:
+    for module in (ROOT / "app" / "storage").glob("*.py"):
+        assert not re.search(r"""text\(\s*f["']|exec_driver_sql\(\s*f["']""", module.read_text()), module
+
+
+def test_no_committed_file_names_a_registry() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    address = re.compile(r"pypi\.o" + r"rg|pythonhos" + r"ted|registry\.npm" + r"js|deb\.deb" + r"ian", re.IGNORECASE)
+    for name in listed.stdout.splitlines():
+        assert not address.search((ROOT / name).read_text(errors="ignore")), name
+
+
+def test_every_locked_package_is_pinned_by_hash() -> None:
+    for lock in ("runtime", "dev"):
+        requirements = re.split(r"\n(?=\S)", (ROOT / "requirements" / f"{lock}.txt").read_text().strip())
+        assert len(requirements) > 20
+        for requirement in requirements:
+            assert re.match(r"^[a-z0-9-]+==\S+", requirement), requirement
+            assert "--hash=sha256:" in requirement, requirement
