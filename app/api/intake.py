@@ -85,7 +85,7 @@ async def _read_body(request: Request, limits: ServerSettings) -> bytes:
         status=413,
     )
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced[:20]) > limits.max_body_bytes:
+    if announced.isdecimal() and int(announced[:20]) > limits.max_body_bytes:
         raise too_large
     body = bytearray()
     try:

@@ -11,6 +11,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 _SECRET = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 _BLANK = "[redacted]"
+# The server warns of each WebSocket upgrade that it does not serve; the request's own line says it already.
+_UPGRADE_WARNING = re.compile(r"^(Unsupported upgrade request|No supported WebSocket library)")
 
 
 def configure(level: str, form: str) -> None:
@@ -38,7 +40,7 @@ def configure(level: str, form: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    handler.addFilter(lambda record: "WebSocket" not in record.getMessage() and "upgrade" not in record.getMessage())
+    handler.addFilter(lambda record: not _UPGRADE_WARNING.search(record.getMessage()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(threshold, logging.INFO))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import orjson
 
 from app.errors import InvalidRequestError, NotFoundError
-from app.state.items import bind, input_items, references
+from app.state.items import input_items, references
 from app.state.records import ApiKey, Chain, Item
 from app.state.replay import check_calls, replay
 from app.storage.response_store import ResponseStore
@@ -21,28 +21,21 @@ _ENCRYPTED_REASONING = b'"reasoning.encrypted_content"'
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One call: what the client asked, for whom, and what it continues."""
+    """One call: what the client asked, for whom, what it continues, and its own input as items.
+
+    `refers` says that some of those items stand for references, which no upstream is sent.
+    """
 
     request: CreateRequest
     caller: ApiKey
     chain: Chain | None
-    resolved: Mapping[str, Item]
+    items: tuple[Item, ...]
+    refers: bool
 
     @property
     def prefer(self) -> str | None:
         """The account that served the chain so far: the one that can read all of it."""
         return self.chain.account if self.chain else None
-
-    def input_items(self) -> tuple[Item, ...]:
-        """The turn's own input, named; its references replaced by the items they name."""
-        given = self.request.input
-        if given is None:
-            return ()
-        return input_items(given, self.request.members["input"], self.resolved)
-
-    def bound_input_items(self, account: str) -> tuple[Item, ...]:
-        """The turn's own input as it is kept after this account has served it."""
-        return bind(self.input_items(), account)
 
     def render(self, account: Account) -> bytes:
         """The request body for this account: stateless, the whole history in it, all else as the client sent it.
@@ -54,9 +47,9 @@ class Exchange:
         if not (keeps_state and self.prefer in {None, account.name}):
             for name in _GATEWAY_STATE:
                 members.pop(name, None)
-            if self.chain or self.resolved:
+            if self.chain or self.refers:
                 turns = self.chain.turns if self.chain else ()
-                members["input"] = join_array(replay(turns, self.input_items(), account.name))
+                members["input"] = join_array(replay(turns, self.items, account.name))
         if not keeps_state:
             members["store"] = b"false"
             self._ask_for_reasoning(members)
@@ -87,12 +80,15 @@ async def prepare(request: CreateRequest, caller: ApiKey, responses: ResponseSto
                 code="previous_response_not_found",
                 param="previous_response_id",
             )
+    named = references(request.input)
     resolved: Mapping[str, Item] = {}
-    if named := references(request.input):
+    if named:
         resolved = await responses.read_items(caller.project_id, named)
         for item_id in sorted(named - resolved.keys()):
             raise NotFoundError(f"Item with id '{item_id}' not found.", param="input")
-    exchange = Exchange(request, caller, chain, resolved)
+    items: tuple[Item, ...] = ()
+    if request.input is not None:
+        items = input_items(request.input, request.members["input"], resolved)
     if chain is not None:
-        check_calls(chain, exchange.input_items())
-    return exchange
+        check_calls(chain, items)
+    return Exchange(request, caller, chain, items, refers=bool(named))

@@ -6,7 +6,7 @@ import structlog
 
 from app.errors import UpstreamError
 from app.relay.prepare import Exchange
-from app.state.items import output_items
+from app.state.items import bind, output_items
 from app.state.records import StoredResponse, Usage
 from app.storage.response_store import ResponseStore
 from app.wire import response
@@ -64,7 +64,7 @@ class Settler:
             expires_at=now + days * _SECONDS_PER_DAY,
             body=body,
             usage=usage,
-            items=exchange.bound_input_items(account) + output_items(facts.output, account),
+            items=bind(exchange.items, account) + output_items(facts.output, account),
         )
 
 

@@ -94,7 +94,8 @@ class Database:
         """Empty SQLite's log into the file, so that what was deleted is in neither. Best effort, for the Writer."""
         if self._location.file is None:
             return
-        with suppress(SQLAlchemyError, sqlite3.Error):
+        # Whatever happens here, the deletion before it is committed and must be reported so.
+        with suppress(Exception):
             async with self.writer.connect() as connection:
                 raw = await connection.get_raw_connection()
                 driver: Any = raw.driver_connection

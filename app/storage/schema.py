@@ -84,7 +84,9 @@ async def is_current(database: Database) -> bool:
 @contextmanager
 def open_for_migration(url: str) -> Iterator[Connection]:
     """A connection in a transaction, for the alembic command of a developer."""
-    with _engine(Location.parse(url)).begin() as connection:
+    location = Location.parse(url)
+    location.prepare()
+    with _engine(location).begin() as connection:
         yield connection
 
 

@@ -1,7 +1,6 @@
 """The one task that writes: whatever is waiting goes into one transaction. Must not know what the writes are."""
 
 import asyncio
-import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain, groupby
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import StorageError
@@ -17,8 +17,10 @@ from app.storage.database import Database, is_outage
 T = TypeVar("T")
 
 _LARGEST_GROUP = 256
+# Seconds between the cancellations of a task that does not stop.
+_CANCEL_GRACE = 1.0
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("antiphon.writer")
 
 
 class Write(ABC, Generic[T]):
@@ -89,10 +91,11 @@ class Writer:
         self._wake.set()
         if self._task is None:
             return
-        _, late = await asyncio.wait((self._task,), timeout=self._commit_timeout)
-        for task in late:
-            task.cancel()
-            await asyncio.wait((task,))
+        done, _ = await asyncio.wait((self._task,), timeout=self._commit_timeout)
+        while not done:
+            # A driver may answer the first cancellation with a polite, slow goodbye; it gives in to the next.
+            self._task.cancel()
+            done, _ = await asyncio.wait((self._task,), timeout=_CANCEL_GRACE)
 
     async def _run(self) -> None:
         while self._waiting or not self._closed:
@@ -119,22 +122,23 @@ class Writer:
                 attempts.extend([pending] for pending in tried)
                 continue
             # The class alone: a driver's text can quote the row.
-            _log.warning("%d write(s) failed: %s", len(tried), type(error).__name__)
+            _log.warning("writes failed", count=len(tried), error=type(error).__name__)
             for pending in tried:
                 pending.fail(error)
 
     async def _attempt(self, group: list[_Pending]) -> Exception | None:
         """One transaction for the group, its results handed out; or the error that rolled it back."""
-        results: list[Any] = []
         try:
+            results: list[Any] = []
             async with self._database.writer.begin() as connection:
                 for _, run in groupby((pending.write for pending in group), key=type):
                     writes = list(run)
                     results.extend(await writes[0].apply(connection, writes))
+                outcomes = list(zip(group, results, strict=True))
         except Exception as error:  # noqa: BLE001 (whatever a write raises is its caller's; the task has to live)
             return error
         if any(pending.write.erases for pending in group):
             await self._database.erase_log()
-        for pending, result in zip(group, results, strict=True):
+        for pending, result in outcomes:
             pending.outcome.set_result(result)
         return None

@@ -1,0 +1,167 @@
+"""Connections: how SQLite's are prepared, and what failures of both databases become."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from app.errors import ConfigurationError, StorageError
+from app.storage.database import Database, is_outage
+from app.storage.location import Location
+
+
+async def read_value(database: Database, query: str) -> object:
+    async with database.reading() as connection:
+        return await connection.scalar(text(query))
+
+
+async def test_a_database_that_answers_passes_the_ping(database: Database) -> None:
+    await database.ping()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://someone:hunter2@127.0.0.1:9/none", "postgres://127.0.0.1:9/none?connect_timeout=1"],
+)
+async def test_a_database_that_is_down_is_one_clear_sentence(url: str) -> None:
+    database = Database(url, pool_size=1, commit_timeout=2.0)
+    with pytest.raises(StorageError) as raised:
+        await database.ping()
+    assert raised.value.message == "The database could not answer. Try again in a moment."
+    assert isinstance(raised.value.__cause__, SQLAlchemyError)
+    await database.erase_log()
+    await database.aclose()
+
+
+async def test_a_read_that_is_late_is_a_storage_error_and_the_next_succeeds(postgresql_url: str) -> None:
+    database = Database(postgresql_url, pool_size=1, commit_timeout=0.2)
+    with pytest.raises(StorageError):
+        await read_value(database, "SELECT pg_sleep(30)")
+    await database.ping()
+    await database.aclose()
+
+
+async def test_a_wrong_query_is_a_storage_error_that_quotes_nothing(database: Database) -> None:
+    with pytest.raises(StorageError) as raised:
+        await read_value(database, "SELECT 'secret' FROM nowhere")
+    assert "secret" not in raised.value.message
+
+
+async def test_readers_wait_for_each_other_only_so_long(database_url: str) -> None:
+    database = Database(database_url, pool_size=1, commit_timeout=0.5)
+    async with database.reader.connect():
+        with pytest.raises(StorageError):
+            await database.ping()
+    await database.ping()
+    await database.aclose()
+
+
+async def test_a_server_that_dropped_its_connections_is_reached_again(postgres_url: str, postgresql_url: str) -> None:
+    database = Database(postgresql_url, pool_size=2, commit_timeout=5.0)
+    other = Database(postgresql_url, pool_size=1, commit_timeout=5.0)
+    await database.ping()
+    async with database.writer.begin() as connection:
+        await connection.execute(text("SELECT 1"))
+    await read_value(
+        other,
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    await database.ping()
+    async with database.writer.begin() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+    await other.aclose()
+    await database.aclose()
+
+
+async def test_postgres_bounds_a_writing_transaction_and_nothing_else(postgresql_url: str) -> None:
+    database = Database(postgresql_url, pool_size=1, commit_timeout=1.5)
+    shown = "SELECT current_setting('statement_timeout') || current_setting('idle_in_transaction_session_timeout')"
+    async with database.writer.begin() as connection:
+        assert await connection.scalar(text(shown)) == "1500ms1500ms"
+    assert await read_value(database, shown) == "00"
+    await database.aclose()
+
+
+async def test_sqlite_readers_cannot_write_and_never_checkpoint(sqlite_url: str) -> None:
+    database = Database(sqlite_url, pool_size=1, commit_timeout=5.0)
+    assert await read_value(database, "PRAGMA wal_autocheckpoint") == 0
+    with pytest.raises(StorageError):
+        await read_value(database, "DELETE FROM meta")
+    await database.aclose()
+
+
+async def test_sqlites_writer_is_durable(sqlite_url: str) -> None:
+    database = Database(sqlite_url, pool_size=1, commit_timeout=5.0)
+    async with database.writer.begin() as connection:
+        values = [
+            await connection.scalar(text(f"PRAGMA {name}"))
+            for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "busy_timeout")
+        ]
+    assert values == ["wal", 2, 1, 1, 5000]
+    await database.aclose()
+
+
+async def test_sqlites_log_is_emptied_even_when_a_reader_holds_it(sqlite_url: str) -> None:
+    database = Database(sqlite_url, pool_size=1, commit_timeout=5.0)
+    async with database.reader.connect() as reader:
+        await reader.execute(text("BEGIN"))
+        await reader.execute(text("SELECT count(*) FROM meta"))
+        async with database.writer.begin() as connection:
+            await connection.execute(text("INSERT INTO meta VALUES ('a', 'b')"))
+        await database.erase_log()
+        await reader.execute(text("COMMIT"))
+    assert await read_value(database, "SELECT value FROM meta") == "b"
+    await database.aclose()
+
+
+async def test_a_new_sqlite_file_and_its_folder_are_the_owners_alone(tmp_path: Path) -> None:
+    file = tmp_path / "data" / "antiphon.db"
+    database = Database(f"sqlite:///{file}", pool_size=1, commit_timeout=5.0)
+    async with database.writer.begin() as connection:
+        await connection.execute(text("CREATE TABLE t (a)"))
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (file.parent, *file.parent.iterdir())}
+    assert modes == {"data": 0o700, "antiphon.db": 0o600, "antiphon.db-wal": 0o600, "antiphon.db-shm": 0o600}
+    await database.aclose()
+
+
+def test_a_file_that_cannot_be_created_is_named(tmp_path: Path) -> None:
+    (tmp_path / "occupied").touch()
+    with pytest.raises(ConfigurationError, match=r"occupied/antiphon\.db cannot be created"):
+        Database(f"sqlite:///{tmp_path}/occupied/antiphon.db", pool_size=1, commit_timeout=1.0)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "no url", "mysql://root:hunter2@db/x", "sqlite://", "sqlite:///:memory:", "sqlite:///file:x?uri=true"]
+)
+def test_a_url_that_cannot_be_used_is_refused_without_quoting_it(url: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        Location.parse(url)
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("postgres://u:hunter2@db.example:5432/antiphon?password=hunter2", "antiphon on db.example"),
+        ("postgresql+psycopg:///?host=/run/postgresql", "postgres on local socket"),
+        ("sqlite+aiosqlite:////data/antiphon.db", "/data/antiphon.db"),
+    ],
+)
+def test_a_database_is_called_by_a_name_without_secrets(url: str, name: str) -> None:
+    assert Location.parse(url).name == name
+
+
+def test_a_relative_file_stays_where_it_was_when_the_folder_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Location.parse("sqlite:///data/a.db").file == tmp_path / "data" / "a.db"
+
+
+def test_errors_from_outside_the_driver_are_no_outage() -> None:
+    assert not is_outage(ValueError("bug"))
+    assert is_outage(TimeoutError())
+    assert is_outage(OperationalError("", None, Exception("connection refused")))

@@ -1,0 +1,268 @@
+"""Grouping, isolation and failure of writes, on every database."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection
+from structlog.testing import capture_logs
+
+from app.errors import StorageError
+from app.state.records import Item
+from app.storage.database import Database
+from app.storage.response_store import DeleteResponse, ResponseStore, SaveResponse
+from app.storage.writer import Write, Writer
+from tests.storage.conftest import NOW, MakeResponse
+
+
+@pytest.fixture
+def transactions(database: Database) -> list[str]:
+    """The ends of the writing connection's transactions, as they happen."""
+    ends: list[str] = []
+    event.listen(database.writer.sync_engine, "commit", lambda _: ends.append("commit"))
+    event.listen(database.writer.sync_engine, "rollback", lambda _: ends.append("rollback"))
+    return ends
+
+
+@asynccontextmanager
+async def held_lock(url: str) -> AsyncIterator[None]:
+    """Another process's write transaction, which nobody's writes get past."""
+    other = Database(url, pool_size=1, commit_timeout=5.0)
+    async with other.writer.connect() as connection:
+        lock = "SELECT 1" if url.startswith("sqlite") else "LOCK TABLE responses, projects, meta IN EXCLUSIVE MODE"
+        await connection.execute(text(lock))
+        yield
+        await connection.rollback()
+    await other.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Count(Write[int]):
+    """Fails with what it is given; else says how many were applied together."""
+
+    error: Exception | None = None
+
+    @classmethod
+    async def apply(cls, connection: AsyncConnection, writes: Sequence[Self]) -> Sequence[int]:
+        await connection.execute(text("SELECT 1"))
+        for write in writes:
+            if write.error is not None:
+                raise write.error
+        return [len(writes)] * len(writes)
+
+
+async def test_what_is_waiting_is_committed_together(writer: Writer, transactions: list[str]) -> None:
+    assert await asyncio.gather(*(writer.submit(Count()) for _ in range(100))) == [100] * 100
+    assert transactions == ["commit"]
+
+
+async def test_a_group_has_a_largest_size(writer: Writer, transactions: list[str]) -> None:
+    sizes = await asyncio.gather(*(writer.submit(Count()) for _ in range(300)))
+    assert sorted(set(sizes)) == [44, 256]
+    assert transactions == ["commit", "commit"]
+
+
+async def test_writes_of_different_kinds_share_a_transaction_in_order(
+    writer: Writer, responses: ResponseStore, transactions: list[str], make_response: MakeResponse
+) -> None:
+    transactions.clear()
+    outcomes = await asyncio.gather(
+        writer.submit(SaveResponse(make_response("one"))),
+        writer.submit(DeleteResponse("proj_a", "resp_one", NOW)),
+        writer.submit(SaveResponse(make_response("one"))),
+        writer.submit(SaveResponse(make_response("one"))),
+    )
+    assert list(outcomes) == [True, True, True, False]
+    assert transactions == ["commit"]
+
+
+async def test_a_cancelled_callers_write_is_still_committed(
+    writer: Writer, responses: ResponseStore, make_response: MakeResponse
+) -> None:
+    caller = asyncio.create_task(responses.save(make_response("kept")))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    await writer.submit(Count())
+    assert await responses.read_body("proj_a", "resp_kept", NOW) is not None
+
+
+async def test_a_bad_write_fails_only_its_own_caller(
+    responses: ResponseStore, make_response: MakeResponse, transactions: list[str]
+) -> None:
+    transactions.clear()
+    nameless = (Item("i", "message", False, b"secret"), Item(None, "message", False, b""))  # type: ignore[arg-type]
+    with capture_logs() as logs:
+        outcomes = await asyncio.gather(
+            responses.save(make_response("a")),
+            responses.save(make_response("orphan", project_id="proj_none")),
+            responses.save(make_response("b")),
+            responses.save(make_response("nameless", items=nameless)),
+            return_exceptions=True,
+        )
+    assert [type(outcome) for outcome in outcomes] == [type(None), StorageError, type(None), StorageError]
+    assert transactions == ["rollback", "commit", "rollback", "commit", "rollback"]
+    assert await responses.read_body("proj_a", "resp_b", NOW) is not None
+    assert await responses.read_body("proj_a", "resp_nameless", NOW) is None
+    failure = outcomes[1]
+    assert isinstance(failure, StorageError)
+    assert (failure.status, failure.code) == (503, "storage_unavailable")
+    assert failure.__cause__ is not None
+    assert "INSERT" not in failure.message
+    assert [log["count"] for log in logs] == [1, 1]
+    assert "secret" not in str(logs)
+
+
+async def test_an_error_that_is_not_the_databases_fails_its_caller_and_the_task_lives(writer: Writer) -> None:
+    outcomes = await asyncio.gather(
+        writer.submit(Count(ZeroDivisionError("mine"))), writer.submit(Count()), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [StorageError, int]
+    assert await writer.submit(Count()) == 1
+
+
+async def test_an_outage_fails_the_whole_group_at_once(writer: Writer, transactions: list[str]) -> None:
+    down = OperationalError("", None, ConnectionError("gone"))
+    with capture_logs() as logs:
+        outcomes = await asyncio.gather(
+            *(writer.submit(Count(down if number == 7 else None)) for number in range(20)), return_exceptions=True
+        )
+    assert {type(outcome) for outcome in outcomes} == {StorageError}
+    assert transactions == ["rollback"]
+    assert [(log["event"], log["count"], log["error"]) for log in logs] == [("writes failed", 20, "OperationalError")]
+
+
+async def test_an_outage_among_single_attempts_fails_the_rest_at_once(writer: Writer, transactions: list[str]) -> None:
+    down = OperationalError("", None, ConnectionError("gone"))
+    outcomes = await asyncio.gather(
+        writer.submit(Count(ValueError("bad"))),
+        writer.submit(Count()),
+        *(writer.submit(Count(down)) for _ in range(20)),
+        return_exceptions=True,
+    )
+    assert outcomes[1] == 1
+    assert sum(isinstance(outcome, StorageError) for outcome in outcomes) == 21
+    assert transactions == ["rollback", "rollback", "commit", "rollback"]
+
+
+async def test_a_lock_held_elsewhere_delays_a_write_that_then_succeeds(
+    database_url: str, responses: ResponseStore, make_response: MakeResponse
+) -> None:
+    async with held_lock(database_url):
+        saving = asyncio.create_task(responses.save(make_response("late")))
+        await asyncio.wait([saving], timeout=0.3)
+        assert not saving.done()
+        # Reads go on meanwhile.
+        assert await responses.read_body("proj_a", "resp_late", NOW) is None
+    await saving
+    assert await responses.read_body("proj_a", "resp_late", NOW) is not None
+
+
+async def test_a_write_that_is_late_is_a_storage_error_and_may_still_be_committed(
+    database_url: str, database: Database, responses: ResponseStore, make_response: MakeResponse
+) -> None:
+    impatient = Writer(database, 0.2)
+    impatient.start()
+    async with held_lock(database_url):
+        with pytest.raises(StorageError, match="commit in time"):
+            await impatient.submit(SaveResponse(make_response("late")))
+    assert await impatient.submit(Count()) == 1
+    assert await responses.read_body("proj_a", "resp_late", NOW) is not None
+    await impatient.aclose()
+
+
+async def test_a_lock_that_outlasts_the_wait_fails_the_group_and_the_next_write_succeeds(
+    database_url: str, make_response: MakeResponse, responses: ResponseStore
+) -> None:
+    database = Database(database_url, pool_size=1, commit_timeout=0.5)
+    # SQLite's own wait is 5 s; PostgreSQL's is the commit timeout.
+    writer = Writer(database, 8.0)
+    writer.start()
+    async with held_lock(database_url):
+        outcomes = await asyncio.gather(
+            *(writer.submit(SaveResponse(make_response(f"n{number}"))) for number in range(3)), return_exceptions=True
+        )
+        assert {type(outcome) for outcome in outcomes} == {StorageError}
+    assert await writer.submit(SaveResponse(make_response("n0")))
+    await writer.aclose()
+    await database.aclose()
+
+
+async def test_a_full_queue_refuses_at_once(database_url: str, database: Database) -> None:
+    writer = Writer(database, 5.0, capacity=3)
+    waiting = [asyncio.create_task(writer.submit(Count())) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(StorageError, match="more writes"):
+        await writer.submit(Count())
+    writer.start()
+    assert await asyncio.gather(*waiting) == [3, 3, 3]
+    await writer.aclose()
+
+
+async def test_closing_commits_what_waits_and_refuses_the_rest(
+    database: Database, responses: ResponseStore, make_response: MakeResponse
+) -> None:
+    writer = Writer(database, 5.0)
+    writer.start()
+    saving = asyncio.create_task(writer.submit(SaveResponse(make_response("last"))))
+    await asyncio.sleep(0)
+    await writer.aclose()
+    assert await saving
+    assert await responses.read_body("proj_a", "resp_last", NOW) is not None
+    with pytest.raises(StorageError):
+        await writer.submit(Count())
+    await Writer(database, 5.0).aclose()
+
+
+async def test_closing_does_not_wait_for_a_database_that_hangs(database_url: str, database: Database) -> None:
+    writer = Writer(database, 0.2)
+    writer.start()
+    async with held_lock(database_url):
+        saving = asyncio.create_task(writer.submit(DeleteResponse("proj_a", "resp_none", NOW)))
+        await asyncio.sleep(0.05)
+        await writer.aclose()
+        with pytest.raises(StorageError):
+            await saving
+
+
+async def test_a_failed_write_whose_caller_left_disturbs_nobody(database: Database) -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    writer = Writer(database, 5.0)
+    caller = asyncio.create_task(writer.submit(Count(ValueError("bad"))))
+    await asyncio.sleep(0)
+    caller.cancel()
+    writer.start()
+    await writer.aclose()
+    del writer
+    assert caller.cancelled() or caller.cancelling()
+    assert complaints == []
+
+
+async def test_deleted_content_is_nowhere_in_sqlites_files(
+    sqlite_url: str, tmp_path: Path, make_response: MakeResponse
+) -> None:
+    database = Database(sqlite_url, pool_size=1, commit_timeout=5.0)
+    writer = Writer(database, 5.0)
+    writer.start()
+    async with database.writer.begin() as connection:
+        await connection.execute(text("INSERT INTO projects VALUES ('proj_a', 'a', NULL, 0)"))
+    store = ResponseStore(database, writer)
+    content = b"very private words" * 1000
+    await store.save(make_response("one", body=content, items=(Item("i", "message", False, content),)))
+
+    def files_with_content() -> list[str]:
+        return [file.name for file in tmp_path.iterdir() if b"very private words" in file.read_bytes()]
+
+    assert files_with_content() != []
+    assert await store.delete("proj_a", "resp_one", NOW)
+    assert files_with_content() == []
+    await writer.aclose()
+    await database.aclose()
