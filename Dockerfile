@@ -9,12 +9,13 @@ RUN python3 -c "import ensurepip" \
 WORKDIR /opt/antiphon
 COPY requirements/runtime.txt ./
 # The bytecode is made here, once: the files of an image never change, so it need not be checked against them.
+# -P in the launcher keeps the working folder, which is the data folder, off the import path.
 RUN python3 -m venv venv \
     && venv/bin/pip install --no-cache-dir --no-compile --only-binary :all: --require-hashes -r runtime.txt \
     && venv/bin/pip uninstall --yes pip setuptools \
     && venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash venv/lib \
     && echo /opt/antiphon > "$(venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/antiphon.pth" \
-    && printf '%s\n' '#!/opt/antiphon/venv/bin/python' \
+    && printf '%s\n' '#!/opt/antiphon/venv/bin/python -P' \
         'from app.__main__ import main' 'if __name__ == "__main__":' '    main()' > venv/bin/antiphon \
     && chmod 755 venv/bin/antiphon
 COPY app ./app

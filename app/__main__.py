@@ -155,8 +155,10 @@ def healthcheck() -> None:
 
     server = load_settings().server
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)  # noqa: S104 - compared, not bound
+    # `http_proxy` names the way to upstreams; this gateway is never behind it.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(f"http://{host}:{server.port}/readyz", timeout=_PROBE_SECONDS) as answer:
+        with direct.open(f"http://{host}:{server.port}/readyz", timeout=_PROBE_SECONDS) as answer:
             print(answer.read().decode())
     except urllib.error.HTTPError as error:
         sys.exit(f"antiphon: not ready: {error.read(1000).decode(errors='replace')}")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import orjson
 
 from app.demo.events import Event, events
-from app.demo.request import MODEL, Request, read_request, unknown_model
+from app.demo.request import MODEL, Request, read_request
 from app.errors import ApiError, NotFoundError
+from app.wire.wording import unknown_model
 
 _JSON = "application/json"
 _SSE = "text/event-stream; charset=utf-8"

@@ -1,91 +1,56 @@
-"""Checks the input items as a strict upstream without a memory does: nothing dangling, nothing it cannot look up."""
+"""Reads the input items as a strict upstream without a memory does: nothing dangling, nothing it cannot look up."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from app.demo.history import CALL_OF_OUTPUT, Item
-from app.demo.parameters import invalid_type, invalid_value, missing
 from app.errors import InvalidRequestError, NotFoundError
+from app.wire.fields import array_of, enum, object_of
+from app.wire.input_items import item_type
 
 # Reasoning made here is known by this prefix: text in the clear, "encrypted" only in name.
 ENCRYPTED_PREFIX = "demo-enc:"
 
-_REQUIRED = {
-    "message": ("role", "content"),
-    "function_call": ("call_id", "name", "arguments"),
-    "custom_tool_call": ("call_id", "name", "input"),
-    "function_call_output": ("call_id", "output"),
-    "custom_tool_call_output": ("call_id", "output"),
-    "reasoning": ("summary",),
-    "item_reference": ("id",),
-}
-_TEXTS = frozenset({"call_id", "name", "arguments", "input", "id"})
-_TEXT_OR_PARTS = frozenset({"content", "output"})
-_ROLES = ("assistant", "system", "developer", "user")
-_ASSISTANT_PARTS = ("output_text", "refusal")
-_OTHER_PARTS = (
-    "input_text",
-    "input_image",
-    "input_audio",
-    "output_text",
-    "refusal",
-    "input_file",
-    "computer_screenshot",
-    "summary_text",
+_ANSWERED = array_of(object_of(required={"type": enum("output_text", "refusal")}))
+_GIVEN = array_of(
+    object_of(
+        required={
+            "type": enum(
+                "input_text",
+                "input_image",
+                "input_audio",
+                "output_text",
+                "refusal",
+                "input_file",
+                "computer_screenshot",
+                "summary_text",
+            )
+        }
+    )
 )
-_SPOKEN_TO = frozenset({"user", "system", "developer"})
+_HOLDING = {"message": "content", **dict.fromkeys(CALL_OF_OUTPUT, "output")}
+_SPOKEN_TO = ("user", "system", "developer")
 
 
-def read_items(given: Any) -> tuple[Item, ...]:
-    """The `input` parameter as items, each with its `type`. Raises InvalidRequestError (spec §4.1, §4.3, §6.2)."""
+def read_items(given: str | Sequence[Item]) -> tuple[Item, ...]:
+    """The `input` of a valid call as items, each with its `type`. Raises InvalidRequestError (spec §4.3, §6.2)."""
     if isinstance(given, str):
-        given = [{"role": "user", "content": given}] if given else []
-    if not isinstance(given, list):
-        raise invalid_type("input", "one of a string or array of objects", given)
-    items = tuple(_typed(item, f"input[{index}]") for index, item in enumerate(given))
+        given = [{"role": "user", "content": given}]
+    items = tuple({**item, "type": item_type(item)} for item in given)
     for index, item in enumerate(items):
-        _check_fields(item, f"input[{index}]")
+        _check_known(item, f"input[{index}]")
     _check_pairs(items)
     _check_reasoning(items)
     return items
 
 
-def _typed(item: Any, path: str) -> Item:
-    if not isinstance(item, Mapping):
-        raise invalid_type(path, "an object", item)
-    kind = item.get("type")
-    if kind is None:
-        kind = "message" if "role" in item else "item_reference"
-    if not isinstance(kind, str):
-        raise invalid_type(f"{path}.type", "a string", kind)
-    return {**item, "type": kind}
-
-
-def _check_fields(item: Item, path: str) -> None:
-    for name in _REQUIRED.get(item["type"], ()):
-        value = item.get(name)
-        if value is None:
-            raise missing(f"{path}.{name}")
-        if name in _TEXTS and not isinstance(value, str):
-            raise invalid_type(f"{path}.{name}", "a string", value)
-        if name in _TEXT_OR_PARTS:
-            _check_parts(value, f"{path}.{name}", _ASSISTANT_PARTS if item.get("role") == "assistant" else _OTHER_PARTS)
-    if item["type"] == "message" and item["role"] not in _ROLES:
-        raise invalid_value(f"{path}.role", item["role"], _ROLES)
+def _check_known(item: Item, path: str) -> None:
+    """No item that is kept elsewhere, and no part that this model could not read."""
     if item["type"] == "item_reference":
         raise NotFoundError(f"Item with id '{item['id']}' not found.")
-
-
-def _check_parts(content: Any, path: str, allowed: Sequence[str]) -> None:
-    if isinstance(content, str):
-        return
-    if not isinstance(content, list):
-        raise invalid_type(path, "one of a string or array of objects", content)
-    for index, part in enumerate(content):
-        if not isinstance(part, Mapping):
-            raise invalid_type(f"{path}[{index}]", "an object", part)
-        if part.get("type") not in allowed:
-            raise invalid_value(f"{path}[{index}].type", part.get("type"), allowed)
+    held = _HOLDING.get(item["type"])
+    if held is not None and not isinstance(item[held], str):
+        check = _ANSWERED if item.get("role") == "assistant" else _GIVEN
+        check(item[held], f"{path}.{held}")
 
 
 def _check_pairs(items: Sequence[Item]) -> None:

@@ -5,18 +5,21 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.demo.parameters import invalid_type, invalid_value, missing
 from app.errors import InvalidRequestError
+from app.wire.fields import array_of, enum, object_of, string
+from app.wire.requests import TOOL
 
 CALLABLE = ("function", "custom")
 
-_MODES = ("none", "auto", "required")
 # Dated versions (`web_search_preview_2025_03_11`) are told by their beginning.
 _HOSTED = {
     "web_search": "web_search_call",
     "file_search": "file_search_call",
     "code_interpreter": "code_interpreter_call",
 }
+_CALLABLE_TOOL = object_of(optional={"parameters": object_of()})
+_NAMESPACE = object_of(required={"name": string(), "tools": array_of(TOOL)})
+_ALLOWED = object_of(required={"tools": array_of(object_of()), "mode": enum("auto", "required")})
 _NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _TEXT_WORD = re.compile(r"[^\W_]{3,}")
 # Words that tools share tell nothing about which one is meant. Without a final s, as `_stem` leaves them.
@@ -71,36 +74,24 @@ class Toolbox:
         return next((tool for tool in self.tools if tool.hosted_call), None)
 
 
-def read_toolbox(given: Sequence[Any], choice: Any) -> Toolbox:
-    """The `tools` and `tool_choice` parameters. Raises InvalidRequestError for a tool or a choice that cannot be."""
+def read_toolbox(given: Sequence[Mapping[str, Any]], choice: str | Mapping[str, Any]) -> Toolbox:
+    """The valid `tools` and `tool_choice`. Raises InvalidRequestError for a tool or a choice this model cannot have."""
     tools = [tool for index, entry in enumerate(given) for tool in _read(entry, f"tools[{index}]", None)]
     if isinstance(choice, str):
-        if choice not in _MODES:
-            raise invalid_value("tool_choice", choice, _MODES)
         if choice == "required" and not given:
             raise InvalidRequestError(
                 "Tool choice 'required' must be specified with 'tools' parameter.", param="tool_choice"
             )
         return Toolbox(tools, choice, named=False)
-    if not isinstance(choice, Mapping):
-        raise invalid_type("tool_choice", "one of a string or an object", choice)
-    if choice.get("type") == "allowed_tools":
-        return _allowed(tools, choice)
+    if choice["type"] == "allowed_tools":
+        _ALLOWED(choice, "tool_choice")
+        return Toolbox(_among(tools, choice["tools"]), choice["mode"], named=False)
     chosen = _among(tools, [choice])
-    if choice.get("type") in CALLABLE and not chosen:
+    if choice["type"] in CALLABLE and not chosen:
         raise InvalidRequestError(
             f"Tool choice '{choice.get('name')}' not found in 'tools' parameter.", param="tool_choice"
         )
     return Toolbox(chosen, "required", named=True)
-
-
-def _allowed(tools: Sequence[Tool], choice: Mapping[str, Any]) -> Toolbox:
-    wanted, mode = choice.get("tools"), choice.get("mode")
-    if not isinstance(wanted, list):
-        raise missing("tool_choice.tools")
-    if mode not in _MODES[1:]:
-        raise invalid_value("tool_choice.mode", mode, _MODES[1:])
-    return Toolbox(_among(tools, [entry for entry in wanted if isinstance(entry, Mapping)]), mode, named=False)
 
 
 def _among(tools: Sequence[Tool], wanted: Sequence[Mapping[str, Any]]) -> list[Tool]:
@@ -108,33 +99,17 @@ def _among(tools: Sequence[Tool], wanted: Sequence[Mapping[str, Any]]) -> list[T
     return [tool for tool in tools if (tool.type, tool.name if tool.type in CALLABLE else "") in keys]
 
 
-def _read(entry: Any, path: str, namespace: str | None) -> Iterator[Tool]:
-    if not isinstance(entry, Mapping):
-        raise invalid_type(path, "an object", entry)
-    kind = _text(entry, "type", path)
+def _read(entry: Mapping[str, Any], path: str, namespace: str | None) -> Iterator[Tool]:
+    kind = entry["type"]
     if kind == "namespace":
-        inner = entry.get("tools")
-        if not isinstance(inner, list):
-            raise missing(f"{path}.tools")
-        name = _text(entry, "name", path)
-        for index, tool in enumerate(inner):
-            yield from _read(tool, f"{path}.tools[{index}]", name)
+        _NAMESPACE(entry, path)
+        for index, tool in enumerate(entry["tools"]):
+            yield from _read(tool, f"{path}.tools[{index}]", entry["name"])
     elif kind in CALLABLE:
-        name, description, parameters = _text(entry, "name", path), entry.get("description"), entry.get("parameters")
-        if parameters is not None and not isinstance(parameters, Mapping):
-            raise invalid_type(f"{path}.parameters", "an object", parameters)
-        yield Tool(kind, name, str(description or ""), parameters or {}, namespace)
+        _CALLABLE_TOOL(entry, path)
+        yield Tool(kind, entry["name"], str(entry.get("description") or ""), entry.get("parameters") or {}, namespace)
     else:
         yield Tool(kind)
-
-
-def _text(entry: Mapping[str, Any], name: str, path: str) -> str:
-    value = entry.get(name)
-    if value is None:
-        raise missing(f"{path}.{name}")
-    if not isinstance(value, str):
-        raise invalid_type(f"{path}.{name}", "a string", value)
-    return value
 
 
 def _words(text: str) -> set[str]:

@@ -40,7 +40,7 @@ def configure(level: str, form: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    handler.addFilter(lambda record: not _UPGRADE_WARNING.search(record.getMessage()))
+    handler.addFilter(lambda record: not _UPGRADE_WARNING.search(str(record.msg)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(threshold, logging.INFO))
@@ -50,8 +50,18 @@ def configure(level: str, form: str) -> None:
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Blank what looks like a key or a password in every text of the line."""
-    return {name: _SECRET.sub(_BLANK, value) if isinstance(value, str) else value for name, value in event.items()}
+    return {name: _redacted(value) for name, value in event.items()}
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SECRET.sub(_BLANK, value)
+    if isinstance(value, dict):
+        return {name: _redacted(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(element) for element in value]
+    return value
 
 
 def _dump(event: EventDict, **_: Any) -> str:
-    return orjson.dumps(event, default=repr).decode()
+    return orjson.dumps(event, default=lambda value: _redacted(repr(value))).decode()

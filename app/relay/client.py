@@ -53,8 +53,12 @@ class Client:
         self._timer: asyncio.TimerHandle | None = None
         self._last_write = 0.0
         self._writing = False
+        self._ended = False
+        self.begun = False
 
     async def __aenter__(self) -> Self:
+        if self._reason is not None:
+            raise self._reason
         self._call = asyncio.current_task()
         self._watcher = self._registry.spawn(self._watch())
         return self
@@ -71,10 +75,11 @@ class Client:
             raise self._reason from error
 
     def interrupt(self, reason: InterruptedRunError) -> None:
-        """End the call inside the context, once."""
-        if self._call is not None and self._reason is None:
+        """End the call inside the context, once; before it, keep it from being entered."""
+        if self._reason is None:
             self._reason = reason
-            self._call.cancel()
+            if self._call is not None:
+                self._call.cancel()
 
     def stop(self) -> None:
         """End the call because the process stops."""
@@ -96,17 +101,21 @@ class Client:
         await self._put(frames, more_body=True)
 
     async def end_stream(self) -> None:
-        """Send the end of a streamed answer."""
-        await self._put(b"", more_body=False)
+        """Send the end of a streamed answer, if it has not been sent."""
+        if not self._ended:
+            await self._put(b"", more_body=False)
 
     async def _begin(self, status: int, headers: Mapping[str, str]) -> None:
         head = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": head})
+        self.begun = True
 
     async def _put(self, body: bytes, *, more_body: bool) -> None:
-        if not more_body and self._watcher is not None:
-            # The server reports a finished answer as a disconnect too: from here on nobody listens for one.
-            self._watcher.cancel()
+        if not more_body:
+            self._ended = True
+            if self._watcher is not None:
+                # The server reports a finished answer as a disconnect too: from here on nobody listens for one.
+                self._watcher.cancel()
         self._writing = True
         self._last_write = asyncio.get_running_loop().time()
         await self._send({"type": "http.response.body", "body": body, "more_body": more_body})
@@ -117,6 +126,11 @@ class Client:
             pass
         self.interrupt(ClientGoneError())
 
+    async def _comment(self) -> None:
+        # The stream may have ended since this task was started.
+        if not self._ended:
+            await self.write(KEEP_ALIVE)
+
     def _on_silence(self) -> None:
         # One timer per stream, moved only when it fires: a write costs no timer of its own.
         loop = asyncio.get_running_loop()
@@ -126,6 +140,6 @@ class Client:
         elif self._keep_alive and not self._writing and silence >= self._keep_alive:
             # Every write so far ended at an event boundary, so a comment may stand here.
             self._last_write = loop.time()
-            self._registry.spawn(self.write(KEEP_ALIVE))
+            self._registry.spawn(self._comment())
         patience = self._write_timeout if self._writing or not self._keep_alive else self._keep_alive
         self._timer = loop.call_at(max(self._last_write + patience, loop.time() + patience / 8), self._on_silence)

@@ -5,9 +5,11 @@ from typing import Any
 
 from app.wire import events, response
 
+_NUMBERED = b'"sequence_number"'
+
 
 class Fold:
-    """The response as announced, the items finished so far, and the last event. Deltas are never parsed.
+    """The response as announced, the items finished so far, and the last numbered event. Deltas are never parsed.
 
     Bounded by the items of one response; past `max_bytes` of them, later ones are forgotten.
     """
@@ -27,7 +29,8 @@ class Fold:
 
     def see(self, frame: bytes, kind: bytes | None) -> None:
         """Take note of one frame, whose `events.kind` this is."""
-        if not frame.startswith(b":"):
+        if _NUMBERED in frame:
+            # Comments, blank lines and a `[DONE]` have no number, and take none.
             self._last_event = frame
         if kind is None:
             return

@@ -32,6 +32,7 @@ class Pump:
         self._settle = settle
         self._splitter = FrameSplitter(max_event_bytes)
         self._ended = False
+        self._last_word_said = False
         self._tail_follows = False
 
     async def run(self) -> None:
@@ -52,23 +53,22 @@ class Pump:
         await self._client.end_stream()
 
     async def fail(self, code: str, message: str) -> None:
-        """End the response in upstream's stead: settled as failed, and one `response.failed` for the client."""
-        if self._ended:
-            return
-        self._ended = True
-        body = self._failure(code, message)
-        with suppress(StorageError, UpstreamError):
-            # The client learns of a failure either way; whether it could be kept changes nothing in that.
-            body = await self._settle(body)
-        if not self._fold.saw_error:
-            await self._client.write(events.failed(body, self._fold.next_number()))
+        """End the response in upstream's stead: settled as failed, and one `response.failed` for the client.
+
+        One that was interrupted while it was being settled is not settled again: its commit goes on by itself.
+        """
+        if not self._ended:
+            self._ended = True
+            await self._end_as_failed(code, message)
+        elif not self._last_word_said and not self._fold.saw_error:
+            await self._write_failure(self._failure(code, message))
 
     async def abandon(self) -> None:
         """Settle what there is of a response whose client has left. One that was never announced leaves nothing."""
         if self._ended or not self._fold.announced:
             return
         self._ended = True
-        with suppress(StorageError):
+        with suppress(StorageError, UpstreamError):
             await self._settle(self._fold.ended("cancelled"))
 
     async def _pass_on(self, frames: Sequence[bytes]) -> None:
@@ -91,12 +91,27 @@ class Pump:
         self._ended = True
         try:
             await self._settle(events.member(terminal, "response"))
-        except (StorageError, UpstreamError) as error:
-            failure = self._failure(error.code or "server_error", error.message)
-            await self._client.write(events.failed(failure, self._fold.next_number()))
+        except StorageError as error:
+            await self._write_failure(self._failure(error.code or "server_error", error.message))
             return False
+        except UpstreamError as error:
+            await self._end_as_failed(error.code or "server_error", error.message)
+            return False
+        self._last_word_said = True
         await self._client.write(held)
         return True
+
+    async def _end_as_failed(self, code: str, message: str) -> None:
+        body = self._failure(code, message)
+        with suppress(StorageError, UpstreamError):
+            # The client learns of a failure either way; whether it could be kept changes nothing in that.
+            body = await self._settle(body)
+        if not self._fold.saw_error:
+            await self._write_failure(body)
+
+    async def _write_failure(self, body: bytes) -> None:
+        self._last_word_said = True
+        await self._client.write(events.failed(body, self._fold.next_number()))
 
     def _failure(self, code: str, message: str) -> bytes:
         return self._fold.ended("failed", {"code": "server_error", "message": f"{message} ({code})"})
@@ -104,7 +119,7 @@ class Pump:
     async def _pass_on_unfinished_frame(self) -> None:
         """Handle an end of file: a last event without its blank line still counts; anything less is a failure."""
         rest = self._splitter.rest
-        if rest and events.kind(rest) in events.TERMINAL:
+        if events.kind(rest) in events.TERMINAL and events.member(rest, "response") is not None:
             await self._finish(rest, rest)
         else:
             await self.fail("upstream_disconnected", "Upstream ended the stream before the response was finished.")

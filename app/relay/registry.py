@@ -70,7 +70,8 @@ class Registry:
     async def aclose(self) -> None:
         """Cancel the owned tasks and wait for their end."""
         self._closed = True
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # A task that is cancelled may start another on its way out.
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

@@ -82,10 +82,11 @@ class Relay:
                 if pump is not None:
                     await pump.abandon()
             except ShutdownError:
-                if pump is None:
+                if not client.begun:
                     raise OverloadedError("The gateway is shutting down. Please retry your request.") from None
-                await pump.fail("gateway_shutdown", "The gateway was stopped before the response was finished.")
-                await client.end_stream()
+                if pump is not None:
+                    await pump.fail("gateway_shutdown", "The gateway was stopped before the response was finished.")
+                    await client.end_stream()
 
     def _call(self, exchange: Exchange, headers: Mapping[str, str]) -> UpstreamCall:
         return UpstreamCall(

@@ -12,6 +12,8 @@ from app.storage.response_store import ResponseStore
 from app.wire import response
 
 _SECONDS_PER_DAY = 86_400
+# What a column of the database holds.
+_LARGEST_COUNT = 2**63 - 1
 
 
 class Settler:
@@ -77,7 +79,7 @@ def _usage(facts: response.ResponseFacts) -> Usage | None:
         value: object = counts
         for name in path:
             value = value.get(name) if isinstance(value, dict) else None
-        return value if isinstance(value, int) else 0
+        return value if type(value) is int and 0 <= value <= _LARGEST_COUNT else 0
 
     return Usage(
         input_tokens=count("input_tokens"),

@@ -12,7 +12,7 @@ from app.wire.body import elements, join_object, members
 from app.wire.input_items import item_type
 
 # Only the account that made these can read them again (rules 6 and 9): the first two are encrypted for it, the others
-# name objects and runs that it owns. Their types need an id; all other items are replayed without one (rule 4).
+# name objects and runs that it owns.
 _ENCRYPTED = frozenset({"reasoning", "compaction"})
 _HOSTED = frozenset(
     {
@@ -28,6 +28,8 @@ _HOSTED = frozenset(
     }
 )
 _BOUND = _ENCRYPTED | _HOSTED
+# These types need an id; all other items are replayed without one (rule 4).
+_ID_IS_REQUIRED = _HOSTED | {"computer_call", "local_shell_call", "local_shell_call_output"}
 _STATUS_IS_OPTIONAL = frozenset(
     {
         "custom_tool_call",
@@ -77,6 +79,9 @@ def _item(item: Mapping[str, Any], raw: bytes) -> Item:
     named = item_type(item) or ""
     given_id = item.get("id")
     call_id = item.get("call_id")
+    if call_id is None and named == "local_shell_call_output":
+        # The one type whose `id` may name its call.
+        call_id = given_id
     return Item(
         id=given_id if isinstance(given_id, str) and given_id else new_item_id(named),
         type=named,
@@ -92,7 +97,7 @@ def _output_item(item: Mapping[str, Any], raw: bytes, account: str) -> Item:
 
 def _replayed(item: Mapping[str, Any], named: str, raw: bytes) -> bytes:
     dropped = {"created_by"}
-    if named not in _HOSTED:
+    if named not in _ID_IS_REQUIRED:
         dropped.add("id")
     if named in _STATUS_IS_OPTIONAL:
         dropped.add("status")
@@ -104,7 +109,7 @@ def _replayed(item: Mapping[str, Any], named: str, raw: bytes) -> bytes:
 def _reader(item: Mapping[str, Any], account: str) -> str | None:
     named = item_type(item)
     # Text of an unfinished message is context; an unfinished call or thought is not valid input (rule 9).
-    if named != "message" and item.get("status") in {"in_progress", "incomplete"}:
+    if named != "message" and item.get("status") in ("in_progress", "incomplete"):
         return NO_ACCOUNT
     if named == "reasoning" and not item.get("encrypted_content") and not item.get("content"):
         return NO_ACCOUNT

@@ -40,11 +40,12 @@ def replay(turns: Sequence[Turn], items: Sequence[Item], account: str) -> list[b
     """The history and then the new items, as this account can read them, oldest first.
 
     Left out: what another account encrypted or owns, calls without output and outputs without call, a thought whose
-    consequence is left out, an item that stands there already (rules 6 to 8, 11), and all that a compaction which this
-    account can read stands for (rule 10).
+    consequence is left out, an item that stands there already (rules 6 to 8, 11), and all that an upstream's own
+    compaction which this account can read stands for. One that a client sent stands beside what it kept (rule 10).
     """
     readable = [item for item in concatenated(_history(turns), items) if item.account in {None, account}]
-    newest_compaction = max((place for place, item in enumerate(readable) if item.type == "compaction"), default=0)
+    compactions = (place for place, item in enumerate(readable) if item.type == "compaction" and item.is_output)
+    newest_compaction = max(compactions, default=0)
     return [item.content for item in _coherent(_once(readable[newest_compaction:]))]
 
 

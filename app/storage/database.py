@@ -19,16 +19,11 @@ _POOL_TIMEOUT = 2.0
 # Seconds a driver gets to cancel a statement that is late, before its connection is dropped.
 _CANCEL_GRACE = 1.0
 
-_READER_PRAGMAS = """
-PRAGMA busy_timeout=5000; PRAGMA foreign_keys=ON; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY;
-PRAGMA wal_autocheckpoint=0; PRAGMA query_only=ON;
-"""
-_WRITER_PRAGMAS = """
-PRAGMA busy_timeout=5000; PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON; PRAGMA synchronous=FULL;
-PRAGMA secure_delete=ON;
-"""
+_PRAGMAS = "PRAGMA busy_timeout={}; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; "
+_READER_PRAGMAS = _PRAGMAS + "PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=0; PRAGMA query_only=ON"
+_WRITER_PRAGMAS = _PRAGMAS + "PRAGMA journal_mode=WAL; PRAGMA secure_delete=ON"
 # A reader from outside (a backup) may hold the log; the writer does not wait long for it.
-_CHECKPOINT = "PRAGMA busy_timeout=200; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout=5000;"
+_CHECKPOINT = "PRAGMA busy_timeout=200; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout={}"
 
 # Primary SQLite codes (ERROR, TOOBIG, CONSTRAINT, MISMATCH, MISUSE, RANGE) and SQLSTATE classes (data, integrity,
 # rollback, syntax, check option, program limit) that blame one statement; all others blame the database.
@@ -54,19 +49,24 @@ def is_outage(error: BaseException) -> bool:
 class Database:
     """The engines over one location.
 
-    `pool_size` bounds the readers; `commit_timeout` (seconds) bounds a read, and on PostgreSQL each statement of a
-    write. Readers are in autocommit: no read holds a transaction. Only the Writer may use `writer`.
+    `pool_size` bounds the readers; `commit_timeout` (seconds) bounds a read, SQLite's wait for a lock and, on
+    PostgreSQL, each statement of a write. Readers are in autocommit: no read holds a transaction. Only the Writer may
+    use `writer`.
     """
 
     def __init__(self, url: str, pool_size: int, commit_timeout: float) -> None:
         self._location = Location.parse(url)
         self._location.prepare()
         self._timeout = commit_timeout
+        self._milliseconds = int(commit_timeout * 1000)
+        # psycopg answers a cancellation with up to 10 s of polite cancelling; a second one drops the connection.
+        # aiosqlite must be left to end on its own: disturbed, its thread and its closing task wait for each other.
+        self._cancel_grace = _CANCEL_GRACE if self._location.file is None else None
         self.reader = self._engine(pool_size, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True)
         self.writer = self._engine(1)
         if self._location.file is not None:
-            event.listen(self.reader.sync_engine, "connect", _SqliteConnect(_READER_PRAGMAS))
-            event.listen(self.writer.sync_engine, "connect", _SqliteConnect(_WRITER_PRAGMAS))
+            event.listen(self.reader.sync_engine, "connect", _SqliteConnect(_READER_PRAGMAS.format(self._milliseconds)))
+            event.listen(self.writer.sync_engine, "connect", _SqliteConnect(_WRITER_PRAGMAS.format(self._milliseconds)))
             event.listen(self.writer.sync_engine, "begin", _begin_immediate)
         else:
             event.listen(self.writer.sync_engine, "begin", self._limit_transaction)
@@ -74,10 +74,10 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection for a few statements. Whatever goes wrong with the database inside is a StorageError."""
+        grace = self._cancel_grace
         try:
-            # psycopg answers a cancellation with up to 10 s of polite cancelling; a second one drops the connection.
             async with (
-                asyncio.timeout(self._timeout + _CANCEL_GRACE),
+                asyncio.timeout(None if grace is None else self._timeout + grace),
                 asyncio.timeout(self._timeout),
                 self.reader.connect() as connection,
             ):
@@ -90,6 +90,14 @@ class Database:
         async with self.reading() as connection:
             await connection.execute(text("SELECT 1"))
 
+    async def interrupt(self, task: asyncio.Task[None]) -> None:
+        """Cancel a task that uses a connection, and wait for its end."""
+        task.cancel()
+        done, _ = await asyncio.wait((task,), timeout=self._cancel_grace)
+        if not done:
+            task.cancel()
+            await asyncio.wait((task,))
+
     async def erase_log(self) -> None:
         """Empty SQLite's log into the file, so that what was deleted is in neither. Best effort, for the Writer."""
         if self._location.file is None:
@@ -99,7 +107,7 @@ class Database:
             async with self.writer.connect() as connection:
                 raw = await connection.get_raw_connection()
                 driver: Any = raw.driver_connection
-                await driver.executescript(_CHECKPOINT)
+                await driver.executescript(_CHECKPOINT.format(self._milliseconds))
 
     async def aclose(self) -> None:
         """Close every connection; the writer's last, so that SQLite's final checkpoint is the writer's too."""
@@ -108,14 +116,13 @@ class Database:
 
     def _engine(self, pool_size: int, **options: Any) -> AsyncEngine:
         if self._location.file is None:
-            milliseconds = int(self._timeout * 1000)
             options["pool_pre_ping"] = True
             options["connect_args"] = {
                 # Behind pgbouncer the next statement may meet another server, which never saw the preparation.
                 "prepare_threshold": None,
                 "connect_timeout": 5,
                 # A peer that vanished is noticed by the socket: a write is never cancelled from this side.
-                "tcp_user_timeout": milliseconds,
+                "tcp_user_timeout": self._milliseconds,
                 "keepalives_idle": 5,
                 "keepalives_interval": 2,
                 "keepalives_count": 3,
@@ -136,7 +143,7 @@ class Database:
                 "SELECT set_config('statement_timeout', :limit, true),"
                 " set_config('idle_in_transaction_session_timeout', :limit, true)"
             ),
-            {"limit": f"{int(self._timeout * 1000)}ms"},
+            {"limit": f"{self._milliseconds}ms"},
         )
 
 

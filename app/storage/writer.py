@@ -17,8 +17,6 @@ from app.storage.database import Database, is_outage
 T = TypeVar("T")
 
 _LARGEST_GROUP = 256
-# Seconds between the cancellations of a task that does not stop.
-_CANCEL_GRACE = 1.0
 
 _log = structlog.get_logger("antiphon.writer")
 
@@ -92,10 +90,8 @@ class Writer:
         if self._task is None:
             return
         done, _ = await asyncio.wait((self._task,), timeout=self._commit_timeout)
-        while not done:
-            # A driver may answer the first cancellation with a polite, slow goodbye; it gives in to the next.
-            self._task.cancel()
-            done, _ = await asyncio.wait((self._task,), timeout=_CANCEL_GRACE)
+        if not done:
+            await self._database.interrupt(self._task)
 
     async def _run(self) -> None:
         while self._waiting or not self._closed:

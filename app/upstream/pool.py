@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from app.errors import InvalidRequestError, UpstreamError
+from app.errors import UpstreamError
 from app.settings import UpstreamSettings
 from app.upstream.account import Account, accounts_of, serves
+from app.wire.wording import unknown_model
 
 _LONGEST_SDK_WAIT_SECONDS = 60
 
@@ -131,9 +132,7 @@ class Pool:
         serving = {upstream.name for upstream in self.upstreams if serves(upstream, model)}
         seats = [seat for seat in self._seats.values() if seat.account.upstream.name in serving]
         if not seats:
-            raise InvalidRequestError(
-                f"The requested model '{model}' does not exist.", param="model", code="model_not_found"
-            )
+            raise unknown_model(model)
         if only is None:
             return seats
         bound = [seat for seat in seats if seat.account.name == only]

@@ -46,7 +46,11 @@ def member(frame: bytes, name: str) -> bytes | None:
     """One member of the frame's data, as upstream wrote it; None when there is none, or the data is not strict JSON."""
     if name not in payload(frame):
         return None
-    return members(sse.event_data(frame))[name]
+    try:
+        return members(sse.event_data(frame))[name]
+    except RecursionError:
+        # Nested deeper than can be split: as good as unreadable.
+        return None
 
 
 def sequence_number(frame: bytes) -> int | None:

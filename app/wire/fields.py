@@ -30,7 +30,7 @@ def string(*, maximum: int | None = None, non_empty: bool = False, pattern: re.P
         if type(value) is not str:
             raise wording.invalid_type(path, value, "a string")
         if non_empty and not value:
-            raise wording.empty_string(path)
+            raise wording.empty(path, value)
         if maximum is not None and len(value) > maximum:
             raise wording.string_too_long(path, maximum, len(value))
         if pattern is not None and not pattern.fullmatch(value):
@@ -73,13 +73,13 @@ def decimal(*, minimum: int, maximum: int) -> Check:
     return check
 
 
-def array_of(element: Check, *, minimum: int = 0) -> Check:
-    """An array of at least `minimum` such elements."""
+def array_of(element: Check, *, non_empty: bool = False) -> Check:
+    """An array of such elements, `non_empty` for one at least."""
 
     def check(value: Any, path: str) -> None:
         array(value, path)
-        if len(value) < minimum:
-            raise wording.array_too_short(path, minimum, len(value))
+        if non_empty and not value:
+            raise wording.empty(path, value)
         for index, item in enumerate(value):
             element(item, f"{path}[{index}]")
 

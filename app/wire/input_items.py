@@ -12,8 +12,11 @@ from app.wire.fields import Check, array, array_of, either, enum, object_of, str
 LONGEST_TEXT = 10_485_760
 
 _PART = object_of(required={"type": string()})
-_CONTENT = either("one of a string or array", {str: string(), list: array_of(_PART)})
-_OUTPUT = either("one of a string or array", {str: string(maximum=LONGEST_TEXT), list: array_of(_PART)})
+_TEXT_OR_PARTS = "one of a string or array of objects"
+_CONTENT = either(_TEXT_OR_PARTS, {str: string(), list: array_of(_PART)})
+_OUTPUT = either(_TEXT_OR_PARTS, {str: string(maximum=LONGEST_TEXT), list: array_of(_PART)})
+# OpenAI's own have 64 at most; other upstreams' are longer, and come back with what a client replays.
+_ITEM_ID = string(maximum=512)
 _CALL_ID = string(maximum=64, non_empty=True)
 _MESSAGE = object_of(
     required={"role": enum("user", "assistant", "system", "developer"), "content": _CONTENT},
@@ -51,7 +54,7 @@ def _check_message(value: Any, path: str) -> None:
             raise wording.invalid_value(f"{path}.content[{index}].type", "input_text", ("output_text", "refusal"))
 
 
-_ANY_ITEM = object_of(optional={"type": string(), "id": string()})
+_ANY_ITEM = either("an input item", {dict: object_of(optional={"type": string(), "id": _ITEM_ID})})
 _ITEMS: Mapping[str, Check] = {
     "message": _check_message,
     "function_call": object_of(required={"call_id": _CALL_ID, "name": string(), "arguments": string()}),
@@ -59,5 +62,5 @@ _ITEMS: Mapping[str, Check] = {
     "custom_tool_call": object_of(required={"call_id": _CALL_ID, "name": string(), "input": string()}),
     "custom_tool_call_output": object_of(required={"call_id": _CALL_ID, "output": _OUTPUT}),
     "reasoning": object_of(required={"summary": array}),
-    "item_reference": object_of(required={"id": string(maximum=64)}),
+    "item_reference": object_of(required={"id": _ITEM_ID}),
 }

@@ -59,10 +59,7 @@ def _check_presence(fields: Mapping[str, Any]) -> None:
     if "input" in fields:
         return
     if "messages" in fields:
-        raise wording.unsupported(
-            "messages",
-            "Unsupported parameter: 'messages'. In the Responses API, this parameter has moved to 'input'.",
-        )
+        raise wording.moved("messages", "input")
     if fields.get("prompt") is None:
         raise wording.missing("input")
 
@@ -76,13 +73,9 @@ def _check_history(fields: Mapping[str, Any]) -> None:
                 "Ensure you are only providing one of: 'previous_response_id' or 'conversation'.",
                 code="mutually_exclusive_parameters",
             )
-        raise wording.unsupported(
-            "conversation", "Unsupported parameter: 'conversation' is not supported by this gateway yet."
-        )
+        raise wording.unsupported("conversation", "by this gateway yet")
     if fields.get("background"):
-        raise wording.unsupported(
-            "background", "Unsupported parameter: 'background' is not supported by this gateway yet."
-        )
+        raise wording.unsupported("background", "by this gateway yet")
     if not fields.get("input") and fields.get("previous_response_id") is None and fields.get("prompt") is None:
         raise InvalidRequestError(
             "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation' must be provided.",
@@ -93,7 +86,7 @@ def _check_history(fields: Mapping[str, Any]) -> None:
 def _check_model(value: Any, path: str) -> None:
     _STRING(value, path)
     if not value:
-        raise InvalidRequestError("The requested model '' does not exist.", code="model_not_found", param=path)
+        raise wording.unknown_model(value)
 
 
 def _check_metadata(value: Any, path: str) -> None:
@@ -125,7 +118,7 @@ INCLUDE = enum(
     "message.output_text.logprobs",
 )
 
-_TOOL = tagged(
+TOOL = tagged(
     _STRING,
     {
         "function": object_of(required={"name": string(maximum=128, non_empty=True, pattern=_NAME)}),
@@ -155,18 +148,28 @@ _REASONING = object_of(
 
 _CONTEXT_EDIT = object_of(required={"type": _STRING}, optional={"compact_threshold": integer(minimum=1000)})
 
+_INPUT = either(
+    "one of a string or array of input items",
+    {
+        str: string(maximum=LONGEST_TEXT),
+        list: array_of(check_item),
+        # OpenAI takes a null for a string gone wrong.
+        type(None): _STRING,
+    },
+)
+
 _NEVER_NULL = ("model", "input")
 
 # In OpenAI's order: a body with two faults is told of the one that stands first here.
 _FIELDS: tuple[tuple[str, Check], ...] = (
     ("model", _check_model),
-    ("input", either("one of a string or array", {str: string(maximum=LONGEST_TEXT), list: array_of(check_item)})),
+    ("input", _INPUT),
     ("previous_response_id", string(maximum=512)),
     ("conversation", either("one of a string or object", {str: _STRING, dict: object_of(required={"id": _STRING})})),
     ("prompt", object_of(required={"id": _STRING})),
     ("moderation", _OBJECT),
     ("include", array_of(INCLUDE)),
-    ("tools", array_of(_TOOL)),
+    ("tools", array_of(TOOL)),
     (
         "tool_choice",
         either("one of a string or object", {str: enum("none", "auto", "required"), dict: tagged(_STRING, {})}),
@@ -195,7 +198,7 @@ _FIELDS: tuple[tuple[str, Check], ...] = (
     ("store", boolean),
     ("service_tier", enum("auto", "default", "flex", "scale", "priority", "fast", "ultrafast")),
     ("top_logprobs", integer(minimum=0, maximum=20)),
-    ("context_management", array_of(_CONTEXT_EDIT, minimum=1)),
+    ("context_management", array_of(_CONTEXT_EDIT, non_empty=True)),
     ("access_programs", _OBJECT),
     ("image", _OBJECT),
 )

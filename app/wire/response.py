@@ -41,21 +41,27 @@ def read(raw: bytes) -> ResponseFacts | None:
     """Read a response object; None when these bytes are not one (strict JSON, an id, output items)."""
     try:
         response = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        parts = members(raw) if isinstance(response, dict) else {}
+    except (orjson.JSONDecodeError, RecursionError):
+        # The latter: nested deeper than can be split.
         return None
-    if not isinstance(response, dict) or not isinstance(response.get("id"), str) or not response["id"]:
+    if not parts or not isinstance(response.get("id"), str) or not response["id"]:
         return None
     output = response.get("output") or []
-    if not isinstance(output, list) or not all(isinstance(item, dict) for item in output):
+    if not isinstance(output, list) or not all(_is_item(item) for item in output):
         return None
     usage = response.get("usage")
     return ResponseFacts(
         id=response["id"],
         status=str(response.get("status") or "completed"),
         model=str(response.get("model") or ""),
-        output=tuple(elements(members(raw)["output"])) if output else (),
+        output=tuple(elements(parts["output"])) if output else (),
         usage=usage if isinstance(usage, dict) else None,
     )
+
+
+def _is_item(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("type"), str | None)
 
 
 def as_asked(raw: bytes, *, store: bool, previous_response_id: str | None) -> bytes:

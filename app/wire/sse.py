@@ -33,7 +33,7 @@ class FrameSplitter:
     def feed(self, chunk: bytes) -> list[bytes]:
         """The frames that this chunk completes, each with its blank line.
 
-        Raises FrameTooLargeError when the frame that is still open outgrows the limit.
+        Raises FrameTooLargeError when the frame that is still open outgrows the limit, once all before it are out.
         """
         pending = self._pending
         pending += chunk
@@ -49,7 +49,7 @@ class FrameSplitter:
         if start:
             del pending[:start]
         self._scanned = max(0, len(pending) - _LONGEST_PARTIAL_BLANK_LINE)
-        if len(pending) > self._max_frame_bytes:
+        if not frames and len(pending) > self._max_frame_bytes:
             raise FrameTooLargeError
         return frames
 

@@ -37,9 +37,25 @@ def missing(path: str) -> InvalidRequestError:
     return InvalidRequestError(f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path)
 
 
-def unsupported(path: str, message: str) -> InvalidRequestError:
-    """A parameter that means something, but nothing this gateway does."""
-    return InvalidRequestError(message, code="unsupported_parameter", param=path)
+def unsupported(path: str, where: str) -> InvalidRequestError:
+    """A parameter that means something, but not here; `where` says it: "by this gateway yet", "with this model"."""
+    return InvalidRequestError(
+        f"Unsupported parameter: '{path}' is not supported {where}.", code="unsupported_parameter", param=path
+    )
+
+
+def moved(old: str, new: str) -> InvalidRequestError:
+    """A parameter that has another name in this API. OpenAI gives no `param` here."""
+    return InvalidRequestError(
+        f"Unsupported parameter: '{old}'. In the Responses API, this parameter has moved to '{new}'.",
+        code="unsupported_parameter",
+    )
+
+
+def unknown_model(name: str) -> InvalidRequestError:
+    """No model has this name."""
+    shown = name[:_LONGEST_QUOTE]
+    return InvalidRequestError(f"The requested model '{shown}' does not exist.", code="model_not_found", param="model")
 
 
 def invalid_value(path: str, value: str, supported: Sequence[str]) -> InvalidRequestError:
@@ -56,38 +72,40 @@ def invalid_value(path: str, value: str, supported: Sequence[str]) -> InvalidReq
 
 def below_minimum(path: str, kind: str, minimum: float, value: float) -> InvalidRequestError:
     """`kind` is "integer" or "decimal"."""
-    return InvalidRequestError(
-        f"Invalid '{path}': {kind} below minimum value. Expected a value >= {minimum}, but got {value} instead.",
-        code=f"{kind}_below_min_value",
-        param=path,
-    )
+    return _invalid(path, f"{kind} below minimum value", f"a value >= {minimum}", value, f"{kind}_below_min_value")
 
 
 def above_maximum(path: str, kind: str, maximum: float, value: float) -> InvalidRequestError:
     """`kind` is "integer" or "decimal"."""
-    return InvalidRequestError(
-        f"Invalid '{path}': {kind} above maximum value. Expected a value <= {maximum}, but got {value} instead.",
-        code=f"{kind}_above_max_value",
-        param=path,
-    )
+    return _invalid(path, f"{kind} above maximum value", f"a value <= {maximum}", value, f"{kind}_above_max_value")
 
 
-def empty_string(path: str) -> InvalidRequestError:
-    """A string that must say something says nothing."""
-    return InvalidRequestError(
-        f"Invalid '{path}': empty string. Expected a string with minimum length 1, but got an empty string instead.",
-        code="empty_string",
-        param=path,
-    )
+def empty(path: str, value: str | Sequence[Any]) -> InvalidRequestError:
+    """A string or an array that must hold something holds nothing."""
+    name = type_name(value)
+    kind = name.split()[-1]
+    return _invalid(path, f"empty {kind}", f"{name} with minimum length 1", f"an empty {kind}", f"empty_{kind}")
 
 
 def string_too_long(path: str, maximum: int, length: int) -> InvalidRequestError:
     """Lengths are in characters."""
-    return InvalidRequestError(
-        f"Invalid '{path}': string too long. "
-        f"Expected a string with maximum length {maximum}, but got a string with length {length} instead.",
-        code="string_above_max_length",
-        param=path,
+    return _invalid(
+        path,
+        "string too long",
+        f"a string with maximum length {maximum}",
+        f"a string with length {length}",
+        "string_above_max_length",
+    )
+
+
+def too_many_properties(path: str, maximum: int, count: int) -> InvalidRequestError:
+    """An object with more members than it may have."""
+    return _invalid(
+        path,
+        "too many properties",
+        f"an object with at most {maximum} properties",
+        f"an object with {count} properties",
+        "object_above_max_properties",
     )
 
 
@@ -100,26 +118,6 @@ def pattern_mismatch(path: str, pattern: str) -> InvalidRequestError:
     )
 
 
-def array_too_short(path: str, minimum: int, length: int) -> InvalidRequestError:
-    """Lengths are in elements."""
-    return InvalidRequestError(
-        f"Invalid '{path}': array too short. "
-        f"Expected an array with minimum length {minimum}, but got an array with length {length} instead.",
-        code="array_below_min_length",
-        param=path,
-    )
-
-
-def too_many_properties(path: str, maximum: int, count: int) -> InvalidRequestError:
-    """An object with more members than it may have."""
-    return InvalidRequestError(
-        f"Invalid '{path}': too many properties. "
-        f"Expected an object with at most {maximum} properties, but got an object with {count} properties instead.",
-        code="object_above_max_properties",
-        param=path,
-    )
-
-
 def property_name_too_long(path: str, name: str, maximum: int) -> InvalidRequestError:
     """A key of a free-form object is too long; it is quoted short, in the message and in `param`."""
     return InvalidRequestError(
@@ -127,6 +125,12 @@ def property_name_too_long(path: str, name: str, maximum: int) -> InvalidRequest
         f"Expected a string with maximum length {maximum}, but got a string with length {len(name)} instead.",
         code="string_above_max_length",
         param=f"{path}.{_quoted(name)}",
+    )
+
+
+def _invalid(path: str, fault: str, expected: str, got: object, code: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"Invalid '{path}': {fault}. Expected {expected}, but got {got} instead.", code=code, param=path
     )
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import orjson
 
 _TIMEOUT_SECONDS = 20.0
+_CONTINUE = 100
 _READ_LIMIT = 64 * 1024 * 1024
 _PASSING_HEADERS = frozenset({"date", "x-request-id"})
 
@@ -63,10 +64,15 @@ class RawClient:
 
     async def answer(self) -> Answer:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
-            first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
-            pairs = (line.partition(":") for line in lines)
-            headers = {name.lower(): value.strip() for name, _, value in pairs}
-            return Answer(int(first.split(" ")[1]), headers, await self._body(headers))
+            status, headers = await self._head()
+            while status == _CONTINUE:
+                status, headers = await self._head()
+            return Answer(status, headers, await self._body(headers))
+
+    async def _head(self) -> tuple[int, Mapping[str, str]]:
+        first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
+        pairs = (line.partition(":") for line in lines)
+        return int(first.split(" ")[1]), {name.lower(): value.strip() for name, _, value in pairs}
 
     async def _body(self, headers: Mapping[str, str]) -> bytes:
         if headers.get("transfer-encoding") != "chunked":

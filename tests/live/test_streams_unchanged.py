@@ -25,7 +25,7 @@ from app.wire.requests import parse_create_request
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.raw_client import calling
 from tests.fakes.streams import ANY_ID, Stream, boundaries, frame, sample, story, streams
-from tests.fakes.upstream import Act, FakeUpstream, Reply, Step
+from tests.fakes.upstream import FakeUpstream, Reply, Step
 
 pytestmark = pytest.mark.live
 
@@ -175,7 +175,7 @@ async def test_a_stream_that_flows_gets_no_comment(sqlite_url: str, upstream: Fa
 
 async def test_keep_alive_comments_can_be_turned_off(sqlite_url: str, upstream: FakeUpstream) -> None:
     frames = story(new_id())
-    upstream.enqueue(Reply.sse(frames, pause=0.3, then=Act.CLOSE))
+    upstream.enqueue(Reply.sse(frames, pause=0.2))
     relay = {"keep_alive_seconds": 0}
     async with (
         running_gateway(sqlite_url, [upstream_settings(upstream.url, "sk-upstream-one")], relay=relay) as gateway,

@@ -1,5 +1,6 @@
 """Connections: how SQLite's are prepared, and what failures of both databases become."""
 
+import asyncio
 import stat
 from pathlib import Path
 
@@ -165,3 +166,22 @@ def test_errors_from_outside_the_driver_are_no_outage() -> None:
     assert not is_outage(ValueError("bug"))
     assert is_outage(TimeoutError())
     assert is_outage(OperationalError("", None, Exception("connection refused")))
+
+
+async def test_a_task_that_will_not_end_is_cancelled_again() -> None:
+    database = Database("postgresql://127.0.0.1:9/none", pool_size=1, commit_timeout=1.0)
+    cancellations: list[int] = []
+
+    async def stubborn() -> None:
+        for number in range(2):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancellations.append(number)
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    await database.interrupt(task)
+    assert task.done()
+    assert cancellations == [0, 1]
+    await database.aclose()

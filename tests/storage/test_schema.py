@@ -116,6 +116,17 @@ async def test_nothing_is_known_of_a_database_that_cannot_answer(tmp_path: Path)
         await database.aclose()
 
 
+async def test_a_schema_that_cannot_be_read_now_is_a_storage_error(postgresql_url: str) -> None:
+    separator = "&" if "?" in postgresql_url else "?"
+    database = Database(f"{postgresql_url}{separator}options=-clock_timeout%3D100", pool_size=1, commit_timeout=5.0)
+    with open_for_migration(postgresql_url) as connection:
+        connection.execute(text("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(StorageError):
+            await is_current(database)
+    assert await is_current(database)
+    await database.aclose()
+
+
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "folder"])
 def test_a_file_that_is_no_database_is_named_and_left_alone(sqlite_url: str, damage: str) -> None:
     file = Path(sqlite_url.removeprefix("sqlite:///"))

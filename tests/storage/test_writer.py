@@ -182,8 +182,7 @@ async def test_a_lock_that_outlasts_the_wait_fails_the_group_and_the_next_write_
     database_url: str, make_response: MakeResponse, responses: ResponseStore
 ) -> None:
     database = Database(database_url, pool_size=1, commit_timeout=0.5)
-    # SQLite's own wait is 5 s; PostgreSQL's is the commit timeout.
-    writer = Writer(database, 8.0)
+    writer = Writer(database, 5.0)
     writer.start()
     async with held_lock(database_url):
         outcomes = await asyncio.gather(
@@ -221,7 +220,8 @@ async def test_closing_commits_what_waits_and_refuses_the_rest(
     await Writer(database, 5.0).aclose()
 
 
-async def test_closing_does_not_wait_for_a_database_that_hangs(database_url: str, database: Database) -> None:
+async def test_closing_does_not_wait_for_a_database_that_hangs(database_url: str) -> None:
+    database = Database(database_url, pool_size=1, commit_timeout=0.5)
     writer = Writer(database, 0.2)
     writer.start()
     async with held_lock(database_url):
@@ -230,6 +230,7 @@ async def test_closing_does_not_wait_for_a_database_that_hangs(database_url: str
         await writer.aclose()
         with pytest.raises(StorageError):
             await saving
+    await database.aclose()
 
 
 async def test_a_failed_write_whose_caller_left_disturbs_nobody(database: Database) -> None:

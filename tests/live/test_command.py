@@ -1,0 +1,223 @@
+"""The `antiphon` command as an operator types it: settings, schema, keys, projects, health."""
+
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from openai import AuthenticationError
+
+from app import __version__
+from tests.fakes.gateway import GatewayProcess
+
+pytestmark = pytest.mark.live
+
+BAD_KEY = "sk-written in the wrong place"
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> GatewayProcess:
+    """The command in a folder of its own; nothing serves."""
+    return GatewayProcess(tmp_path, {})
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[GatewayProcess]:
+    """A gateway that serves the demo model, on a port that its other commands know too."""
+    port = free_port()
+    gateway = GatewayProcess(tmp_path, {"ANTIPHON_PORT": str(port)}, port)
+    try:
+        yield gateway.start()
+    finally:
+        gateway.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def refusal(command: GatewayProcess, *arguments: str, **environment: str) -> list[str]:
+    """The lines with which the command ends, having done nothing."""
+    done = subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        env={**command._environment, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = done.stderr.splitlines()
+    assert done.returncode == 1, done
+    assert all(line.startswith("antiphon: ") for line in lines), done.stderr
+    assert done.stdout == ""
+    assert BAD_KEY not in done.stderr
+    return [line.removeprefix("antiphon: ") for line in lines]
+
+
+def served(gateway: GatewayProcess, key: str) -> str:
+    with gateway.client(key) as client:
+        return client.responses.create(model="demo", input="My city is Utrecht.").status or ""
+
+
+def mode(path: Path) -> str:
+    return stat.filemode(path.stat().st_mode)
+
+
+def test_version_is_the_packages(command: GatewayProcess) -> None:
+    assert command.run("version") == f"{__version__}\n"
+
+
+def test_good_settings_are_checked_without_a_trace(command: GatewayProcess) -> None:
+    assert command.run("serve", "--check-config") == "The settings are valid.\n"
+    assert not command.data_dir.exists()
+
+
+@pytest.mark.parametrize("arguments", [("serve", "--check-config"), ("serve",), ("migrate",), ("keys", "list")])
+def test_bad_settings_are_all_told_in_a_line_each(command: GatewayProcess, arguments: tuple[str, ...]) -> None:
+    lines = refusal(
+        command,
+        *arguments,
+        ANTIPHON_PORT="many",
+        ANTIPHON_PROT="1",
+        ANTIPHON_RETENTION_DAYS="0",
+        ANTIPHON_LOG_LEVEL="loud",
+        DATABASE_URL="mysql://root@db/x",
+        OPENAI_API_KEY=BAD_KEY,
+    )
+    assert sorted(line.split(":")[0].split(" ")[0] for line in lines) == [
+        "ANTIPHON_LOG_LEVEL",
+        "ANTIPHON_PORT",
+        "ANTIPHON_PROT",
+        "ANTIPHON_RETENTION_DAYS",
+        "DATABASE_URL",
+        "OPENAI_API_KEY",
+    ]
+    assert not command.data_dir.exists()
+
+
+def test_more_workers_than_sqlite_takes_are_refused(command: GatewayProcess) -> None:
+    (line,) = refusal(command, "serve", "--workers", "2")
+    assert "SQLite serves one process" in line
+    assert not command.data_dir.exists()
+
+
+def test_the_schema_is_checked_and_brought_up_to_date(command: GatewayProcess) -> None:
+    (line,) = refusal(command, "migrate", "--check")
+    assert line == "the database needs `antiphon migrate`"
+    before, arrow, after = command.run("migrate").removeprefix("schema ").split()
+    assert (before, arrow) == ("none", "->")
+    assert command.run("migrate") == f"schema {after} -> {after}\n"
+    assert command.run("migrate", "--check") == "The schema is current.\n"
+
+
+def test_projects_are_created_once_and_listed(command: GatewayProcess) -> None:
+    created = command.run("projects", "create", "research", "--retention-days", "7").strip()
+    assert refusal(command, "projects", "create", "research") == ["There is already a project named 'research'."]
+    listed = command.run("projects", "list").splitlines()
+    assert f"{created}  research  7 days" in listed
+    assert [line.split()[1:] for line in listed] == [["default", "default", "retention"], ["research", "7", "days"]]
+
+
+def test_a_key_is_for_a_project_that_there_is(command: GatewayProcess) -> None:
+    (line,) = refusal(command, "keys", "create", "--name", "x", "--project", "nowhere")
+    assert line.startswith("There is no project named 'nowhere'.")
+    (line,) = refusal(command, "keys", "revoke", "key_unknown")
+    assert line.startswith("There is no active key 'key_unknown'.")
+
+
+def test_a_key_created_beside_a_running_gateway_works_at_once_until_it_is_revoked(serving: GatewayProcess) -> None:
+    created = serving.run("keys", "create", "--name", "laptop").splitlines()
+    key = created[-1]
+    assert key.startswith("sk-aph_")
+    assert served(serving, key) == "completed"
+    listed = serving.run("keys", "list")
+    assert key not in listed
+    assert serving.key not in listed
+    (line,) = [line for line in listed.splitlines() if line.endswith("laptop")]
+    key_id, hint, state, project, _ = line.split()
+    assert (hint, state, project) == (f"…{key[-4:]}", "active", "default")
+    assert serving.run("keys", "revoke", key_id) == f"{key_id} is revoked.\n"
+    assert f"…{key[-4:]}  revoked" in serving.run("keys", "list")
+    assert refusal(serving, "keys", "revoke", key_id)[0].startswith(f"There is no active key '{key_id}'.")
+
+
+def test_a_revoked_key_is_not_served_after_a_restart(serving: GatewayProcess) -> None:
+    (listed,) = serving.run("keys", "list").splitlines()
+    serving.run("keys", "revoke", listed.split()[0])
+    serving.stop()
+    serving.start()
+    with pytest.raises(AuthenticationError):
+        served(serving, serving.key)
+
+
+def test_health_is_told_by_the_exit_status(serving: GatewayProcess) -> None:
+    assert '"status":"ready"' in serving.run("healthcheck")
+    serving.stop()
+    (line,) = refusal(serving, "healthcheck")
+    assert line.startswith("no gateway answers on 127.0.0.1:")
+
+
+def test_a_gateway_whose_database_is_gone_is_not_healthy(serving: GatewayProcess) -> None:
+    # Readers open the file by its name, so a folder that went away is a database that cannot answer.
+    for path in serving.data_dir.glob("antiphon.db*"):
+        path.unlink()
+    (serving.data_dir / "antiphon.db").mkdir()
+    assert refusal(serving, "healthcheck")[0].startswith("not ready: ")
+
+
+def test_what_the_first_start_writes_is_its_owners_alone(tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path, {"ANTIPHON_SECRET_KEY": ""})
+    try:
+        gateway.start()
+        assert mode(gateway.data_dir) == "drwx------"
+        files = {path.name: mode(path) for path in gateway.data_dir.iterdir()}
+        assert {"antiphon.db", "first-api-key", "secret.key"} <= files.keys()
+        assert set(files.values()) == {"-rw-------"}, files
+        first = gateway.key
+        assert first in gateway.banner.read_text()
+        assert served(gateway, first) == "completed"
+        gateway.stop()
+        gateway.start()
+        assert first not in gateway.banner.read_text()
+        assert gateway.key == first
+        assert served(gateway, first) == "completed"
+    finally:
+        gateway.stop()
+
+
+def test_a_second_gateway_on_one_data_folder_is_refused(serving: GatewayProcess) -> None:
+    (line,) = refusal(serving, "serve", "--port", "0")
+    assert line.startswith("Another gateway is serving from ")
+    assert "ANTIPHON_DATA_DIR" in line
+    assert served(serving, serving.key) == "completed"
+
+
+def test_a_port_that_is_taken_is_told(serving: GatewayProcess, tmp_path: Path) -> None:
+    other = GatewayProcess(tmp_path / "other", {})
+    port = serving.url.rpartition(":")[2]
+    (line,) = refusal(other, "serve", "--port", port)
+    assert line.startswith(f"Cannot listen on 127.0.0.1:{port} ")
+
+
+def test_a_changed_secret_is_refused_with_both_fingerprints(command: GatewayProcess) -> None:
+    command.run("keys", "create", "--name", "x")
+    other = "another secret of sixteen characters"
+    for arguments in (("serve",), ("keys", "list"), ("keys", "create", "--name", "y")):
+        (line,) = refusal(command, *arguments, ANTIPHON_SECRET_KEY=other)
+        made, given = line.rstrip(".").rpartition("The database was made with ")[2].split(", this secret is ")
+        assert len({made, given}) == 2
+        assert {len(made), len(given)} == {16}
+        assert other not in line
+    assert len(command.run("keys", "list").splitlines()) == 1
+
+
+def test_the_command_in_the_readme_is_installed() -> None:
+    script = Path(sys.executable).with_name("antiphon")
+    done = subprocess.run([script, "version"], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == __version__

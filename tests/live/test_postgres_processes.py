@@ -1,0 +1,106 @@
+"""Several processes on one PostgreSQL database: workers of one gateway, and gateways beside each other."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.gateway import GatewayProcess
+
+pytestmark = pytest.mark.live
+
+SECONDS = 20.0
+
+
+def children(pid: int) -> set[int]:
+    """The processes that run the gateway for this one: its children, without multiprocessing's own helper."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (folder / "cmdline").read_text()
+        except OSError:
+            continue
+        if parent == pid and "resource_tracker" not in command:
+            found.add(int(folder.name))
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, empty_postgresql_url: str) -> Iterator[GatewayProcess]:
+    """A gateway that has not started yet, and a database with nothing in it."""
+    gateway = GatewayProcess(tmp_path, {"DATABASE_URL": empty_postgresql_url, "ANTIPHON_DRAIN_SECONDS": "1"})
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
+
+
+def chained(gateway: GatewayProcess, key: str, turns: int = 1) -> str:
+    """What the model knows of the first turn after so many more, each over a connection of its own."""
+    with gateway.client(key) as client:
+        last = client.responses.create(model="demo", input="My city is Utrecht.")
+    for _ in range(turns):
+        with gateway.client(key) as client:
+            last = client.responses.create(model="demo", input="What is my city?", previous_response_id=last.id)
+    return last.output_text
+
+
+def test_the_first_start_on_an_empty_database_serves(fresh: GatewayProcess) -> None:
+    fresh.start()
+    assert fresh.key in fresh.banner.read_text()
+    assert chained(fresh, fresh.key) == "Your city is Utrecht."
+    assert not (fresh.data_dir / "antiphon.db").exists()
+    assert "postgresql" not in fresh.banner.read_text()
+    assert fresh.run("migrate", "--check") == "The schema is current.\n"
+
+
+def test_two_workers_serve_as_one_and_stop_together(fresh: GatewayProcess) -> None:
+    fresh.start("--workers", "2")
+    workers = children(fresh.pid)
+    assert len(workers) == 2
+    with ThreadPoolExecutor(8) as threads:
+        answers = threads.map(lambda _: chained(fresh, fresh.key, turns=4), range(8))
+    assert set(answers) == {"Your city is Utrecht."}
+    parent = fresh.pid
+    fresh.stop()
+    assert not any(map(is_alive, {parent, *workers}))
+
+
+def test_a_worker_that_dies_is_replaced(fresh: GatewayProcess) -> None:
+    fresh.start("--workers", "2")
+    before = children(fresh.pid)
+    os.kill(min(before), signal.SIGKILL)
+    deadline = time.monotonic() + SECONDS
+    while len(children(fresh.pid) - {min(before)}) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert chained(fresh, fresh.key) == "Your city is Utrecht."
+
+
+def test_two_gateways_that_start_at_once_make_one_installation(
+    fresh: GatewayProcess, tmp_path: Path, empty_postgresql_url: str
+) -> None:
+    other = GatewayProcess(tmp_path / "other", {"DATABASE_URL": empty_postgresql_url})
+    other.log.parent.mkdir()
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(lambda gateway: gateway.start(), (fresh, other)))
+        keys = [gateway.key for gateway in (fresh, other) if (gateway.data_dir / "first-api-key").exists()]
+        assert len(keys) == 1
+        assert len(fresh.run("keys", "list").splitlines()) == 1
+        for gateway in (fresh, other):
+            assert chained(gateway, keys[0]) == "Your city is Utrecht."
+    finally:
+        other.stop()

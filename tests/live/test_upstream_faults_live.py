@@ -1,0 +1,246 @@
+"""What an upstream may do wrong, seen by the gateway's client: one clear error, nothing untrue kept, and on it goes."""
+
+import gzip
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+from sqlalchemy import text
+
+from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
+from tests.fakes.raw_http import Answer, RawClient
+from tests.fakes.replies import event, response_events, response_object
+from tests.fakes.upstream import Act, FakeUpstream, Reply
+
+pytestmark = pytest.mark.live
+
+KEY = "sk-upstream-canary"
+MOST = 20_000
+LIMITS = {
+    "connect_timeout_seconds": 2.0,
+    "first_byte_timeout_seconds": 0.3,
+    "idle_timeout_seconds": 0.3,
+    "max_event_bytes": MOST,
+    "max_answer_bytes": MOST,
+}
+GOOD = response_object("resp_good")
+GOOD_BODY = orjson.dumps(GOOD)
+LARGE = response_object("resp_large", "x" * MOST)
+EVENTS = response_events("resp_good")
+
+
+@pytest.fixture
+async def limited(sqlite_url: str, upstream: FakeUpstream) -> AsyncIterator[LiveGateway]:
+    """A gateway with little patience and little room."""
+    async with running_gateway(sqlite_url, [upstream_settings(upstream.url, KEY)], relay=LIMITS) as gateway:
+        yield gateway
+
+
+async def create(gateway: LiveGateway, key: str | None = None, **members: Any) -> Answer:
+    body = orjson.dumps({"model": "demo", "input": "Hello.", **members})
+    async with RawClient.to(gateway.url) as client:
+        return await client.ask("POST", "/v1/responses", gateway.headers(key), body)
+
+
+async def read(gateway: LiveGateway, response_id: str) -> Answer:
+    async with RawClient.to(gateway.url) as client:
+        return await client.ask("GET", f"/v1/responses/{response_id}", gateway.headers())
+
+
+async def kept(gateway: LiveGateway) -> dict[str, str]:
+    """The ids and states of all that is stored."""
+    async with gateway.app.state.services.database.reading() as connection:
+        rows = await connection.execute(text("SELECT id, status FROM responses"))
+        return {row.id: row.status for row in rows}
+
+
+def error_of(answer: Answer) -> dict[str, Any]:
+    assert answer.headers["content-type"] == "application/json"
+    error: dict[str, Any] = answer.json["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    return error
+
+
+def failures(answer: Answer) -> list[dict[str, Any]]:
+    """The responses of the stream's `response.failed` events."""
+    assert answer.status == 200
+    return [
+        orjson.loads(frame.partition(b"data: ")[2])["response"]
+        for frame in answer.body.split(b"\n\n")
+        if b"event: response.failed" in frame
+    ]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An answer to a call, streamed or not, and the error that comes of it before the first byte."""
+
+    reply: Reply
+    status: int
+    code: str | None
+
+
+BEFORE_THE_FIRST_BYTE = {
+    "a stall": Fault(Reply.stall(), 504, "upstream_timeout"),
+    "headers a byte at a time": Fault(Reply.slow_head(0.05), 504, "upstream_timeout"),
+    "a head and no body": Fault(Reply.raw(Reply.head(200, {"content-length": "9"}), b""), 502, "upstream_disconnected"),
+    "an empty stream": Fault(Reply.sse([]), 502, "upstream_disconnected"),
+    "no HTTP": Fault(Reply.raw(b"220 smtp ready\r\n"), 502, "upstream_invalid_answer"),
+    "headers without end": Fault(Reply.huge_header(100_000), 502, "upstream_invalid_answer"),
+    "a bad chunk size": Fault(
+        Reply.raw(Reply.head(200, {"transfer-encoding": "chunked"}) + b"zz\r\n"), 502, "upstream_invalid_answer"
+    ),
+    "a page of HTML, status 500": Fault(Reply.html(500), 502, "upstream_error"),
+    "a page of HTML, status 200": Fault(Reply.html(200), 502, "upstream_invalid_answer"),
+    "an error in OpenAI's shape": Fault(Reply.error(500, "server_error"), 500, "server_error"),
+    "overload": Fault(Reply.error(503, "server_is_overloaded"), 503, "server_is_overloaded"),
+    "half a JSON answer": Fault(Reply.truncated(GOOD_BODY[:200]), 502, "upstream_disconnected"),
+    "JSON that ends early": Fault(Reply.body(200, GOOD_BODY[:-1]), 502, "upstream_invalid_answer"),
+    "JSON that is no response": Fault(Reply.json(200, {"object": "chat.completion"}), 502, "upstream_invalid_answer"),
+    "a response without an id": Fault(Reply.json(200, {**GOOD, "id": None}), 502, "upstream_invalid_answer"),
+    "a response with bad items": Fault(Reply.json(200, {**GOOD, "output": [1]}), 502, "upstream_invalid_answer"),
+    "gzipped JSON": Fault(
+        Reply.body(200, gzip.compress(GOOD_BODY), {"content-encoding": "gzip"}), 502, "upstream_invalid_answer"
+    ),
+    "an answer past the limit": Fault(Reply.json(200, LARGE), 502, "upstream_too_large"),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_a_fault_before_the_first_byte_is_one_clear_error(
+    limited: LiveGateway, upstream: FakeUpstream, stream: bool
+) -> None:
+    told, right = {}, {}
+    for name, fault in BEFORE_THE_FIRST_BYTE.items():
+        upstream.enqueue(fault.reply)
+        answer = await create(limited, stream=stream)
+        told[name] = (answer.status, error_of(answer)["code"])
+        right[name] = (fault.status, fault.code)
+        assert KEY.encode() not in answer.body
+        assert upstream.origin.encode() not in answer.body
+        assert (await create(limited, stream=stream, store=False)).status == 200, f"after {name}"
+    assert told == right
+    assert await kept(limited) == {}
+
+
+@pytest.mark.parametrize("reply", [Reply.reset(), Reply.hang_up()], ids=["reset", "hang-up"])
+async def test_an_upstream_that_closes_without_a_word_is_asked_once_more(
+    limited: LiveGateway, upstream: FakeUpstream, reply: Reply
+) -> None:
+    upstream.enqueue(reply)
+    assert (await create(limited)).status == 200
+    upstream.enqueue(reply, reply)
+    answer = await create(limited)
+    assert (answer.status, error_of(answer)["code"]) == (502, "upstream_disconnected")
+    assert len(upstream.requests) == 4
+
+
+async def test_a_port_where_nobody_listens_is_one_clear_error(sqlite_url: str) -> None:
+    async with FakeUpstream() as gone:
+        pass
+    async with running_gateway(sqlite_url, [upstream_settings(gone.url, KEY)]) as gateway:
+        answer = await create(gateway)
+        assert (answer.status, error_of(answer)["code"]) == (502, "upstream_unreachable")
+        assert answer.headers["x-should-retry"] == "false"
+        assert gone.origin.encode() not in answer.body
+
+
+async def test_a_redirect_is_not_followed(limited: LiveGateway, upstream: FakeUpstream) -> None:
+    async with FakeUpstream() as elsewhere:
+        for status in (301, 302, 303, 307, 308):
+            upstream.enqueue(Reply.redirect(f"{elsewhere.url}/responses", status))
+            answer = await create(limited)
+            assert (answer.status, error_of(answer)["code"]) == (502, "upstream_error")
+            assert "location" not in answer.headers
+        assert elsewhere.connections == 0
+
+
+UNFINISHED: Mapping[str, tuple[Reply, str]] = {
+    "a silence": (Reply.sse(EVENTS[:3], then=Act.STALL), "upstream_idle_timeout"),
+    "a reset": (Reply.sse(EVENTS[:3], then=Act.RESET), "upstream_disconnected"),
+    "an end without the last event": (Reply.sse(EVENTS[:3]), "upstream_disconnected"),
+    "an event past the limit": (
+        Reply.sse([*EVENTS[:3], b"data: " + b"x" * MOST * 2]),
+        "upstream_event_too_large",
+    ),
+    "a last event without a response": (
+        Reply.sse([*EVENTS[:3], event("response.completed", 3)]),
+        "upstream_invalid_answer",
+    ),
+    "a last event that is no JSON": (
+        Reply.sse([*EVENTS[:3], b"event: response.completed\ndata: {\n\n"]),
+        "upstream_invalid_answer",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNFINISHED)
+async def test_a_fault_in_a_stream_ends_it_as_failed(limited: LiveGateway, upstream: FakeUpstream, name: str) -> None:
+    reply, code = UNFINISHED[name]
+    upstream.enqueue(reply)
+    answer = await create(limited, stream=True)
+    assert answer.body.startswith(b"".join(EVENTS[:3]))
+    (failed,) = failures(answer)
+    assert (failed["id"], failed["status"], failed["error"]["code"]) == ("resp_good", "failed", "server_error")
+    assert code in failed["error"]["message"]
+    assert b"response.completed" not in answer.body
+    stored = await kept(limited)
+    assert stored in ({}, {"resp_good": "failed"})
+    assert (await read(limited, "resp_good")).status == (200 if stored else 404)
+    assert (await create(limited, stream=True)).body.count(b"event: response.completed") == 1
+
+
+async def test_a_stream_that_is_compressed_unasked_is_never_taken_for_complete(
+    limited: LiveGateway, upstream: FakeUpstream
+) -> None:
+    packed = gzip.compress(b"".join(EVENTS), mtime=0)
+    upstream.enqueue(Reply.sse([packed], headers={"content-encoding": "gzip"}))
+    answer = await create(limited, stream=True)
+    assert upstream.requests[0].headers["accept-encoding"] == "identity"
+    (failed,) = failures(answer)
+    assert await kept(limited) == {failed["id"]: "failed"}
+    assert (await create(limited, stream=True)).body.count(b"event: response.completed") == 1
+
+
+async def test_what_upstream_sends_decides_how_it_is_read(limited: LiveGateway, upstream: FakeUpstream) -> None:
+    upstream.enqueue(Reply.json(200, response_object("resp_whole")), Reply.sse(response_events("resp_streamed")))
+    whole = await create(limited, stream=True)
+    assert whole.headers["content-type"] == "application/json"
+    assert whole.json["id"] == "resp_whole"
+    streamed = await create(limited, stream=False)
+    assert streamed.headers["content-type"] == "text/event-stream"
+    assert streamed.body == b"".join(response_events("resp_streamed"))
+    assert await kept(limited) == {"resp_whole": "completed", "resp_streamed": "completed"}
+    assert (await read(limited, "resp_streamed")).json["output"] == response_object("resp_streamed")["output"]
+
+
+async def test_the_first_of_two_last_events_is_kept_and_both_are_relayed(
+    limited: LiveGateway, upstream: FakeUpstream
+) -> None:
+    second = event("response.failed", 5, response={**GOOD, "status": "failed", "output": []})
+    frames = [*EVENTS, second, b"data: [DONE]\n\n"]
+    upstream.enqueue(Reply.sse(frames))
+    assert (await create(limited, stream=True)).body == b"".join(frames)
+    assert await kept(limited) == {"resp_good": "completed"}
+    assert (await read(limited, "resp_good")).json["output"] == GOOD["output"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_an_id_that_is_taken_never_replaces_what_is_kept(
+    gateway: LiveGateway, upstream: FakeUpstream, stream: bool
+) -> None:
+    upstream.enqueue(Reply.json(200, response_object("resp_twice", "First.")))
+    assert (await create(gateway)).status == 200
+    again = response_object("resp_twice", "Second.")
+    upstream.enqueue(Reply.sse(response_events("resp_twice", "Second.")) if stream else Reply.json(200, again))
+    answer = await create(gateway, stream=stream)
+    if stream:
+        (failed,) = failures(answer)
+        assert "duplicate_response" in failed["error"]["message"]
+        assert b"event: response.completed" not in answer.body
+    else:
+        assert (answer.status, error_of(answer)["code"]) == (503, "duplicate_response")
+    assert b"First." in (await read(gateway, "resp_twice")).body
+    assert await kept(gateway) == {"resp_twice": "completed"}

@@ -1,0 +1,172 @@
+from typing import Any
+
+import orjson
+import pytest
+from openai.types.responses import ResponseItem
+from pydantic import TypeAdapter
+
+from app.errors import InvalidRequestError
+from app.state.items import input_items
+from app.state.listing import DEFAULT_LIMIT, PageQuery, input_of, listed, page
+from app.state.records import Item
+from tests.builders import answers, calls, make_chain, make_item, make_turn, says, thinks, user
+
+_ITEMS = tuple(make_item(user(f"{number}", f"msg_{number}")) for number in range(5))
+_SDK: TypeAdapter[Any] = TypeAdapter(ResponseItem)
+
+
+def shown(items: tuple[Item, ...] = _ITEMS, **query: Any) -> tuple[str, bool]:
+    """The numbers on the page, in order, and whether there is more."""
+    read = orjson.loads(page(items, PageQuery(**query)))
+    ids = [item["id"] for item in read["data"]]
+    assert read["object"] == "list"
+    assert (read["first_id"], read["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None))
+    return "".join(item_id.removeprefix("msg_") for item_id in ids), read["has_more"]
+
+
+@pytest.mark.parametrize(
+    ("query", "numbers", "more"),
+    [
+        ({}, "43210", False),
+        ({"ascending": True}, "01234", False),
+        ({"limit": 2}, "43", True),
+        ({"limit": 5}, "43210", False),
+        ({"limit": 4}, "4321", True),
+        ({"limit": 1, "ascending": True}, "0", True),
+        ({"after": "msg_3"}, "210", False),
+        ({"after": "msg_3", "limit": 2}, "21", True),
+        ({"after": "msg_3", "ascending": True}, "4", False),
+        ({"after": "msg_0"}, "", False),
+        ({"before": "msg_1"}, "432", False),
+        ({"before": "msg_1", "ascending": True}, "0", False),
+        ({"before": "msg_0", "ascending": True}, "", False),
+        ({"before": "msg_3", "limit": 2, "ascending": True}, "01", True),
+        ({"after": "msg_4", "before": "msg_1"}, "32", False),
+        ({"after": "msg_1", "before": "msg_4"}, "", False),
+        ({"after": "msg_2", "before": "msg_2"}, "", False),
+    ],
+)
+def test_a_page_is_what_stands_between_its_cursors(query: dict[str, Any], numbers: str, more: bool) -> None:
+    assert shown(**query) == (numbers, more)
+
+
+@pytest.mark.parametrize("ascending", [True, False])
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
+def test_pages_one_after_the_other_are_the_whole_list(ascending: bool, limit: int) -> None:
+    read = ""
+    more = True
+    while more:
+        after = f"msg_{read[-1]}" if read else None
+        numbers, more = shown(ascending=ascending, limit=limit, after=after)
+        assert numbers
+        read += numbers
+    assert read == ("01234" if ascending else "43210")
+
+
+def test_an_empty_list_is_a_page() -> None:
+    assert shown(()) == ("", False)
+
+
+def test_a_page_has_twenty_items_unless_it_is_told_otherwise() -> None:
+    many = tuple(make_item(user(f"{number}", f"msg_{number:02}")) for number in range(30))
+    assert DEFAULT_LIMIT == 20
+    assert len(orjson.loads(page(many, PageQuery()))["data"]) == 20
+
+
+@pytest.mark.parametrize("name", ["after", "before"])
+def test_an_unknown_cursor_is_refused_by_name_and_not_quoted_at_length(name: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        page(_ITEMS, PageQuery(**{name: "msg_" + "9" * 1000}))
+    assert (caught.value.status, caught.value.param) == (400, name)
+    assert f"'{name}'" in caught.value.message
+    assert len(caught.value.message) < 200
+
+
+def test_the_input_of_a_response_is_all_before_its_own_output() -> None:
+    first = make_turn([user("1", "msg_1")], [says("2", "msg_2")])
+    second = make_turn([user("3", "msg_3")], [says("4", "msg_4")])
+    assert [item.id for item in input_of(make_chain(first))] == ["msg_1"]
+    assert [item.id for item in input_of(make_chain(first, second))] == ["msg_1", "msg_2", "msg_3"]
+
+
+def test_an_item_that_was_sent_again_is_listed_once() -> None:
+    first = make_turn([user("1", "msg_1")], [says("2", "msg_2")])
+    second = make_turn([user("1", "msg_1"), says("2", "msg_2"), user("3", "msg_3")], [says("4", "msg_4")])
+    assert [item.id for item in input_of(make_chain(first, second))] == ["msg_1", "msg_2", "msg_3"]
+
+
+def read_listed(value: dict[str, Any], **how: Any) -> dict[str, Any]:
+    read: dict[str, Any] = orjson.loads(listed(make_item(value, **how)))
+    return read
+
+
+def test_text_is_listed_as_a_part() -> None:
+    (item,) = input_items("\u00e9", b'"\\u00e9"', {})
+    assert b'"text":"\\u00e9"' in listed(item)
+    assert orjson.loads(listed(item)) == {
+        "id": item.id,
+        "type": "message",
+        "role": "user",
+        "content": [{"type": "input_text", "text": "\u00e9"}],
+        "status": "completed",
+    }
+    easy = read_listed({"role": "assistant", "content": "Hi"})
+    assert easy["content"] == [{"type": "output_text", "text": "Hi", "annotations": []}]
+    assert easy["type"] == "message"
+
+
+def test_parts_are_listed_as_they_came() -> None:
+    parts = [{"type": "input_text", "text": "Hi"}, {"type": "input_image", "image_url": "u", "detail": "low"}]
+    assert read_listed({"role": "developer", "content": parts})["content"] == parts
+
+
+_LISTABLE: tuple[dict[str, Any], ...] = (
+    user("Hi"),
+    {"role": "system", "content": "Hi"},
+    {"role": "developer", "content": [{"type": "input_text", "text": "Hi"}]},
+    {"role": "assistant", "content": "Hi"},
+    says("Hi"),
+    thinks(),
+    calls(),
+    answers(),
+    {"type": "custom_tool_call", "id": "ctc_1", "call_id": "c", "name": "n", "input": "", "status": "completed"},
+    {"type": "custom_tool_call_output", "call_id": "c", "output": "1"},
+    {"type": "computer_call", "id": "cu_1", "call_id": "c", "pending_safety_checks": [], "status": "completed"},
+    {"type": "computer_call_output", "call_id": "c", "output": {"type": "computer_screenshot", "image_url": "u"}},
+    {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}},
+    {"type": "file_search_call", "id": "fs_1", "status": "completed", "queries": ["q"]},
+    {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "aGk="},
+    {
+        "type": "code_interpreter_call",
+        "id": "ci_1",
+        "status": "completed",
+        "container_id": "cntr_1",
+        "code": "1",
+        "outputs": None,
+    },
+    {
+        "type": "local_shell_call",
+        "id": "lsh_1",
+        "call_id": "c",
+        "status": "completed",
+        "action": {"type": "exec", "command": ["ls"], "env": {}},
+    },
+    {"type": "local_shell_call_output", "id": "c", "output": "{}"},
+    {"type": "shell_call", "id": "sh_1", "call_id": "c", "action": {"commands": ["ls"]}, "status": "completed"},
+    {"type": "mcp_call", "id": "mcp_1", "arguments": "{}", "name": "n", "server_label": "s"},
+    {"type": "mcp_list_tools", "id": "mcpl_1", "server_label": "s", "tools": []},
+    {"type": "mcp_approval_request", "id": "mcpr_1", "arguments": "{}", "name": "n", "server_label": "s"},
+    {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True},
+    {"type": "compaction", "id": "cmp_1", "encrypted_content": "sealed"},
+)
+
+
+@pytest.mark.parametrize("is_output", [True, False])
+@pytest.mark.parametrize("value", _LISTABLE, ids=lambda value: value.get("type", value.get("role")))
+def test_the_sdk_reads_each_listed_item(value: dict[str, Any], is_output: bool) -> None:
+    read = read_listed(value, is_output=is_output)
+    parsed = _SDK.validate_python(read)
+    assert parsed.type == value.get("type", "message")
+    assert parsed.id == value.get("id", read["id"])
+    if "status" in value:
+        assert parsed.status == value["status"]

@@ -1,0 +1,101 @@
+import orjson
+import pytest
+
+from app.wire import events, sse
+
+_UNDERSTOOD = sorted(events.TERMINAL | {events.CREATED, events.ITEM_DONE, events.ERROR})
+
+
+def named(name: bytes, data: bytes = b"{}") -> bytes:
+    return b"event: " + name + b"\ndata: " + data + b"\n\n"
+
+
+def typed(kind: bytes, prefix: bytes = b"") -> bytes:
+    return prefix + b'data: {"type":"' + kind + b'","sequence_number":4}\n\n'
+
+
+@pytest.mark.parametrize("name", _UNDERSTOOD)
+def test_the_event_field_says_the_kind(name: bytes) -> None:
+    assert events.kind(named(name)) == name
+    assert events.kind(named(name, b"not json")) == name
+    assert events.kind(named(name).replace(b"\n", b"\r\n")) == name
+
+
+@pytest.mark.parametrize("name", _UNDERSTOOD)
+@pytest.mark.parametrize("prefix", [b"", b"event: message\n", b"event: \n", b": a comment\n", b"id: 1\n"])
+def test_without_a_name_of_the_api_the_type_in_the_data_says_it(name: bytes, prefix: bytes) -> None:
+    assert events.kind(typed(name, prefix)) == name
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        named(b"response.output_text.delta", b'{"delta":"response.completed"}'),
+        named(b"response.output_text.delta", b'{"delta":"\\"type\\":\\"response.completed\\""}'),
+        b'data: {"type":"response.output_text.delta","delta":"response.completed"}\n\n',
+        b'data: {"type":"response.output_text.delta","delta":"\\"response.completed\\""}\n\n',
+        b'data: {"type":"response.output_text.delta","part":{"type":"response.completed"}}\n\n',
+        named(b"response.completed.soon"),
+        named(b"response.brand_new"),
+        named(b"response.brand_new", b'{"type":"response.completed"}'),
+        b"data: [DONE]\n\n",
+        b'data: "response.completed"\n\n',
+        b'data: ["response.completed"]\n\n',
+        b'data: {"type":["response.completed"]}\n\n',
+        b'data: {"type":"response.completed"\n\n',
+        b': {"type":"response.completed"}\n\n',
+        b": keep-alive\n\n",
+        b"\n\n",
+        b"",
+    ],
+)
+def test_what_only_speaks_of_an_event_is_none(frame: bytes) -> None:
+    assert events.kind(frame) is None
+
+
+def test_data_over_several_lines_is_read_as_one() -> None:
+    frame = b'data: {"type":\ndata: "response.failed"}\n\n'
+    assert events.kind(frame) == b"response.failed"
+    assert events.payload(frame) == {"type": "response.failed"}
+
+
+@pytest.mark.parametrize("data", [b"", b"[DONE]", b"[1]", b'"text"', b"null", b'{"a":NaN}', b'{"a":"\xff"}', b'{"a"'])
+def test_data_that_is_no_json_object_has_no_members(data: bytes) -> None:
+    frame = named(b"error", data)
+    assert events.payload(frame) == {}
+    assert events.member(frame, "a") is None
+    assert events.sequence_number(frame) is None
+
+
+def test_a_member_keeps_the_bytes_that_upstream_wrote() -> None:
+    value = b'{ "n" : 1.50e1, "big":123456789012345678901, "s":"\\u00e9\\/" }'
+    frame = named(b"response.created", b'{"a":1, "response":%b}' % value)
+    assert events.member(frame, "response") == value
+    assert events.member(frame, "item") is None
+
+
+def test_a_member_that_is_null_is_there() -> None:
+    assert events.member(named(b"response.created", b'{"response":null}'), "response") == b"null"
+
+
+def test_a_member_in_data_too_deep_to_be_split_is_not_there() -> None:
+    deep = b"[" * 1010 + b"]" * 1010
+    frame = named(b"response.completed", b'{"response":{"id":"resp_1","metadata":%b}}' % deep)
+    assert events.payload(frame)["response"]["id"] == "resp_1"
+    assert events.member(frame, "response") is None
+
+
+@pytest.mark.parametrize(
+    ("data", "number"),
+    [(b'{"sequence_number":7}', 7), (b'{"sequence_number":0}', 0), (b'{"sequence_number":"7"}', None), (b"{}", None)],
+)
+def test_a_sequence_number_is_an_integer(data: bytes, number: int | None) -> None:
+    assert events.sequence_number(named(b"response.created", data)) == number
+
+
+def test_a_failure_of_our_own_carries_the_response_and_its_number() -> None:
+    frame = events.failed(b'{"id":"resp_1"}', 12)
+    assert events.kind(frame) == b"response.failed"
+    assert events.sequence_number(frame) == 12
+    assert events.member(frame, "response") == b'{"id":"resp_1"}'
+    assert orjson.loads(sse.event_data(frame))["type"] == "response.failed"
