@@ -1,5 +1,7 @@
 """What an operator is told at start: where things are and what to type next. Holds no secret but the first key."""
 
+from pathlib import Path
+
 from app import __version__
 from app.main import DEMO, upstreams_of
 from app.settings import Settings, UpstreamSettings
@@ -9,7 +11,7 @@ _DEMO_NOTICE = """\
   !! with canned text and calls nothing. Set OPENAI_API_KEY to reach a real model.
 """
 _FIRST_KEY_NOTICE = """\
-  Your first API key (shown this once; also saved in {path}):
+  Your first API key (shown this once{saved}):
 
       {key}
 
@@ -21,7 +23,9 @@ def banner(settings: Settings, url: str, database: str, first_key: str | None) -
     upstreams = upstreams_of(settings)
     demo = upstreams == (DEMO,)
     key_file = settings.storage.data_dir / "first-api-key"
-    shown_key = f"$(cat {key_file})" if key_file.exists() else "$ANTIPHON_KEY"
+    # The file may be an earlier database's, with another key in it.
+    saved = key_file.exists() and first_key in {None, key_file.read_text().strip()}
+    shown_key = f"$(cat {key_file})" if saved else "$ANTIPHON_KEY"
     model = "demo" if demo else "MODEL"
     return (
         f"\n  Antiphon {__version__}\n"
@@ -29,10 +33,14 @@ def banner(settings: Settings, url: str, database: str, first_key: str | None) -
         f"    database   {database}\n"
         f"    upstreams  {', '.join(map(_described, upstreams))}\n\n"
         + (_DEMO_NOTICE + "\n" if demo else "")
-        + (_FIRST_KEY_NOTICE.format(path=key_file, key=first_key) if first_key else "")
+        + (_first_key_notice(first_key, key_file if saved else None) if first_key else "")
         + f'  Try it:\n\n      curl {url}/v1/responses -H "Authorization: Bearer {shown_key}" \\\n'
         f'        -H \'Content-Type: application/json\' -d \'{{"model": "{model}", "input": "Hello!"}}\'\n'
     )
+
+
+def _first_key_notice(key: str, key_file: Path | None) -> str:
+    return _FIRST_KEY_NOTICE.format(key=key, saved=f"; also saved in {key_file}" if key_file else "")
 
 
 def _described(upstream: UpstreamSettings) -> str:

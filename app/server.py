@@ -38,6 +38,9 @@ class GatewayServer(uvicorn.Server):
         while not self.force_exit and not drained.done():
             await asyncio.wait({drained}, timeout=_TICK_SECONDS)
         await super().shutdown(sockets)
+        if not self.force_exit:
+            # uvicorn raises the signal again once it is done: a clean stop would end with the status of a kill.
+            self._captured_signals.clear()
 
 
 def serve(app: FastAPI, settings: ServerSettings, listener: socket.socket) -> None:

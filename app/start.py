@@ -53,9 +53,10 @@ async def _first_key(storage: StorageSettings, secret: bytes) -> str | None:
     async with opened(storage, secret) as installation:
         key = await installation.first_key()
     if key is not None:
-        storage.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            # A file of an earlier database is not overwritten: the banner shows the key in any case.
+        # The file of an earlier database is not overwritten, and beside PostgreSQL there may be no folder to write in.
+        # The banner shows the key in any case.
+        with suppress(OSError):
+            storage.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(storage.data_dir / "first-api-key", f"{key}\n")
     return key
 
@@ -66,10 +67,18 @@ def _only_process(storage: StorageSettings) -> Iterator[None]:
     if not storage.is_sqlite:
         yield
         return
-    path = Location.parse(storage.url).file
+    location = Location.parse(storage.url)
+    location.prepare()
+    path = location.file
     assert path is not None  # noqa: S101 - is_sqlite says so, for the type checker
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
+    lock_path = path.with_name(f"{path.name}.lock")
+    try:
+        # Whoever can open it can hold it.
+        lock_path.touch(mode=0o600)
+        lock = lock_path.open("w")
+    except OSError as error:
+        raise ConfigurationError(f"The file {lock_path} cannot be written ({error.strerror}).") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

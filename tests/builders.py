@@ -1,9 +1,13 @@
-"""What the unit tests build again and again: items, turns, chains, requests, and who sends them."""
+"""What the unit tests build again and again: items, turns, chains, requests, who sends them, and a connection."""
 
+import asyncio
+from collections.abc import MutableMapping
 from typing import Any
 
 import orjson
 
+from app.relay.client import Client
+from app.relay.registry import Registry
 from app.settings import UpstreamSettings
 from app.state.items import input_items, output_items
 from app.state.records import ApiKey, Chain, Item, Turn
@@ -71,3 +75,51 @@ def calls(call_id: str = "call_1", item_id: str = "fc_1", **members: Any) -> dic
 
 def answers(call_id: str = "call_1") -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": call_id, "output": "42"}
+
+
+class Connection:
+    """What a server gives an app. `stalled` clear means that the client reads nothing."""
+
+    def __init__(self) -> None:
+        self.sent: list[MutableMapping[str, Any]] = []
+        self.gone = asyncio.Event()
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self.wrote = asyncio.Condition()
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        await self.reading.wait()
+        assert not self.is_finished, "sent after the end"
+        self.sent.append(message)
+        async with self.wrote:
+            self.wrote.notify_all()
+        if self.is_finished:
+            # Servers report a finished answer like a client that left.
+            self.gone.set()
+
+    async def body_of(self, length: int) -> bytes:
+        """The body once it is so long."""
+        async with asyncio.timeout(20), self.wrote:
+            await self.wrote.wait_for(lambda: len(self.body) >= length)
+        return self.body
+
+    @property
+    def body(self) -> bytes:
+        return b"".join([message["body"] for message in self.sent if message["type"] == "http.response.body"])
+
+    @property
+    def is_finished(self) -> bool:
+        return bool(self.sent) and self.sent[-1].get("more_body") is False
+
+    def client(self, registry: Registry, *, keep_alive: float = 0, write_timeout: float = 60) -> Client:
+        return Client(
+            self.receive,
+            self.send,
+            registry,
+            keep_alive_seconds=keep_alive,
+            write_timeout_seconds=write_timeout,
+        )

@@ -34,8 +34,13 @@ class Exchange:
 
     @property
     def prefer(self) -> str | None:
-        """The account that served the chain so far: the one that can read all of it."""
-        return self.chain.account if self.chain else None
+        """The account that served the chain so far: the one that can read all of it.
+
+        A client that names stored items in place of a chain has one too: that of the latest item only one can read.
+        """
+        if self.chain:
+            return self.chain.account
+        return next((item.account for item in reversed(self.items) if item.account), None)
 
     def render(self, account: Account) -> bytes:
         """The request body for this account: stateless, the whole history in it, all else as the client sent it.
@@ -71,8 +76,9 @@ class Exchange:
 async def prepare(request: CreateRequest, caller: ApiKey, responses: ResponseStore) -> Exchange:
     """Read the state that the request names. Raises the API's own errors for ids this project does not have."""
     chain = None
+    now = int(time.time())
     if request.previous_response_id is not None:
-        chain = await responses.read_chain(caller.project_id, request.previous_response_id, int(time.time()))
+        chain = await responses.read_chain(caller.project_id, request.previous_response_id, now)
         if chain is None:
             shown = orjson.dumps(request.previous_response_id[:100]).decode()[1:-1]
             raise InvalidRequestError(
@@ -83,7 +89,7 @@ async def prepare(request: CreateRequest, caller: ApiKey, responses: ResponseSto
     named = references(request.input)
     resolved: Mapping[str, Item] = {}
     if named:
-        resolved = await responses.read_items(caller.project_id, named)
+        resolved = await responses.read_items(caller.project_id, named, now)
         for item_id in sorted(named - resolved.keys()):
             raise NotFoundError(f"Item with id '{item_id}' not found.", param="input")
     items: tuple[Item, ...] = ()

@@ -109,15 +109,20 @@ class ResponseStore:
             turns.append(Turn(first.status, first.served_by, own))
         return Chain(rows[-1].key, tuple(turns))
 
-    async def read_items(self, project_id: str, item_ids: Collection[str]) -> dict[str, Item]:
-        """The project's items with these ids; of several with one id, the newest. Unknown ids are left out."""
+    async def read_items(self, project_id: str, item_ids: Collection[str], now: int) -> dict[str, Item]:
+        """The items with these ids in the project's living responses; of several with one id, the newest."""
         wanted = list(item_ids)
         found: dict[str, Item] = {}
         async with self._database.reading() as connection:
             for start in range(0, len(wanted), _IDS_AT_ONCE):
                 newest = (
                     select(func.max(items.c.key))
-                    .where(items.c.project_id == project_id, items.c.id.in_(wanted[start : start + _IDS_AT_ONCE]))
+                    .join(responses, responses.c.key == items.c.response_key)
+                    .where(
+                        items.c.project_id == project_id,
+                        items.c.id.in_(wanted[start : start + _IDS_AT_ONCE]),
+                        responses.c.expires_at > now,
+                    )
                     .group_by(items.c.id)
                 )
                 for row in await connection.execute(select(*_ITEM_COLUMNS).where(items.c.key.in_(newest))):

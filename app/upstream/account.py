@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from app.settings import UpstreamSettings
 
 _DIGEST_DIGITS = 12
+_BEARER = "Bearer "
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,12 @@ class Account:
     upstream: UpstreamSettings = field(repr=False)
     authorization: SecretStr | None = field(repr=False)
 
+    def blanked(self, text: bytes) -> bytes:
+        """The text without this account's key: some upstreams quote it in their errors."""
+        if self.authorization is None:
+            return text
+        return text.replace(self.authorization.get_secret_value().removeprefix(_BEARER).encode(), b"[redacted]")
+
 
 def accounts_of(upstream: UpstreamSettings) -> Iterator[Account]:
     """The upstream's accounts, in the order of its keys; a single one, `{upstream}/none`, when it has no keys."""
@@ -31,7 +38,7 @@ def accounts_of(upstream: UpstreamSettings) -> Iterator[Account]:
     for key in upstream.keys:
         secret = key.get_secret_value()
         digest = hashlib.sha256(secret.encode()).hexdigest()[:_DIGEST_DIGITS]
-        yield Account(f"{upstream.name}/{digest}", upstream, SecretStr(f"Bearer {secret}"))
+        yield Account(f"{upstream.name}/{digest}", upstream, SecretStr(f"{_BEARER}{secret}"))
 
 
 def upstream_name(account: str) -> str:

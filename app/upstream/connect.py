@@ -92,7 +92,7 @@ class UpstreamClient:
                 held.push_async_callback(body.aclose)
                 first = await anext(body, None) if response.is_success else None
             if not response.is_success:
-                return await self._refusal(response, body)
+                return await self._refusal(account, response, body)
             if first is None:
                 return disconnected(unanswered=False)
             return UpstreamAnswer(
@@ -105,7 +105,7 @@ class UpstreamClient:
                 held=held.pop_all(),
             )
 
-    async def _refusal(self, response: httpx.Response, chunks: AsyncIterator[bytes]) -> Fault:
+    async def _refusal(self, account: Account, response: httpx.Response, chunks: AsyncIterator[bytes]) -> Fault:
         body = bytearray()
         # What the status says counts, even when the body does not arrive.
         with suppress(*TRANSPORT_ERRORS):
@@ -117,7 +117,7 @@ class UpstreamClient:
         return refused(
             response.status_code,
             response.headers,
-            bytes(body[:_MAX_ERROR_BYTES]),
+            account.blanked(bytes(body[:_MAX_ERROR_BYTES])),
             cool_down_seconds=self._settings.cool_down_seconds,
             now=time.time(),
         )

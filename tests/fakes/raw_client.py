@@ -71,9 +71,7 @@ class RawCall:
 
 
 @asynccontextmanager
-async def calling(
-    url: str, key: str, *, receive_buffer: int | None = None, **body: Any
-) -> AsyncIterator[RawCall]:
+async def calling(url: str, key: str, *, receive_buffer: int | None = None, **body: Any) -> AsyncIterator[RawCall]:
     """POST this body to the gateway's `/v1/responses`, over a connection of its own."""
     defaults: Mapping[str, Any] = {"model": "demo", "input": "Hello!", "stream": True}
     payload = orjson.dumps({**defaults, **body})

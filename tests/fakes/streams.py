@@ -15,12 +15,10 @@ _LINE_ENDS = (b"\n", b"\r\n", b"\r")
 _BOM = b"\xef\xbb\xbf"
 _TERMINALS = ("response.completed", "response.incomplete", "response.failed")
 _KINDS = ("response.output_text.delta", "response.brand_new.event", "keepalive", "response.in_progress")
-_ATOMS = (b"a", b" ", b":", b"data: ", b"event: ", "\u2028".encode(), "\u0085".encode(), "\U0001f600".encode()) + (
-    b"\xff\xfe",
-    b"\xe2\x80",
-    b"\x00",
-    b"\x0b\x0c",
-    b'{"delta":"x"}',
+_ATOMS = (
+    *(b"a", b" ", b":", b"data: ", b"event: ", b'{"delta":"x"}'),
+    *("\u2028".encode(), "\u0085".encode(), "\U0001f600".encode()),
+    *(b"\xff\xfe", b"\xe2\x80", b"\x00", b"\x0b\x0c"),
 )
 
 

@@ -6,7 +6,7 @@ import pytest
 from openai import APIStatusError, AsyncOpenAI, BadRequestError, NotFoundError
 from openai.types.responses import Response
 
-from tests.fakes.gateway import LiveGateway
+from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.upstream import FakeUpstream
 
 pytestmark = pytest.mark.live
@@ -113,6 +113,18 @@ async def test_items_of_a_stored_response_can_be_named_in_place_of_sent(
         # What was named is an item of the new turn as well, under the same id.
         ids = [item["id"] for item in await listed(client, second.id, order="asc")]
         assert ids[1:3] == [thought.id, message.id]
+
+
+async def test_a_named_thought_goes_to_the_account_that_can_read_it(sqlite_url: str, upstream: FakeUpstream) -> None:
+    keys = upstream_settings(upstream.url, "sk-one", "sk-two")
+    async with running_gateway(sqlite_url, [keys]) as gateway, gateway.client() as client:
+        first = await client.responses.create(model="demo", input="Think.", reasoning={"effort": "low"})
+        named: list[Any] = [{"type": "item_reference", "id": item.id} for item in first.output]
+        # More turns than keys: taking them in turn would not do.
+        for _ in range(3):
+            await client.responses.create(model="demo", input=[*named, {"role": "user", "content": "And now?"}])
+            assert [item.get("type") for item in sent_to(upstream)] == ["reasoning", "message", None]
+    assert len({request.headers["authorization"] for request in upstream.requests}) == 1
 
 
 async def test_a_call_can_be_named_and_then_answered(sqlite_gateway: LiveGateway, upstream: FakeUpstream) -> None:

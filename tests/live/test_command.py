@@ -1,10 +1,12 @@
 """The `antiphon` command as an operator types it: settings, schema, keys, projects, health."""
 
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -78,7 +80,7 @@ def test_good_settings_are_checked_without_a_trace(command: GatewayProcess) -> N
     assert not command.data_dir.exists()
 
 
-@pytest.mark.parametrize("arguments", [("serve", "--check-config"), ("serve",), ("migrate",), ("keys", "list")])
+@pytest.mark.parametrize("arguments", [("serve", "--check-config"), ("serve",), ("keys", "list")])
 def test_bad_settings_are_all_told_in_a_line_each(command: GatewayProcess, arguments: tuple[str, ...]) -> None:
     lines = refusal(
         command,
@@ -105,6 +107,17 @@ def test_more_workers_than_sqlite_takes_are_refused(command: GatewayProcess) -> 
     (line,) = refusal(command, "serve", "--workers", "2")
     assert "SQLite serves one process" in line
     assert not command.data_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "secret"), [(("serve",), ""), (("serve",), "a secret of sixteen characters"), (("keys", "list"), "")]
+)
+def test_a_data_folder_that_cannot_be_made_is_told_in_a_line(
+    command: GatewayProcess, arguments: tuple[str, ...], secret: str
+) -> None:
+    command.data_dir.write_text("a file where the folder should be")
+    (line,) = refusal(command, *arguments, ANTIPHON_SECRET_KEY=secret)
+    assert str(command.data_dir) in line
 
 
 def test_the_schema_is_checked_and_brought_up_to_date(command: GatewayProcess) -> None:
@@ -163,12 +176,12 @@ def test_health_is_told_by_the_exit_status(serving: GatewayProcess) -> None:
     assert line.startswith("no gateway answers on 127.0.0.1:")
 
 
-def test_a_gateway_whose_database_is_gone_is_not_healthy(serving: GatewayProcess) -> None:
-    # Readers open the file by its name, so a folder that went away is a database that cannot answer.
-    for path in serving.data_dir.glob("antiphon.db*"):
-        path.unlink()
-    (serving.data_dir / "antiphon.db").mkdir()
-    assert refusal(serving, "healthcheck")[0].startswith("not ready: ")
+def test_a_gateway_whose_database_has_an_older_schema_is_not_healthy(serving: GatewayProcess) -> None:
+    with closing(sqlite3.connect(serving.data_dir / "antiphon.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0'")
+    (line,) = refusal(serving, "healthcheck")
+    assert line.startswith("not ready: ")
+    assert "run `antiphon migrate`" in line
 
 
 def test_what_the_first_start_writes_is_its_owners_alone(tmp_path: Path) -> None:

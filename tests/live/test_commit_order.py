@@ -77,9 +77,8 @@ async def test_a_stream_whose_commit_is_late_ends_in_a_storage_error(
 ) -> None:
     frames = story(new_id())
     upstream.enqueue(Reply.sse(frames))
-    async with held_commits(database_url):
-        async with calling(impatient.url, impatient.key) as call:
-            body = await call.rest()
+    async with held_commits(database_url), calling(impatient.url, impatient.key) as call:
+        body = await call.rest()
     assert body.startswith(b"".join(frames[:-1]))
     assert b"response.completed" not in body
     failed = events(body)[-1]
@@ -104,9 +103,8 @@ async def test_what_is_not_stored_waits_for_no_commit(
 ) -> None:
     frames = story(new_id())
     upstream.enqueue(Reply.sse(frames))
-    async with held_commits(database_url):
-        async with calling(gateway.url, gateway.key, store=False) as call:
-            assert await call.rest() == b"".join(frames)
+    async with held_commits(database_url), calling(gateway.url, gateway.key, store=False) as call:
+        assert await call.rest() == b"".join(frames)
 
 
 async def test_a_chain_goes_on_at_once_from_every_terminal_event(gateway: LiveGateway) -> None:

@@ -66,6 +66,16 @@ def test_the_first_start_on_an_empty_database_serves(fresh: GatewayProcess) -> N
     assert fresh.run("migrate", "--check") == "The schema is current.\n"
 
 
+def test_the_first_key_is_shown_where_it_cannot_be_saved(fresh: GatewayProcess) -> None:
+    fresh.data_dir.write_text("a file where the folder should be")
+    fresh.start()
+    banner = fresh.banner.read_text()
+    key = next(line.strip() for line in banner.splitlines() if line.strip().startswith("sk-aph_"))
+    assert "also saved" not in banner
+    assert str(fresh.data_dir) not in banner
+    assert chained(fresh, key) == "Your city is Utrecht."
+
+
 def test_two_workers_serve_as_one_and_stop_together(fresh: GatewayProcess) -> None:
     fresh.start("--workers", "2")
     workers = children(fresh.pid)

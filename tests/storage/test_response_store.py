@@ -133,7 +133,7 @@ async def test_another_projects_response_is_not_there(responses: ResponseStore, 
     await responses.save(make_response("one"))
     assert await responses.read_chain("proj_b", "resp_one", NOW) is None
     assert await responses.read_body("proj_b", "resp_one", NOW) is None
-    assert await responses.read_items("proj_b", ["msg_one_in"]) == {}
+    assert await responses.read_items("proj_b", ["msg_one_in"], NOW) == {}
     assert not await responses.delete("proj_b", "resp_one", NOW)
     assert await responses.read_body("proj_a", "resp_one", NOW) is not None
 
@@ -172,7 +172,7 @@ async def test_deleting_removes_the_response_and_its_items_once(
     assert await responses.delete("proj_a", "resp_one", NOW)
     assert await count(database) == (0, 0)
     assert not await responses.delete("proj_a", "resp_one", NOW)
-    assert await responses.read_items("proj_a", ["msg_one_in"]) == {}
+    assert await responses.read_items("proj_a", ["msg_one_in"], NOW) == {}
 
 
 async def test_an_expired_tip_is_not_there_and_an_expired_ancestor_is(
@@ -184,6 +184,8 @@ async def test_an_expired_tip_is_not_there_and_an_expired_ancestor_is(
 
     assert await responses.read_chain("proj_a", "resp_old", NOW) is None
     assert await responses.read_body("proj_a", "resp_old", NOW) is None
+    assert await responses.read_items("proj_a", ["msg_old_in"], NOW) == {}
+    assert await responses.read_items("proj_a", ["msg_old_in"], NOW - 1)
     assert not await responses.delete("proj_a", "resp_old", NOW)
     assert len((await chain_of(responses, "young")).turns) == 2
 
@@ -193,15 +195,15 @@ async def test_items_are_found_by_id_newest_first(responses: ResponseStore, make
     newer = Item("msg_x", "message", is_output=False, content=b"newer", account="a", call_id="c")
     await responses.save(make_response("one", items=(older,)))
     await responses.save(make_response("two", items=(newer, Item("msg_y", "message", False, b"y"))))
-    found = await responses.read_items("proj_a", ["msg_x", "msg_y", "msg_unknown"])
+    found = await responses.read_items("proj_a", ["msg_x", "msg_y", "msg_unknown"], NOW)
     assert found == {"msg_x": newer, "msg_y": Item("msg_y", "message", False, b"y")}
 
 
 async def test_any_number_of_item_ids_may_be_asked_for(responses: ResponseStore, make_response: MakeResponse) -> None:
     await responses.save(make_response("one"))
-    assert await responses.read_items("proj_a", []) == {}
+    assert await responses.read_items("proj_a", [], NOW) == {}
     wanted = [*(f"msg_{number}" for number in range(2500)), "msg_one_out"]
-    assert list(await responses.read_items("proj_a", wanted)) == ["msg_one_out"]
+    assert list(await responses.read_items("proj_a", wanted, NOW)) == ["msg_one_out"]
 
 
 @pytest.mark.parametrize("unstorable", ["\x00", "\ud800"])
@@ -212,7 +214,7 @@ async def test_an_unstorable_id_finds_nothing(
     name = f"resp_one{unstorable}"
     assert await responses.read_chain("proj_a", name, NOW) is None
     assert await responses.read_body("proj_a", name, NOW) is None
-    assert await responses.read_items("proj_a", [f"msg_one_in{unstorable}"]) == {}
+    assert await responses.read_items("proj_a", [f"msg_one_in{unstorable}"], NOW) == {}
     assert not await responses.delete("proj_a", name, NOW)
 
 

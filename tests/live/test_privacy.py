@@ -1,0 +1,179 @@
+"""Invariant 12 and `store: false`: no content where it is not wanted, and no secret anywhere."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.fakes.gateway import SECRET, GatewayProcess
+from tests.fakes.raw_client import calling
+from tests.fakes.streams import events, item, response, story
+from tests.fakes.upstream import Act, FakeUpstream, Recorded, Reply
+
+pytestmark = pytest.mark.live
+
+_CANARY = "canary-5e1f0c-of-content"
+_UPSTREAM_KEY = "sk-upstream-canary-7d2b9a64c1"
+_ID = "resp_of_the_canary"
+_WRONG_KEY = "sk-aph_" + "x" * 38
+# What a client may write that holds content. The upstream's answers say it too.
+_BODY: dict[str, Any] = {
+    "model": "demo",
+    "input": [{"role": "user", "content": _CANARY}],
+    "instructions": _CANARY,
+    "metadata": {"note": _CANARY},
+    "user": _CANARY,
+}
+_REFUSED = [
+    b'{"model": "demo", "input": "' + _CANARY.encode(),
+    b'{"model": "demo", "input": "hi", "temperature": "%b"}' % _CANARY.encode(),
+    b'{"model": "demo", "input": "hi", "previous_response_id": "resp_%b"}' % _CANARY.encode(),
+    b'{"model": "demo", "input": [{"type": "item_reference", "id": "msg_%b"}]}' % _CANARY.encode(),
+    b'{"model": "demo", "input": "hi", "tools": "%b"}' % _CANARY.encode(),
+]
+_UPSTREAM_ERRORS = [
+    Reply.error(400, "invalid_prompt", message=_CANARY),
+    Reply.error(500, message=_CANARY),
+    Reply.html(500, _CANARY),
+    Reply.html(200, _CANARY),
+    Reply.truncated(f'{{"id": "{_CANARY}'.encode()),
+]
+_STREAM_ERRORS = [
+    Reply.sse(story(_ID, _CANARY)[:-1], then=Act.CLOSE),
+    Reply.sse([*story(_ID)[:2], b"event: response.completed\ndata: {" + _CANARY.encode() + b"\n\n"]),
+]
+
+
+@pytest.fixture
+async def process(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[GatewayProcess]:
+    """A gateway that logs all it can. What it writes is in `tmp_path`."""
+    environment = {
+        "OPENAI_BASE_URL": upstream.url,
+        "OPENAI_API_KEY": _UPSTREAM_KEY,
+        "ANTIPHON_LOG_LEVEL": "debug",
+    }
+    process = GatewayProcess(tmp_path, environment).start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+async def http(process: GatewayProcess) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"authorization": f"Bearer {process.key}", "content-type": "application/json"}
+    async with httpx.AsyncClient(base_url=f"{process.url}/v1", headers=headers, timeout=30) as client:
+        yield client
+
+
+def files_with(folder: Path, text: str) -> set[str]:
+    """The files below this folder, logs and database included, that hold this text."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"gateway.log", "gateway.err", "antiphon.db"} <= {path.name for path in files}
+    return {path.name for path in files if text.encode() in path.read_bytes()}
+
+
+def telling(request: Recorded) -> Reply:
+    """An answer that says the canary, streamed or whole."""
+    if request.json.get("stream"):
+        return Reply.sse(story(_ID, _CANARY))
+    return Reply.json(200, response(_ID, "completed", [item(_CANARY)]))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_is_stored_can_be_found_and_is_gone_once_it_is_deleted(
+    process: GatewayProcess, http: httpx.AsyncClient, upstream: FakeUpstream, tmp_path: Path, stream: bool
+) -> None:
+    upstream.respond = telling
+    async with calling(process.url, process.key, **_BODY, stream=stream) as call:
+        assert _CANARY in (await call.rest()).decode()
+    assert files_with(tmp_path, _CANARY) & {"antiphon.db", "antiphon.db-wal"}
+    assert (await http.delete(f"/responses/{_ID}")).status_code == 200
+    assert files_with(tmp_path, _CANARY) == set()
+
+
+async def test_what_is_not_to_be_stored_leaves_no_content(
+    process: GatewayProcess, http: httpx.AsyncClient, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    upstream.respond = telling
+    for stream in (False, True):
+        async with calling(process.url, process.key, **_BODY, stream=stream, store=False) as call:
+            assert _CANARY in (await call.rest()).decode()
+        assert _CANARY.encode() in upstream.requests[-1].body
+    async with calling(process.url, process.key, **_BODY, store=False) as call:
+        # A client that leaves amid the stream.
+        await call.until(b"response.created")
+    for body in _REFUSED:
+        assert (await http.post("/responses", content=body)).status_code in {400, 404}
+    for reply in _UPSTREAM_ERRORS:
+        upstream.enqueue(reply)
+        assert (await http.post("/responses", json={**_BODY, "store": False})).status_code >= 400
+    for reply in _STREAM_ERRORS:
+        upstream.enqueue(reply)
+        async with calling(process.url, process.key, **_BODY, store=False) as call:
+            await call.rest()
+    assert (await http.get(f"/responses/{_CANARY}?include={_CANARY}")).status_code == 400
+    assert (await http.get(f"/{_CANARY}")).status_code == 404
+    assert files_with(tmp_path, _CANARY) == set()
+    process.stop()
+    assert files_with(tmp_path, _CANARY) == set()
+    assert files_with(tmp_path, '"route":"/v1/responses"') == {"gateway.log"}
+
+
+async def test_a_stored_response_that_failed_leaves_its_content_in_no_log(
+    process: GatewayProcess, http: httpx.AsyncClient, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    for reply in _UPSTREAM_ERRORS:
+        upstream.enqueue(reply)
+        assert (await http.post("/responses", json=_BODY)).status_code >= 400
+    for reply in _STREAM_ERRORS:
+        upstream.enqueue(reply)
+        async with calling(process.url, process.key, **_BODY) as call:
+            assert events(await call.rest())[-1]["type"] == "response.failed"
+    # The second of the two has an id that is taken: a failed write.
+    assert files_with(tmp_path, _CANARY) <= {"antiphon.db", "antiphon.db-wal"}
+
+
+async def test_no_secret_leaves(
+    process: GatewayProcess, http: httpx.AsyncClient, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    second_key = process.run("keys", "create", "--name", "second").strip()
+    secrets = {"upstream": _UPSTREAM_KEY, "first": process.key, "second": second_key, "master": SECRET.decode()}
+    quoting = [
+        Reply.error(status, message=f"Incorrect API key provided: {_UPSTREAM_KEY}.")
+        for status in (400, 404, 500, 503, 429, 403, 401)
+    ]
+    answers = []
+    for reply in [Reply.html(502, _UPSTREAM_KEY), Reply.html(400, _UPSTREAM_KEY), *quoting]:
+        upstream.enqueue(reply)
+        answers.append(await http.post("/responses", json={"model": "demo", "input": "Hi"}))
+        if answers[-1].status_code == 429 or "authentication" in answers[-1].text:
+            # The only key rests now; a gateway that has just started has not seen that.
+            process.stop()
+            process.start()
+    assert len(upstream.requests) == len(answers)
+    assert all(answer.status_code >= 400 for answer in answers)
+    for key in (second_key, second_key[:-1], _WRONG_KEY, SECRET.decode()):
+        for carrier, value in (("authorization", f"Bearer {key}"), ("authorization", f"Basic {key}"), ("api-key", key)):
+            request = http.build_request("GET", "/responses/resp_x", headers={carrier: value})
+            answers.append(await http.send(request))
+    answers.append(await http.get(f"/models?api_key={second_key}", headers={"authorization": ""}))
+    answers.append(await http.post("/responses", content=b"{", headers={"authorization": f"Bearer {second_key}"}))
+    told = "".join(f"{answer.headers}{answer.text}" for answer in answers)
+    command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()
+    listed = process.run("keys", "list")
+    for name, secret in secrets.items():
+        assert secret not in told, name
+        assert secret not in command_line, name
+        assert secret not in listed, name
+        # The first key is in the file that is there to hold it; the banner showed it once, at the first start.
+        assert files_with(tmp_path, secret) == ({"first-api-key"} if name == "first" else set()), name
+
+
+async def test_the_banner_of_the_first_start_shows_the_first_key_and_no_other_secret(
+    process: GatewayProcess,
+) -> None:
+    banner = process.banner.read_text()
+    assert process.key in banner
+    assert _UPSTREAM_KEY not in banner
+    assert SECRET.decode() not in banner

@@ -1,0 +1,239 @@
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from app.relay.client import Client, ClientGoneError, ShutdownError
+from app.relay.registry import Registry
+from tests.builders import Connection
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[Registry]:
+    registry = Registry(10)
+    yield registry
+    await registry.aclose()
+
+
+@pytest.fixture
+def connection() -> Connection:
+    return Connection()
+
+
+async def wait_in(client: Client, *first: Callable[[], object]) -> None:
+    """A call that does these things and then never ends by itself."""
+    async with client:
+        for step in first:
+            step()
+        await asyncio.Event().wait()
+
+
+def no_cancel_is_left() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() == 0
+
+
+async def test_work_is_cancelled_when_the_client_leaves(registry: Registry, connection: Connection) -> None:
+    seen: list[str] = []
+
+    async def call() -> None:
+        async with connection.client(registry):
+            connection.gone.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                # What is closed on the way out may take its time.
+                await asyncio.sleep(0)
+                seen.append("closed")
+
+    with pytest.raises(ClientGoneError):
+        await call()
+    assert seen == ["closed"]
+    assert no_cancel_is_left()
+    await asyncio.sleep(0)
+
+
+async def test_work_is_cancelled_when_the_process_stops_and_the_client_can_still_be_told(
+    registry: Registry, connection: Connection
+) -> None:
+    client = connection.client(registry)
+    await client.begin_stream(200, {})
+    with pytest.raises(ShutdownError):
+        await wait_in(client, client.stop, client.stop)
+    assert no_cancel_is_left()
+    await client.write(b"data: last\n\n")
+    await client.end_stream()
+    assert connection.body == b"data: last\n\n"
+    assert connection.is_finished
+
+
+async def test_the_first_reason_counts(registry: Registry, connection: Connection) -> None:
+    client = connection.client(registry)
+    with pytest.raises(ShutdownError):
+        await wait_in(client, client.stop, lambda: client.interrupt(ClientGoneError()))
+    assert no_cancel_is_left()
+
+
+async def test_a_call_that_was_stopped_before_it_began_does_not_begin(
+    registry: Registry, connection: Connection
+) -> None:
+    client = connection.client(registry)
+    client.stop()
+    with pytest.raises(ShutdownError):
+        await wait_in(client, lambda: pytest.fail("the call began"))
+    assert no_cancel_is_left()
+
+
+async def test_a_stop_after_the_call_changes_nothing(registry: Registry, connection: Connection) -> None:
+    client = connection.client(registry)
+    async with client:
+        await client.answer(200, {}, b"{}")
+    client.stop()
+    await asyncio.sleep(0)
+    assert no_cancel_is_left()
+
+
+async def test_a_cancellation_from_outside_stays_one(registry: Registry, connection: Connection) -> None:
+    entered = asyncio.Event()
+
+    async def call() -> None:
+        async with connection.client(registry):
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(call())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("outside_first", [True, False])
+async def test_a_cancellation_from_outside_wins_over_an_interruption(
+    registry: Registry, connection: Connection, outside_first: bool
+) -> None:
+    client = connection.client(registry)
+    entered = asyncio.Event()
+
+    async def call() -> None:
+        async with client:
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(call())
+    await entered.wait()
+    if outside_first:
+        task.cancel()
+    client.stop()
+    if not outside_first:
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_another_error_on_the_way_out_is_not_hidden(registry: Registry, connection: Connection) -> None:
+    client = connection.client(registry)
+
+    async def call() -> None:
+        async with client:
+            client.stop()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        await call()
+    assert no_cancel_is_left()
+
+
+async def test_an_error_inside_is_the_callers(registry: Registry, connection: Connection) -> None:
+    with pytest.raises(ValueError, match="mine"):
+        async with connection.client(registry):
+            raise ValueError("mine")
+
+
+def resolve_then_stop(future: asyncio.Future[None], client: Client) -> None:
+    future.set_result(None)
+    client.stop()
+
+
+def stop_then_resolve(future: asyncio.Future[None], client: Client) -> None:
+    client.stop()
+    if not future.done():
+        future.set_result(None)
+
+
+def stop_one_turn_later(future: asyncio.Future[None], client: Client) -> None:
+    future.set_result(None)
+    asyncio.get_running_loop().call_soon(client.stop)
+
+
+@pytest.mark.parametrize("race", [resolve_then_stop, stop_then_resolve, stop_one_turn_later])
+@pytest.mark.parametrize("turns_after", [0, 1, 2])
+async def test_a_stop_that_races_with_the_end_interrupts_or_does_nothing(
+    registry: Registry, connection: Connection, race: Callable[[asyncio.Future[None], Client], None], turns_after: int
+) -> None:
+    client = connection.client(registry)
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(race, future, client)
+    finished = interrupted = False
+    try:
+        async with client:
+            await future
+            for _ in range(turns_after):
+                await asyncio.sleep(0)
+            finished = True
+    except ShutdownError:
+        interrupted = True
+    assert finished is not interrupted
+    # Either way the task goes on undisturbed.
+    assert no_cancel_is_left()
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_a_whole_answer_tells_its_length(registry: Registry, connection: Connection) -> None:
+    async with connection.client(registry) as client:
+        await client.answer(201, {"x-a": "\u00e9"}, b'{"a":1}')
+    assert connection.sent == [
+        {"type": "http.response.start", "status": 201, "headers": [(b"x-a", b"\xe9"), (b"content-length", b"7")]},
+        {"type": "http.response.body", "body": b'{"a":1}', "more_body": False},
+    ]
+
+
+async def whole(client: Client) -> None:
+    await client.answer(200, {}, b"{}")
+
+
+async def streamed(client: Client) -> None:
+    await client.begin_stream(200, {})
+    await client.write(b"data: 1\n\n")
+    await client.end_stream()
+
+
+@pytest.mark.parametrize("answer", [whole, streamed])
+async def test_a_finished_answer_is_not_taken_for_a_client_that_left(
+    registry: Registry, connection: Connection, answer: Callable[[Client], Awaitable[None]]
+) -> None:
+    async with connection.client(registry) as client:
+        await answer(client)
+        assert connection.gone.is_set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert no_cancel_is_left()
+
+
+async def test_a_stream_is_ended_once(registry: Registry, connection: Connection) -> None:
+    async with connection.client(registry) as client:
+        await client.begin_stream(200, {})
+        await client.end_stream()
+        await client.end_stream()
+    assert len(connection.sent) == 2
+
+
+async def test_whether_the_answer_has_begun_is_known(registry: Registry, connection: Connection) -> None:
+    async with connection.client(registry) as client:
+        assert not client.begun
+        await client.begin_stream(200, {})
+        assert client.begun

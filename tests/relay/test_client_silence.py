@@ -1,0 +1,121 @@
+"""What a stream's client is sent while upstream is silent, and how long it may read nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.relay.client import ClientGoneError
+from app.relay.registry import Registry
+from app.wire.sse import KEEP_ALIVE
+from tests.builders import Connection
+
+_PACE = 0.02
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[Registry]:
+    registry = Registry(10)
+    yield registry
+    await registry.aclose()
+
+
+@pytest.fixture
+def connection() -> Connection:
+    return Connection()
+
+
+async def test_silence_is_filled_with_comments_at_the_pace_that_was_set(
+    registry: Registry, connection: Connection
+) -> None:
+    now = asyncio.get_running_loop().time
+    async with connection.client(registry, keep_alive=_PACE) as client:
+        await client.begin_stream(200, {})
+        started = now()
+        assert await connection.body_of(3 * len(KEEP_ALIVE)) == KEEP_ALIVE * 3
+        assert now() - started >= 3 * _PACE
+        await client.write(b"data: 1\n\n")
+        body = await connection.body_of(len(connection.body) + len(KEEP_ALIVE))
+        assert body.endswith(b"data: 1\n\n" + KEEP_ALIVE)
+        await client.end_stream()
+    assert connection.body.replace(KEEP_ALIVE, b"") == b"data: 1\n\n"
+
+
+async def test_a_stream_that_speaks_gets_no_comments(registry: Registry, connection: Connection) -> None:
+    async with connection.client(registry, keep_alive=30) as client:
+        await client.begin_stream(200, {})
+        client._last_write -= 60
+        await client.write(b"data: 1\n\n")
+        client._on_silence()
+        assert registry._tasks == {client._watcher}
+        client._last_write -= 60
+        client._on_silence()
+        assert await connection.body_of(len(KEEP_ALIVE) + 1) == b"data: 1\n\n" + KEEP_ALIVE
+        await client.end_stream()
+
+
+async def test_zero_turns_comments_off(registry: Registry, connection: Connection) -> None:
+    async with connection.client(registry, keep_alive=0, write_timeout=_PACE) as client:
+        await client.begin_stream(200, {})
+        # Several turns of the timer, which still watches over writes.
+        await asyncio.sleep(10 * _PACE)
+        await client.end_stream()
+    assert connection.body == b""
+
+
+async def test_no_comment_comes_before_the_stream_has_begun_nor_after_its_end(
+    registry: Registry, connection: Connection
+) -> None:
+    async with connection.client(registry, keep_alive=_PACE) as client:
+        await asyncio.sleep(3 * _PACE)
+        assert connection.sent == []
+        await client.begin_stream(200, {})
+        await client.end_stream()
+        await asyncio.sleep(5 * _PACE)
+    await asyncio.sleep(3 * _PACE)
+    assert connection.body == b""
+
+
+async def test_a_comment_that_the_end_overtakes_is_not_sent(registry: Registry, connection: Connection) -> None:
+    async with connection.client(registry, keep_alive=_PACE) as client:
+        await client.begin_stream(200, {})
+        client._last_write -= 1
+        # The timer starts a task for the comment; the stream ends before that task runs.
+        client._on_silence()
+        await client.end_stream()
+        (comment,) = registry._tasks - {client._watcher}
+        await comment
+    assert connection.body == b""
+
+
+async def test_a_client_that_reads_nothing_is_given_up(registry: Registry, connection: Connection) -> None:
+    async def call() -> None:
+        async with connection.client(registry, keep_alive=_PACE, write_timeout=2 * _PACE) as client:
+            await client.begin_stream(200, {})
+            connection.reading.clear()
+            async with asyncio.timeout(20):
+                await client.write(b"data: 1\n\n")
+
+    with pytest.raises(ClientGoneError):
+        await call()
+    assert connection.body == b""
+
+
+async def test_a_client_that_reads_slowly_is_not_given_up(registry: Registry, connection: Connection) -> None:
+    async with connection.client(registry, write_timeout=30) as client:
+        await client.begin_stream(200, {})
+        connection.reading.clear()
+        asyncio.get_running_loop().call_later(5 * _PACE, connection.reading.set)
+        await client.write(b"data: 1\n\n")
+        await client.end_stream()
+    assert connection.body == b"data: 1\n\n"
+
+
+async def test_no_comment_is_queued_behind_a_write_that_waits(registry: Registry, connection: Connection) -> None:
+    async with connection.client(registry, keep_alive=_PACE, write_timeout=30) as client:
+        await client.begin_stream(200, {})
+        connection.reading.clear()
+        asyncio.get_running_loop().call_later(10 * _PACE, connection.reading.set)
+        await client.write(b"data: 1\n\n")
+        await client.end_stream()
+    assert connection.body == b"data: 1\n\n"

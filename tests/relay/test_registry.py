@@ -1,0 +1,153 @@
+import asyncio
+
+import pytest
+
+from app.errors import OverloadedError
+from app.relay.registry import Registry
+
+
+def end_nothing() -> None:
+    return
+
+
+async def test_calls_are_admitted_up_to_the_limit_and_again_when_one_ends() -> None:
+    registry = Registry(2)
+    with registry.run(lambda: None), registry.run(lambda: None):
+        with pytest.raises(OverloadedError) as caught, registry.run(lambda: None):
+            pytest.fail("a third call was admitted")
+        assert caught.value.status == 503
+        assert caught.value.headers["retry-after"] == "2"
+        assert registry.is_open
+    with registry.run(lambda: None):
+        pass
+
+
+async def test_a_call_that_raises_gives_its_place_back() -> None:
+    registry = Registry(1)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="mine"), registry.run(end_nothing):
+            raise ValueError("mine")
+
+
+async def test_a_closed_registry_admits_nobody_and_says_when_to_come_back() -> None:
+    registry = Registry(1)
+    await registry.drain(1, 1)
+    assert not registry.is_open
+    with pytest.raises(OverloadedError, match="shutting down") as caught, registry.run(end_nothing):
+        pytest.fail("a call was admitted")
+    assert caught.value.headers["retry-after"] == "1"
+
+
+async def test_a_drain_without_calls_ends_at_once() -> None:
+    async with asyncio.timeout(10):
+        await Registry(1).drain(3600, 3600)
+
+
+async def test_a_drain_waits_for_live_calls_and_ends_none_that_finishes_in_time() -> None:
+    registry = Registry(2)
+    ended: list[str] = []
+    release = asyncio.Event()
+    admitted = asyncio.Event()
+
+    async def call() -> None:
+        with registry.run(lambda: ended.append("ended")):
+            admitted.set()
+            await release.wait()
+
+    task = asyncio.create_task(call())
+    await admitted.wait()
+    drain = asyncio.create_task(registry.drain(3600, 3600))
+    await asyncio.sleep(0)
+    assert not registry.is_open
+    assert not drain.done()
+    release.set()
+    async with asyncio.timeout(10):
+        await drain
+    await task
+    assert ended == []
+
+
+async def test_stragglers_are_asked_to_end_and_waited_for() -> None:
+    registry = Registry(2)
+    admitted = asyncio.Event()
+    asked = asyncio.Event()
+    told: list[str] = []
+
+    async def call() -> None:
+        with registry.run(asked.set):
+            admitted.set()
+            await asked.wait()
+            await asyncio.sleep(0)
+            told.append("ended properly")
+
+    task = asyncio.create_task(call())
+    await admitted.wait()
+    async with asyncio.timeout(10):
+        await registry.drain(0.01, 3600)
+    assert told == ["ended properly"]
+    await task
+
+
+async def test_a_drain_does_not_wait_for_ever_for_a_call_that_does_not_end() -> None:
+    registry = Registry(1)
+    asked: list[str] = []
+    with registry.run(lambda: asked.append("asked")):
+        async with asyncio.timeout(10):
+            await registry.drain(0.01, 0.01)
+    assert asked == ["asked"]
+
+
+async def test_closing_cancels_the_owned_tasks_and_waits_for_their_end() -> None:
+    registry = Registry(1)
+    seen: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            seen.append("cleaned up")
+
+    tasks = [registry.spawn(work()) for _ in range(3)]
+    await asyncio.sleep(0)
+    await registry.aclose()
+    assert seen == ["cleaned up"] * 3
+    assert all(task.cancelled() for task in tasks)
+    assert not registry.is_open
+
+
+async def test_closing_also_ends_what_a_cancelled_task_starts_on_its_way_out() -> None:
+    registry = Registry(1)
+    late: list[asyncio.Task[bool]] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            late.append(registry.spawn(asyncio.Event().wait()))
+
+    registry.spawn(work())
+    await asyncio.sleep(0)
+    await registry.aclose()
+    assert late[0].cancelled()
+
+
+async def test_a_failed_task_does_not_keep_the_others_from_ending() -> None:
+    registry = Registry(1)
+
+    async def fail() -> None:
+        raise ValueError("mine")
+
+    failed = registry.spawn(fail())
+    waiting = registry.spawn(asyncio.Event().wait())
+    await registry.aclose()
+    assert waiting.cancelled()
+    assert failed.cancelled() or isinstance(failed.exception(), ValueError)
+
+
+async def test_a_finished_task_is_owned_no_longer() -> None:
+    registry = Registry(1)
+    await registry.spawn(asyncio.sleep(0))
+    await asyncio.sleep(0)
+    assert not registry._tasks
+    await registry.aclose()

@@ -1,0 +1,48 @@
+"""The sweep goes on by itself, also past a database that is down for a moment."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.errors import StorageError
+from app.storage.purge import purge_forever
+from app.storage.response_store import ResponseStore
+from tests.storage.conftest import MakeResponse
+
+LONG_AGO = 1
+
+
+class FlakyStore:
+    """A store whose first sweep fails, in front of a real one."""
+
+    def __init__(self, store: ResponseStore) -> None:
+        self.sweeps = 0
+        self.swept = asyncio.Event()
+        self._store = store
+
+    async def purge_expired(self, now: int) -> int:
+        self.sweeps += 1
+        if self.sweeps == 1:
+            raise StorageError("down")
+        purged = await self._store.purge_expired(now)
+        self.swept.set()
+        return purged
+
+
+@pytest.fixture
+async def flaky(responses: ResponseStore) -> AsyncIterator[FlakyStore]:
+    store = FlakyStore(responses)
+    sweep = asyncio.create_task(purge_forever(store, interval_seconds=0.01))  # type: ignore[arg-type]  # it has the one method that is used
+    yield store
+    sweep.cancel()
+    await asyncio.gather(sweep, return_exceptions=True)
+
+
+async def test_a_sweep_follows_one_that_failed(
+    flaky: FlakyStore, responses: ResponseStore, make_response: MakeResponse
+) -> None:
+    await responses.save(make_response("old", expires_at=LONG_AGO))
+    async with asyncio.timeout(10):
+        await flaky.swept.wait()
+    assert await responses.read_chain("proj_a", "resp_old", 0) is None
