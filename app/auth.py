@@ -110,6 +110,9 @@ class Authenticator:
             if known is not None and now - known.read_at < _STALE_SECONDS:
                 return known.key
             raise
+        except Exception as error:
+            # Fails closed: whatever broke, nobody was identified.
+            raise StorageError("API keys cannot be checked now. Try again in a moment.") from error
         self._known[key_hash] = _Known(key, now)
         self._known.move_to_end(key_hash)
         if len(self._known) > _CACHED_KEYS:

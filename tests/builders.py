@@ -1,18 +1,23 @@
-"""What the unit tests build again and again: items, turns, chains, requests, who sends them, and a connection."""
+"""What the unit tests build again and again: items, turns, chains, requests, who sends them, streams on their way."""
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import AsyncIterator, MutableMapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import orjson
 
 from app.relay.client import Client
+from app.relay.fold import Fold
+from app.relay.pump import Pump
 from app.relay.registry import Registry
 from app.settings import UpstreamSettings
 from app.state.items import input_items, output_items
 from app.state.records import ApiKey, Chain, Item, Turn
 from app.upstream.account import Account
+from app.upstream.answer import UpstreamAnswer
 from app.wire.requests import CreateRequest, parse_create_request
+from tests.fakes.streams import events
 
 ACCOUNT = "main/one"
 OTHER = "main/other"
@@ -78,7 +83,7 @@ def answers(call_id: str = "call_1") -> dict[str, Any]:
 
 
 class Connection:
-    """What a server gives an app. `stalled` clear means that the client reads nothing."""
+    """What a server gives an app. While `reading` is not set, the client reads nothing."""
 
     def __init__(self) -> None:
         self.sent: list[MutableMapping[str, Any]] = []
@@ -86,8 +91,12 @@ class Connection:
         self.reading = asyncio.Event()
         self.reading.set()
         self.wrote = asyncio.Condition()
+        self._received = False
 
     async def receive(self) -> MutableMapping[str, Any]:
+        if not self._received:
+            self._received = True
+            return {"type": "http.request", "body": b"", "more_body": False}
         await self.gone.wait()
         return {"type": "http.disconnect"}
 
@@ -123,3 +132,79 @@ class Connection:
             keep_alive_seconds=keep_alive,
             write_timeout_seconds=write_timeout,
         )
+
+
+class Settling:
+    """A settle that notes what it was given; it answers when `go` is set, with `errors` in turn."""
+
+    def __init__(self) -> None:
+        self.given: list[bytes | None] = []
+        self.errors: list[Exception] = []
+        self.began = asyncio.Event()
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def __call__(self, raw: bytes | None) -> bytes:
+        self.given.append(raw)
+        self.began.set()
+        await self.go.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+        return raw or b""
+
+    @property
+    def statuses(self) -> list[str]:
+        return [orjson.loads(raw or b"{}").get("status") for raw in self.given]
+
+
+class StreamRun:
+    """A pump from these chunks to a connection. An exception among the chunks is raised there; None waits for ever."""
+
+    def __init__(self, chunks: Sequence[bytes | Exception | None], max_event_bytes: int = 1 << 20) -> None:
+        self.connection = Connection()
+        self.settling = Settling()
+        self.registry = Registry(1)
+        self.client: Client = self.connection.client(self.registry)
+        first, *rest = chunks
+        assert isinstance(first, bytes)
+        self.answer = UpstreamAnswer(
+            make_account(),
+            200,
+            {},
+            first=first,
+            rest=self._play(rest),
+            idle_timeout_seconds=60,
+            held=AsyncExitStack(),
+        )
+        fold = Fold({"model": "demo"}, 1 << 20)
+        self.pump = Pump(self.answer, self.client, fold, self.settling, max_event_bytes=max_event_bytes)
+
+    @staticmethod
+    async def _play(chunks: Sequence[bytes | Exception | None]) -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            if chunk is None:
+                await asyncio.Event().wait()
+            elif isinstance(chunk, bytes):
+                yield chunk
+            else:
+                raise chunk
+
+    async def serve(self) -> None:
+        try:
+            async with self.client:
+                await self.client.begin_stream(200, {})
+                await self.pump.run()
+        finally:
+            await self.answer.aclose()
+            await self.registry.aclose()
+
+    async def body(self) -> bytes:
+        await self.serve()
+        assert self.connection.is_finished
+        return self.connection.body
+
+    async def ending(self, sent: bytes) -> list[dict[str, Any]]:
+        """The events after these bytes."""
+        body = await self.body()
+        assert body.startswith(sent)
+        return events(body[len(sent) :])

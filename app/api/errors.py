@@ -1,5 +1,6 @@
 """Errors as answers, always in OpenAI's shape."""
 
+import structlog
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -7,6 +8,9 @@ from starlette.requests import ClientDisconnect
 from app.errors import ApiError, InvalidRequestError
 
 _METHOD_NOT_ALLOWED = 405
+_FIRST_SERVER_ERROR = 500
+
+_log = structlog.get_logger("antiphon.errors")
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -18,6 +22,9 @@ def add_error_handlers(app: FastAPI) -> None:
 
 async def _answer_api_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101 - the registration above is the proof, for the type checker
+    if error.status >= _FIRST_SERVER_ERROR:
+        cause = type(error.__cause__).__name__ if error.__cause__ else None
+        _log.warning("call failed", status=error.status, code=error.code, reason=error.message, cause=cause)
     return Response(error.body(), error.status, dict(error.headers), media_type="application/json")
 
 

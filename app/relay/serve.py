@@ -5,7 +5,7 @@ from functools import partial
 
 import structlog
 
-from app.errors import OverloadedError, UpstreamError
+from app.errors import ApiError, OverloadedError, UpstreamError
 from app.relay.client import Client, ClientGoneError, Receive, Send, ShutdownError
 from app.relay.fold import Fold
 from app.relay.prepare import Exchange, prepare
@@ -75,6 +75,10 @@ class Relay:
                             await pump.run()
                         else:
                             await self._relay_whole(exchange, answer, client)
+                    except ApiError as error:
+                        # Upstream has done its work: an SDK that tries again by itself would pay for it twice.
+                        error.headers = {**error.headers, "x-should-retry": "false"}
+                        raise
                     finally:
                         await answer.aclose()
             except ClientGoneError:

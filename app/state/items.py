@@ -20,6 +20,7 @@ _HOSTED = frozenset(
         "file_search_call",
         "image_generation_call",
         "mcp_approval_request",
+        "mcp_approval_response",
         "mcp_call",
         "mcp_list_tools",
         "program",

@@ -36,14 +36,16 @@ def page(items: Sequence[Item], query: PageQuery) -> bytes:
     places = {item.id: place for place, item in enumerate(ordered)}
     start = _place(places, query.after, "after", default=-1) + 1
     end = _place(places, query.before, "before", default=len(ordered))
-    shown = ordered[start:end][: query.limit]
+    between = ordered[start:end]
+    # `before` alone asks for the page that ends at its cursor.
+    shown = between[-query.limit :] if query.before and not query.after else between[: query.limit]
     return join_object(
         {
             "object": b'"list"',
             "data": join_array(map(listed, shown)),
             "first_id": orjson.dumps(shown[0].id if shown else None),
             "last_id": orjson.dumps(shown[-1].id if shown else None),
-            "has_more": orjson.dumps(start + len(shown) < end),
+            "has_more": orjson.dumps(len(shown) < len(between)),
         }
     )
 

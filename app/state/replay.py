@@ -43,10 +43,18 @@ def replay(turns: Sequence[Turn], items: Sequence[Item], account: str) -> list[b
     consequence is left out, an item that stands there already (rules 6 to 8, 11), and all that an upstream's own
     compaction which this account can read stands for. One that a client sent stands beside what it kept (rule 10).
     """
-    readable = [item for item in concatenated(_history(turns), items) if item.account in {None, account}]
-    compactions = (place for place, item in enumerate(readable) if item.type == "compaction" and item.is_output)
+    standing = list(concatenated(_history(turns), items))
+    compactions = (
+        place
+        for place, item in enumerate(standing)
+        if item.type == "compaction" and item.is_output and _is_readable(item, account)
+    )
     newest_compaction = max(compactions, default=0)
-    return [item.content for item in _coherent(_once(readable[newest_compaction:]))]
+    return [item.content for item in _coherent(_once(standing[newest_compaction:]), account)]
+
+
+def _is_readable(item: Item, account: str) -> bool:
+    return item.account is None or item.account == account
 
 
 def _history(turns: Iterable[Turn]) -> Iterable[Item]:
@@ -69,8 +77,9 @@ def _once(items: Iterable[Item]) -> list[Item]:
     return kept
 
 
-def _coherent(items: list[Item]) -> list[Item]:
-    calls, outputs = _call_ids(items, _CALLS), _call_ids(items, _OUTPUTS)
+def _coherent(items: list[Item], account: str) -> list[Item]:
+    readable = [item for item in items if _is_readable(item, account)]
+    calls, outputs = _call_ids(readable, _CALLS), _call_ids(readable, _OUTPUTS)
     kept: list[Item] = []
     follower: Item | None = None
     for item in reversed(items):
@@ -79,8 +88,10 @@ def _coherent(items: list[Item]) -> list[Item]:
         )
         # Upstream refuses a thought without the message or call it led to. What a client wrote itself is its own.
         loose = item.type == "reasoning" and item.is_output and (follower is None or not follower.is_output)
-        follower = None if orphan or loose else item
-        if follower:
+        if _is_readable(item, account) and not orphan and not loose:
             kept.append(item)
+            follower = item
+        elif item.type.endswith("_call"):
+            follower = None
     kept.reverse()
     return kept

@@ -11,7 +11,7 @@ import httpx
 from app.settings import RelaySettings
 from app.upstream.account import Account
 from app.upstream.answer import UpstreamAnswer
-from app.upstream.faults import TRANSPORT_ERRORS, Fault, broken, disconnected, last_word, refused
+from app.upstream.faults import TRANSPORT_ERRORS, Fault, broken, disconnected, encoded, last_word, refused
 from app.upstream.headers import answer_headers, request_headers
 from app.upstream.pool import Pool
 from app.upstream.transport import body_of, new_request
@@ -95,6 +95,8 @@ class UpstreamClient:
                 return await self._refusal(account, response, body)
             if first is None:
                 return disconnected(unanswered=False)
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise encoded()
             return UpstreamAnswer(
                 account,
                 response.status_code,

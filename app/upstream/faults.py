@@ -72,6 +72,15 @@ def disconnected(*, unanswered: bool) -> Fault:
     return Fault(error, unanswered=unanswered)
 
 
+def encoded() -> UpstreamError:
+    """The error of an answer in an encoding that was not asked for: neither we nor the client could read it."""
+    return UpstreamError(
+        "Upstream compressed its answer, though it was asked not to.",
+        code="upstream_invalid_answer",
+        headers={"x-should-retry": "false"},
+    )
+
+
 def broken_off(exception: BaseException) -> UpstreamBrokenError:
     """The error of an answer that ended in one of TRANSPORT_ERRORS after its first byte."""
     if isinstance(_what_happened(exception), _TIMEOUTS):

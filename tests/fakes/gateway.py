@@ -107,7 +107,11 @@ class GatewayProcess:
         self.url = ""
         self._port = port
         self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("ANTIPHON_", "OPENAI_"))},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("ANTIPHON_", "OPENAI_", "DATABASE_URL"))
+            },
             "ANTIPHON_DATA_DIR": str(self.data_dir),
             "ANTIPHON_SECRET_KEY": SECRET.decode(),
             **environment,

@@ -11,7 +11,7 @@ from app.wire.input_items import _ITEMS
 from app.wire.requests import _FIELDS
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_http import RawClient
-from tests.fakes.replies import response_events, response_object
+from tests.fakes.streams import item, response, story
 from tests.fakes.upstream import FakeUpstream, Recorded, Reply
 
 pytestmark = pytest.mark.live
@@ -67,8 +67,8 @@ async def serve(gateway: LiveGateway, upstream: FakeUpstream, body: Any) -> int:
     def respond(request: Recorded) -> Reply:
         response_id = f"resp_{len(upstream.requests)}"
         if request.json.get("stream") is True:
-            return Reply.sse(response_events(response_id))
-        return Reply.json(200, response_object(response_id))
+            return Reply.sse(story(response_id))
+        return Reply.json(200, response(response_id, "completed", [item("Hello.")]))
 
     upstream.respond = respond
     async with RawClient.to(gateway.url) as client:

@@ -9,13 +9,13 @@ import pytest
 from app.api.routes import API
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_http import Answer, RawClient
-from tests.fakes.replies import response_object
+from tests.fakes.streams import item, response
 from tests.fakes.upstream import FakeUpstream, Reply
 
 pytestmark = pytest.mark.live
 
 THEIRS = "resp_theirs"
-THEIR_ITEM = "msg_theirs"
+THEIR_ITEM = item("Hello.")["id"]
 
 # The routes whose id belongs to a project, and those whose id is everybody's.
 OWNED = (
@@ -71,6 +71,10 @@ PAYLOADS = (
 )
 
 
+def completed(response_id: str, text: str = "Hello.") -> dict[str, Any]:
+    return response(response_id, "completed", [item(text)])
+
+
 async def ask(gateway: LiveGateway, method: str, target: str, key: str | None = None, **body: Any) -> Answer:
     async with RawClient.to(gateway.url) as client:
         raw = orjson.dumps({"model": "demo", **body}) if body else b""
@@ -78,7 +82,7 @@ async def ask(gateway: LiveGateway, method: str, target: str, key: str | None = 
 
 
 async def create_theirs(gateway: LiveGateway, upstream: FakeUpstream) -> None:
-    upstream.enqueue(Reply.json(200, response_object(THEIRS)))
+    upstream.enqueue(Reply.json(200, completed(THEIRS)))
     created = await ask(gateway, "POST", "/v1/responses", gateway.other_key, input="A secret of theirs.")
     assert (created.status, created.json["id"]) == (200, THEIRS)
 
@@ -132,13 +136,13 @@ async def test_a_create_call_cannot_build_on_what_is_foreign(gateway: LiveGatewa
 async def test_two_projects_with_the_same_id_see_each_their_own(gateway: LiveGateway, upstream: FakeUpstream) -> None:
     target = "/v1/responses/resp_twin"
     for key, text in ((gateway.key, "Mine."), (gateway.other_key, "Theirs.")):
-        upstream.enqueue(Reply.json(200, response_object("resp_twin", text)))
+        upstream.enqueue(Reply.json(200, completed("resp_twin", text)))
         assert (await ask(gateway, "POST", "/v1/responses", key, input=text)).status == 200
     mine, theirs = [await ask(gateway, "GET", target, key) for key in (gateway.key, gateway.other_key)]
     assert b"Mine." in mine.body
     assert b"Theirs." in theirs.body
-    upstream.enqueue(Reply.json(200, response_object("resp_next")))
-    referring = await ask(gateway, "POST", "/v1/responses", input=[{"type": "item_reference", "id": "msg_twin"}])
+    upstream.enqueue(Reply.json(200, completed("resp_next")))
+    referring = await ask(gateway, "POST", "/v1/responses", input=[{"type": "item_reference", "id": THEIR_ITEM}])
     assert referring.status == 200
     assert b"Mine." in upstream.requests[-1].body
     assert b"Theirs." not in upstream.requests[-1].body
@@ -164,4 +168,4 @@ async def test_no_payload_in_an_id_finds_anything(gateway: LiveGateway, upstream
         ]
     assert statuses == {payload: [404, 404, 404, 400, 400, 404] for payload in PAYLOADS}
     kept = await ask(gateway, "GET", f"/v1/responses/{THEIRS}", gateway.other_key)
-    assert kept.json["output"] == response_object(THEIRS)["output"]
+    assert kept.json["output"] == [item("Hello.")]

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.raw_http import Answer, RawClient
-from tests.fakes.replies import event, response_events, response_object
+from tests.fakes.streams import frame, item, response, story
 from tests.fakes.upstream import Act, FakeUpstream, Reply
 
 pytestmark = pytest.mark.live
@@ -25,10 +25,16 @@ LIMITS = {
     "max_event_bytes": MOST,
     "max_answer_bytes": MOST,
 }
-GOOD = response_object("resp_good")
+
+
+def completed(response_id: str, text: str = "Hello.") -> dict[str, Any]:
+    return response(response_id, "completed", [item(text)])
+
+
+GOOD = completed("resp_good")
 GOOD_BODY = orjson.dumps(GOOD)
-LARGE = response_object("resp_large", "x" * MOST)
-EVENTS = response_events("resp_good")
+LARGE = completed("resp_large", "x" * MOST)
+EVENTS = story("resp_good")
 
 
 @pytest.fixture
@@ -67,9 +73,9 @@ def failures(answer: Answer) -> list[dict[str, Any]]:
     """The responses of the stream's `response.failed` events."""
     assert answer.status == 200
     return [
-        orjson.loads(frame.partition(b"data: ")[2])["response"]
-        for frame in answer.body.split(b"\n\n")
-        if b"event: response.failed" in frame
+        orjson.loads(part.partition(b"data: ")[2])["response"]
+        for part in answer.body.split(b"\n\n")
+        if b"event: response.failed" in part
     ]
 
 
@@ -166,7 +172,7 @@ UNFINISHED: Mapping[str, tuple[Reply, str]] = {
         "upstream_event_too_large",
     ),
     "a last event without a response": (
-        Reply.sse([*EVENTS[:3], event("response.completed", 3)]),
+        Reply.sse([*EVENTS[:3], frame("response.completed", 3)]),
         "upstream_invalid_answer",
     ),
     "a last event that is no JSON": (
@@ -186,55 +192,54 @@ async def test_a_fault_in_a_stream_ends_it_as_failed(limited: LiveGateway, upstr
     assert (failed["id"], failed["status"], failed["error"]["code"]) == ("resp_good", "failed", "server_error")
     assert code in failed["error"]["message"]
     assert b"response.completed" not in answer.body
-    stored = await kept(limited)
-    assert stored in ({}, {"resp_good": "failed"})
-    assert (await read(limited, "resp_good")).status == (200 if stored else 404)
+    assert await kept(limited) == {"resp_good": "failed"}
+    assert (await read(limited, "resp_good")).status == 200
     assert (await create(limited, stream=True)).body.count(b"event: response.completed") == 1
 
 
-async def test_a_stream_that_is_compressed_unasked_is_never_taken_for_complete(
+async def test_a_stream_that_is_compressed_unasked_is_refused_before_its_first_byte(
     limited: LiveGateway, upstream: FakeUpstream
 ) -> None:
     packed = gzip.compress(b"".join(EVENTS), mtime=0)
     upstream.enqueue(Reply.sse([packed], headers={"content-encoding": "gzip"}))
     answer = await create(limited, stream=True)
     assert upstream.requests[0].headers["accept-encoding"] == "identity"
-    (failed,) = failures(answer)
-    assert await kept(limited) == {failed["id"]: "failed"}
+    assert (answer.status, answer.json["error"]["code"]) == (502, "upstream_invalid_answer")
+    assert await kept(limited) == {}
     assert (await create(limited, stream=True)).body.count(b"event: response.completed") == 1
 
 
 async def test_what_upstream_sends_decides_how_it_is_read(limited: LiveGateway, upstream: FakeUpstream) -> None:
-    upstream.enqueue(Reply.json(200, response_object("resp_whole")), Reply.sse(response_events("resp_streamed")))
+    upstream.enqueue(Reply.json(200, completed("resp_whole")), Reply.sse(story("resp_streamed")))
     whole = await create(limited, stream=True)
     assert whole.headers["content-type"] == "application/json"
     assert whole.json["id"] == "resp_whole"
     streamed = await create(limited, stream=False)
     assert streamed.headers["content-type"] == "text/event-stream"
-    assert streamed.body == b"".join(response_events("resp_streamed"))
+    assert streamed.body == b"".join(story("resp_streamed"))
     assert await kept(limited) == {"resp_whole": "completed", "resp_streamed": "completed"}
-    assert (await read(limited, "resp_streamed")).json["output"] == response_object("resp_streamed")["output"]
+    assert (await read(limited, "resp_streamed")).json["output"] == [item("Once upon a time")]
 
 
 async def test_the_first_of_two_last_events_is_kept_and_both_are_relayed(
     limited: LiveGateway, upstream: FakeUpstream
 ) -> None:
-    second = event("response.failed", 5, response={**GOOD, "status": "failed", "output": []})
+    second = frame("response.failed", 6, response={**GOOD, "status": "failed", "output": []})
     frames = [*EVENTS, second, b"data: [DONE]\n\n"]
     upstream.enqueue(Reply.sse(frames))
     assert (await create(limited, stream=True)).body == b"".join(frames)
     assert await kept(limited) == {"resp_good": "completed"}
-    assert (await read(limited, "resp_good")).json["output"] == GOOD["output"]
+    assert (await read(limited, "resp_good")).json["output"] == [item("Once upon a time")]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_an_id_that_is_taken_never_replaces_what_is_kept(
     gateway: LiveGateway, upstream: FakeUpstream, stream: bool
 ) -> None:
-    upstream.enqueue(Reply.json(200, response_object("resp_twice", "First.")))
+    upstream.enqueue(Reply.json(200, completed("resp_twice", "First.")))
     assert (await create(gateway)).status == 200
-    again = response_object("resp_twice", "Second.")
-    upstream.enqueue(Reply.sse(response_events("resp_twice", "Second.")) if stream else Reply.json(200, again))
+    again = completed("resp_twice", "Second.")
+    upstream.enqueue(Reply.sse(story("resp_twice", "Second.")) if stream else Reply.json(200, again))
     answer = await create(gateway, stream=stream)
     if stream:
         (failed,) = failures(answer)

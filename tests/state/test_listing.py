@@ -40,7 +40,7 @@ def shown(items: tuple[Item, ...] = _ITEMS, **query: Any) -> tuple[str, bool]:
         ({"before": "msg_1"}, "432", False),
         ({"before": "msg_1", "ascending": True}, "0", False),
         ({"before": "msg_0", "ascending": True}, "", False),
-        ({"before": "msg_3", "limit": 2, "ascending": True}, "01", True),
+        ({"before": "msg_3", "limit": 2, "ascending": True}, "12", True),
         ({"after": "msg_4", "before": "msg_1"}, "32", False),
         ({"after": "msg_1", "before": "msg_4"}, "", False),
         ({"after": "msg_2", "before": "msg_2"}, "", False),

@@ -226,7 +226,7 @@ def chains(draw: st.DrawFn) -> tuple[list[Turn], list[dict[str, Any]]]:
     return turns, [one(False) for _ in range(draw(st.integers(0, 3)))]
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(chains())
 def test_whatever_the_chain_what_is_sent_is_coherent_and_no_word_of_the_user_is_lost(
     drawn: tuple[list[Turn], list[dict[str, Any]]],

@@ -326,9 +326,14 @@ async def test_a_header_of_60_kilobytes_is_taken(upstream: FakeUpstream, one: Ri
     assert await one.read() == b"{}"
 
 
-async def test_an_encoded_answer_is_relayed_as_it_came(upstream: FakeUpstream, one: Rig) -> None:
+async def test_an_encoded_answer_is_an_error_and_not_asked_for_again(upstream: FakeUpstream, three: Rig) -> None:
     upstream.enqueue(Reply.body(200, b"\x1f\x8b\x08broken", {"content-encoding": "gzip"}))
-    assert await one.read() == b"\x1f\x8b\x08broken"
+    with pytest.raises(UpstreamError) as caught:
+        await three.open()
+    assert caught.value.code == "upstream_invalid_answer"
+    assert caught.value.headers["x-should-retry"] == "false"
+    assert len(upstream.requests) == 1
+    assert three.in_flight == 0
 
 
 # After the first byte.

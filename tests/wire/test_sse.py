@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.wire.sse import KEEP_ALIVE, FrameSplitter, FrameTooLargeError, event_data, event_name, frame
@@ -30,6 +30,7 @@ def split(chunks: list[bytes], limit: int = NO_LIMIT) -> tuple[list[bytes], byte
     return frames, splitter.rest
 
 
+@settings(deadline=None)
 @given(cut(bodies(*_ENDS)))
 @example([b"data: 1\r", b"\r", b"\n", b"\n"])
 @example([b"a\r\n\r", b"\nb\r\n", b"\r", b"\n"])
@@ -40,6 +41,7 @@ def test_frames_and_rest_are_together_what_was_fed(chunks: list[bytes]) -> None:
 
 @pytest.mark.parametrize("ends", [(b"\n",), (b"\r\n",), (b"\n", b"\r\n"), (b"\r",)], ids=repr)
 def test_the_frames_are_the_same_for_every_chunking(ends: tuple[bytes, ...]) -> None:
+    @settings(deadline=None)
     @given(cut(bodies(*ends)))
     def check(chunks: list[bytes]) -> None:
         whole, whole_rest = split([b"".join(chunks)])
@@ -50,6 +52,7 @@ def test_the_frames_are_the_same_for_every_chunking(ends: tuple[bytes, ...]) -> 
     check()
 
 
+@settings(deadline=None)
 @given(cut(bodies(*_ENDS)))
 def test_a_stream_that_mixes_bare_cr_and_crlf_has_the_same_lines_for_every_chunking(chunks: list[bytes]) -> None:
     # A CRLF that follows a bare CR may be cut in two: the LF then opens the next frame, where it is a blank line.

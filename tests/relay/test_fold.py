@@ -1,0 +1,106 @@
+from typing import Any
+
+import orjson
+import pytest
+
+from app.relay.fold import Fold
+from app.wire import events
+from app.wire.sse import KEEP_ALIVE
+from tests.fakes.streams import frame, item, response
+
+_CREATED = frame("response.created", 0, response=response("resp_1", "in_progress"))
+
+
+def done(text: str, number: int = 1) -> bytes:
+    return frame("response.output_item.done", number, output_index=0, item=item(text))
+
+
+def fold_of(*frames: bytes, max_bytes: int = 100_000, **fields: Any) -> Fold:
+    fold = Fold({"model": "demo", **fields}, max_bytes)
+    for seen in frames:
+        fold.see(seen, events.kind(seen))
+    return fold
+
+
+def ended(fold: Fold, status: str = "failed", **error: str) -> dict[str, Any]:
+    read: dict[str, Any] = orjson.loads(fold.ended(status, error or None))
+    return read
+
+
+def test_a_response_is_announced_by_its_created_event() -> None:
+    assert not fold_of().announced
+    assert not fold_of(frame("response.in_progress", 0, response=response("resp_1", "in_progress"))).announced
+    assert fold_of(_CREATED).announced
+
+
+def test_what_ends_is_the_announced_response_with_the_items_finished_so_far() -> None:
+    fold = fold_of(_CREATED, done("one"), frame("response.output_text.delta", 2, delta="tw"), done("two", 3))
+    assert ended(fold, code="server_error", message="Gone.") == {
+        **response("resp_1", "failed", [item("one"), item("two")]),
+        "error": {"code": "server_error", "message": "Gone."},
+    }
+    assert ended(fold, "cancelled")["status"] == "cancelled"
+
+
+def test_the_bytes_of_an_item_are_kept() -> None:
+    raw = b'{ "type":"message", "n": 1.50e1 }'
+    fold = fold_of(_CREATED, b'event: response.output_item.done\ndata: {"item":%b}\n\n' % raw)
+    assert raw in fold.ended("failed")
+
+
+def test_the_first_announcement_counts() -> None:
+    fold = fold_of(_CREATED, frame("response.created", 1, response=response("resp_2", "in_progress")))
+    assert ended(fold)["id"] == "resp_1"
+
+
+@pytest.mark.parametrize(
+    "created",
+    [
+        b"event: response.created\ndata: {}\n\n",
+        b"event: response.created\ndata: not json\n\n",
+        b'event: response.created\ndata: {"response":null}\n\n',
+        b'event: response.created\ndata: {"response":{"id":""}}\n\n',
+    ],
+)
+def test_without_a_readable_announcement_the_request_is_echoed(created: bytes) -> None:
+    read = ended(fold_of(created, done("one"), instructions="Be brief."))
+    assert read["id"].startswith("resp_")
+    assert (read["model"], read["instructions"], read["status"]) == ("demo", "Be brief.", "failed")
+    assert read["output"] == [item("one")]
+
+
+def test_items_beyond_the_room_are_forgotten() -> None:
+    room = len(orjson.dumps(item("a"))) * 2
+    fold = fold_of(_CREATED, done("a"), done("b" * 1000), done("c"), done("d"), max_bytes=room)
+    assert ended(fold)["output"] == [item("a"), item("c")]
+
+
+def test_an_event_without_its_item_adds_none() -> None:
+    assert ended(fold_of(_CREATED, b"event: response.output_item.done\ndata: {}\n\n"))["output"] == []
+
+
+def test_an_error_event_is_remembered() -> None:
+    assert not fold_of(_CREATED).saw_error
+    assert fold_of(_CREATED, frame("error", 1, message="No.")).saw_error
+
+
+@pytest.mark.parametrize(
+    ("frames", "number"),
+    [
+        ([], 0),
+        ([b"data: {}\n\n"], 0),
+        ([_CREATED], 1),
+        ([_CREATED, frame("response.output_text.delta", 41, delta="")], 42),
+        ([_CREATED, frame("keepalive", 7)], 8),
+        ([_CREATED, KEEP_ALIVE], 1),
+        ([_CREATED, b"\n\n"], 1),
+        ([_CREATED, b"retry: 10\n\n"], 1),
+        ([_CREATED, b"data: [DONE]\n\n"], 1),
+        ([_CREATED, b": ping\n" + done("a", 5)], 6),
+        ([_CREATED, frame("response.output_text.delta", 3, delta='"sequence_number"')], 4),
+        ([_CREATED, b'data: {"delta":"\\"sequence_number\\":9"}\n\n'], 1),
+        ([b'data: {"sequence_number":"odd"}\n\n'], 0),
+    ],
+)
+def test_the_next_number_follows_the_last_that_was_given(frames: list[bytes], number: int) -> None:
+    assert fold_of(*frames).next_number() == number

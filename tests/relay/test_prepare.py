@@ -1,0 +1,197 @@
+"""What upstream is sent: the client's bytes, with the gateway's own members taken out and the history put in."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from app.errors import InvalidRequestError, NotFoundError
+from app.relay.prepare import Exchange, prepare
+from app.state.items import input_items
+from app.state.records import Chain
+from app.storage.database import Database
+from app.storage.response_store import ResponseStore
+from app.storage.writer import Writer
+from app.wire.requests import CreateRequest, parse_create_request
+from tests.builders import (
+    ACCOUNT,
+    OTHER,
+    calls,
+    make_account,
+    make_caller,
+    make_chain,
+    make_item,
+    make_request,
+    make_turn,
+    says,
+    thinks,
+    user,
+)
+
+_CHAIN = make_chain(make_turn([user("1")], [thinks(), says("2")]))
+
+
+def exchange(request: CreateRequest, chain: Chain | None = None) -> Exchange:
+    items = input_items(request.input, request.members["input"], {}) if request.input is not None else ()
+    return Exchange(request, make_caller(), chain, items, refers=False)
+
+
+def rendered(request: CreateRequest, chain: Chain | None = None, **upstream: Any) -> dict[str, Any]:
+    read: dict[str, Any] = orjson.loads(exchange(request, chain).render(make_account(**upstream)))
+    return read
+
+
+def test_what_the_gateway_has_no_say_in_goes_byte_for_byte() -> None:
+    values = (
+        b'"input":[{"role":"user", "content":"\\u00e9\\/"}],"temperature":1.0,"big":12345678901234567890123,"x":{ }'
+    )
+    raw = b'{"model":"demo",%b,"metadata":{"a":"b","a":"c"}}' % values
+    sent = exchange(parse_create_request(raw, 64)).render(make_account())
+    for value in values.split(b',"'):
+        assert value.lstrip(b'"') in sent
+    assert b'{"a":"b","a":"c"}' in sent
+
+
+def test_state_is_the_gateways_so_upstream_is_told_of_none() -> None:
+    request = make_request(previous_response_id="resp_1", background=False, store=True)
+    sent = rendered(request, _CHAIN)
+    assert sent["store"] is False
+    assert sent.keys().isdisjoint({"previous_response_id", "conversation", "background"})
+
+
+@pytest.mark.parametrize("store", [None, True, False])
+def test_upstream_never_stores(store: bool | None) -> None:
+    assert rendered(make_request(store=store))["store"] is False
+
+
+def test_a_chain_is_put_before_the_input() -> None:
+    sent = rendered(make_request(input="3", previous_response_id="resp_1"), _CHAIN)
+    assert [item["type"] for item in sent["input"]] == ["message", "reasoning", "message", "message"]
+    assert sent["input"][-1]["content"] == "3"
+    assert all("id" not in item for item in sent["input"])
+
+
+def test_a_chain_can_be_continued_without_input() -> None:
+    sent = rendered(make_request(input=[], previous_response_id="resp_1"), _CHAIN)
+    assert [item["type"] for item in sent["input"]] == ["message", "reasoning", "message"]
+
+
+def test_another_account_gets_what_it_can_read() -> None:
+    request = make_request(previous_response_id="resp_1")
+    read = orjson.loads(exchange(request, _CHAIN).render(make_account(OTHER)))
+    assert [item["type"] for item in read["input"]] == ["message", "message", "message"]
+
+
+def test_input_without_a_history_is_not_touched() -> None:
+    given = [{**user("1", "msg_1"), "status": "completed"}, thinks(), says("2")]
+    assert rendered(make_request(input=given))["input"] == given
+
+
+@pytest.mark.parametrize(
+    ("fields", "included"),
+    [
+        ({"reasoning": {"effort": "low"}}, ["reasoning.encrypted_content"]),
+        ({"reasoning": {"effort": "low"}, "store": False}, None),
+        ({"reasoning": {}}, None),
+        ({}, None),
+        (
+            {"reasoning": {"effort": "low"}, "include": ["message.output_text.logprobs"]},
+            ["message.output_text.logprobs", "reasoning.encrypted_content"],
+        ),
+        (
+            {"reasoning": {"effort": "low"}, "include": ["reasoning.encrypted_content"]},
+            ["reasoning.encrypted_content"],
+        ),
+        ({"include": ["message.output_text.logprobs"]}, ["message.output_text.logprobs"]),
+        ({"reasoning": {"effort": "low"}, "include": []}, ["reasoning.encrypted_content"]),
+    ],
+)
+def test_reasoning_is_asked_for_where_it_may_be_replayed(fields: dict[str, Any], included: list[str] | None) -> None:
+    assert rendered(make_request(**fields)).get("include") == included
+
+
+def test_what_an_upstream_does_not_know_is_stripped() -> None:
+    sent = rendered(make_request(metadata={"a": "b"}, user="u"), strip=("metadata", "store", "absent"))
+    assert sent == {"model": "demo", "input": "Hello!", "user": "u"}
+
+
+def test_an_upstream_that_keeps_state_gets_the_clients_own_body() -> None:
+    request = make_request(previous_response_id="resp_1", store=True, reasoning={"effort": "low"})
+    assert rendered(request, _CHAIN, state="upstream") == request.fields
+    first = make_request(background=False)
+    assert rendered(first, state="upstream") == first.fields
+
+
+def test_an_upstream_that_keeps_state_gets_the_whole_of_a_chain_it_has_not_seen() -> None:
+    request = make_request(previous_response_id="resp_1", store=True)
+    elsewhere = make_chain(make_turn([user("1")], [thinks(), says("2")], account=OTHER))
+    sent = rendered(request, elsewhere, state="upstream")
+    assert [item["type"] for item in sent["input"]] == ["message", "message", "message"]
+    assert "previous_response_id" not in sent
+    assert sent["store"] is True
+
+
+def test_a_chain_prefers_the_account_that_served_its_latest_turn() -> None:
+    chain = make_chain(make_turn([user("1")], [], account=OTHER), make_turn([user("2")], []))
+    assert exchange(make_request(), chain).prefer == ACCOUNT
+    assert exchange(make_request()).prefer is None
+
+
+def test_named_items_prefer_the_account_that_can_read_them() -> None:
+    thought = make_item(thinks(), is_output=True, account=OTHER)
+    items = (thought, make_item(user("1")))
+    assert Exchange(make_request(), make_caller(), None, items, refers=True).prefer == OTHER
+
+
+@pytest.fixture
+async def responses(sqlite_url: str) -> Any:
+    database = Database(sqlite_url.replace("sqlite:", "sqlite+aiosqlite:"), pool_size=2, commit_timeout=5.0)
+    yield ResponseStore(database, Writer(database, 5.0))
+    await database.aclose()
+
+
+async def test_a_request_that_names_nothing_reads_nothing() -> None:
+    closed: Any = object()
+    exchange = await prepare(make_request(input="1"), make_caller(), closed)
+    assert (exchange.chain, exchange.refers) == (None, False)
+    assert [orjson.loads(item.content)["content"] for item in exchange.items] == ["1"]
+    prompt = make_request(input=None, prompt={"id": "pmpt_1"})
+    assert (await prepare(prompt, make_caller(), closed)).items == ()
+
+
+async def test_an_unknown_previous_response_is_refused_and_quoted_short(responses: ResponseStore) -> None:
+    request = make_request(previous_response_id='"' * 500)
+    with pytest.raises(InvalidRequestError) as caught:
+        await prepare(request, make_caller(), responses)
+    assert (caught.value.status, caught.value.code) == (400, "previous_response_not_found")
+    assert caught.value.param == "previous_response_id"
+    assert len(caught.value.message) < 300
+
+
+async def test_an_unknown_item_is_not_found(responses: ResponseStore) -> None:
+    with pytest.raises(NotFoundError, match=r"Item with id 'msg_9' not found\."):
+        await prepare(make_request(input=[{"id": "msg_9"}]), make_caller(), responses)
+
+
+class _Stored:
+    """A store that holds one chain and one item."""
+
+    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
+        return make_chain(make_turn([user("1")], [thinks(), calls()])) if response_id == "resp_1" else None
+
+    async def read_items(self, project_id: str, named: set[str], now: int) -> dict[str, Any]:
+        return {"rs_1": make_item(thinks(), is_output=True)}
+
+
+async def test_references_become_what_they_name_and_are_not_sent() -> None:
+    stored: Any = _Stored()
+    made = await prepare(make_request(input=[{"id": "rs_1"}, user("2")]), make_caller(), stored)
+    assert made.refers
+    sent = orjson.loads(made.render(make_account()))
+    assert sent["input"] == [{"type": "reasoning", "summary": [], "encrypted_content": "sealed"}, user("2")]
+
+
+async def test_an_open_call_has_to_be_answered_before_upstream_is_asked() -> None:
+    stored: Any = _Stored()
+    with pytest.raises(InvalidRequestError, match=r"No tool output found for function call call_1\."):
+        await prepare(make_request(input="2", previous_response_id="resp_1"), make_caller(), stored)

@@ -1,0 +1,145 @@
+"""How a stream ends: its last word waits for the commit, and there is exactly one."""
+
+import asyncio
+
+import pytest
+
+from app.errors import StorageError, UpstreamError
+from app.relay import pump as pump_module
+from tests.builders import StreamRun
+from tests.fakes.streams import frame, item, story
+
+_STORY = story("resp_1")
+_BODY = b"".join(_STORY)
+_CUT = b"".join(_STORY[:-1])
+
+
+@pytest.mark.parametrize("chunks", [[_BODY], _STORY, [_BODY[:50], _BODY[50:]]], ids=["one", "each", "cut"])
+async def test_a_whole_stream_is_settled_once_with_its_terminal_response(chunks: list[bytes]) -> None:
+    run = StreamRun(chunks)
+    assert await run.body() == _BODY
+    assert run.settling.statuses == ["completed"]
+
+
+async def test_the_last_word_waits_for_the_commit_and_what_came_before_does_not() -> None:
+    run = StreamRun([_BODY])
+    run.settling.go.clear()
+    serving = asyncio.create_task(run.serve())
+    await run.settling.began.wait()
+    assert run.connection.body == _CUT
+    run.settling.go.set()
+    await serving
+    assert run.connection.body == _BODY
+
+
+async def test_what_cannot_be_committed_is_a_failure_in_the_terminals_place() -> None:
+    run = StreamRun([_BODY + b"data: [DONE]\n\n"])
+    run.settling.errors = [StorageError("The database could not commit in time.")]
+    (failed,) = await run.ending(_CUT)
+    assert (failed["type"], failed["sequence_number"]) == ("response.failed", 5)
+    assert (failed["response"]["id"], failed["response"]["status"]) == ("resp_1", "failed")
+    assert failed["response"]["output"] == [item("Once upon a time")]
+    assert "storage_unavailable" in failed["response"]["error"]["message"]
+    # The outcome of a commit that failed is unknown: it is not tried again.
+    assert run.settling.statuses == ["completed"]
+
+
+async def test_a_terminal_event_that_cannot_be_kept_is_kept_as_a_failure() -> None:
+    run = StreamRun([_CUT + b"event: response.completed\ndata: {}\n\n"])
+    run.settling.errors = [UpstreamError("Upstream's answer is not a response object.")]
+    (failed,) = await run.ending(_CUT)
+    assert (failed["type"], failed["sequence_number"]) == ("response.failed", 5)
+    assert run.settling.given[0] is None
+    assert run.settling.statuses[1:] == ["failed"]
+
+
+@pytest.mark.parametrize("error", [StorageError("Gone."), UpstreamError("Odd.")])
+async def test_the_client_is_told_of_a_failure_that_cannot_be_kept_either(error: Exception) -> None:
+    run = StreamRun([_CUT])
+    run.settling.errors = [error]
+    (failed,) = await run.ending(_CUT)
+    assert failed["type"] == "response.failed"
+    assert run.settling.statuses == ["failed"]
+
+
+_TAILS = (b"data: [DONE]\n\n", b": bye\n\n", frame("response.completed", 6), b"data: half")
+
+
+@pytest.mark.parametrize("tail", _TAILS)
+@pytest.mark.parametrize("apart", [True, False])
+async def test_what_follows_the_terminal_event_is_passed_on_and_settles_nothing(tail: bytes, apart: bool) -> None:
+    run = StreamRun([_BODY, tail] if apart else [_BODY + tail])
+    assert await run.body() == _BODY + tail
+    assert run.settling.statuses == ["completed"]
+
+
+async def test_a_stream_that_does_not_close_is_left_a_while_after_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pump_module, "_TAIL_SECONDS", 0.05)
+    run = StreamRun([_BODY, b"data: [DONE]\n\n", None])
+    async with asyncio.timeout(20):
+        assert await run.body() == _BODY + b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("tail", [UpstreamError("Reset."), b"x" * 3000])
+async def test_what_goes_wrong_after_the_terminal_event_changes_nothing(tail: Exception | bytes) -> None:
+    run = StreamRun([_BODY, tail], max_event_bytes=2000)
+    assert (await run.body()).startswith(_BODY)
+    assert run.settling.statuses == ["completed"]
+
+
+async def test_a_terminal_event_without_its_blank_line_counts_when_it_is_whole() -> None:
+    run = StreamRun([_BODY.rstrip(b"\n")])
+    assert await run.body() == _BODY.rstrip(b"\n")
+    assert run.settling.statuses == ["completed"]
+
+
+async def test_a_terminal_event_without_its_blank_line_waits_for_the_commit_too() -> None:
+    run = StreamRun([_BODY.rstrip(b"\n")])
+    run.settling.errors = [StorageError("Gone.")]
+    assert [event["type"] for event in await run.ending(_CUT)] == ["response.failed"]
+
+
+@pytest.mark.parametrize("kept", [25, 60, 200], ids=["its name", "a little", "most of it"])
+async def test_a_terminal_event_that_was_cut_is_none(kept: int) -> None:
+    run = StreamRun([_CUT + _STORY[-1][:kept]])
+    (failed,) = await run.ending(_CUT)
+    assert (failed["type"], failed["sequence_number"]) == ("response.failed", 5)
+    assert run.settling.statuses == ["failed"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (UpstreamError("Upstream stopped sending.", code="upstream_idle_timeout"), "upstream_idle_timeout"),
+        (b"data: " + b"x" * 3000, "upstream_event_too_large"),
+    ],
+)
+async def test_a_stream_that_breaks_ends_in_a_failure_that_says_why(fault: Exception | bytes, told: str) -> None:
+    run = StreamRun([_CUT, fault, None], max_event_bytes=2000)
+    (failed,) = await run.ending(_CUT)
+    assert told in failed["response"]["error"]["message"]
+    assert failed["response"]["error"]["code"] == "server_error"
+    assert run.settling.statuses == ["failed"]
+
+
+async def test_the_frames_before_one_that_is_too_large_arrive() -> None:
+    run = StreamRun([_CUT + b"data: " + b"x" * 3000, b"x", None], max_event_bytes=2000)
+    (failed,) = await run.ending(_CUT)
+    assert failed["sequence_number"] == 5
+
+
+async def test_an_error_event_of_upstreams_is_the_last_word() -> None:
+    error = frame("error", 5, code="server_error", message="No.", param=None)
+    run = StreamRun([_CUT + error])
+    assert await run.body() == _CUT + error
+    assert run.settling.statuses == ["failed"]
+    await run.pump.fail("again", "Again.")
+    assert run.settling.statuses == ["failed"]
+    assert run.connection.body == _CUT + error
+
+
+async def test_an_error_event_does_not_take_the_place_of_a_terminal_one() -> None:
+    error = frame("error", 5, code="server_error", message="No.", param=None)
+    run = StreamRun([_CUT + error + _STORY[-1]])
+    assert await run.body() == _CUT + error + _STORY[-1]
+    assert run.settling.statuses == ["completed"]

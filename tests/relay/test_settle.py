@@ -1,0 +1,144 @@
+import time
+from typing import Any
+
+import orjson
+import pytest
+import structlog
+
+from app.errors import StorageError, UpstreamError
+from app.relay.prepare import Exchange
+from app.relay.settle import Settler
+from app.state.records import Chain, StoredResponse, Usage
+from tests.builders import ACCOUNT, make_caller, make_chain, make_item, make_request, make_turn, says, thinks, user
+
+_DAY = 86_400
+
+
+class _Store:
+    """Keeps in memory what it is given, or fails."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.saved: list[StoredResponse] = []
+        self._error = error
+
+    async def save(self, response: StoredResponse) -> None:
+        if self._error is not None:
+            raise self._error
+        self.saved.append(response)
+
+
+def settler(store: Any, days: int = 30) -> Settler:
+    return Settler(store, days)
+
+
+def exchange(
+    *, chain: Chain | None = None, given: tuple[dict[str, Any], ...] = (), days: int | None = None, **fields: Any
+) -> Exchange:
+    items = tuple(make_item(value) for value in given)
+    return Exchange(make_request(**fields), make_caller(retention_days=days), chain, items, refers=False)
+
+
+def body(**members: Any) -> bytes:
+    return orjson.dumps({"id": "resp_1", "status": "completed", "model": "demo-1", "store": False, **members})
+
+
+async def test_a_turn_is_kept_as_the_client_asked_for_it() -> None:
+    store = _Store()
+    chain = make_chain(make_turn([user("0")], []))
+    asked = exchange(chain=chain, given=(user("1"), thinks("rs_in")), previous_response_id="resp_0")
+    raw = body(output=[thinks(), says("2")], usage={"input_tokens": 3})
+    answered = await settler(store).settle(asked, ACCOUNT, raw)
+
+    (kept,) = store.saved
+    assert kept.body == answered
+    read = orjson.loads(answered)
+    assert (read["store"], read["previous_response_id"]) == (True, "resp_0")
+    assert (kept.id, kept.status, kept.model, kept.account) == ("resp_1", "completed", "demo-1", ACCOUNT)
+    assert (kept.project_id, kept.api_key_id, kept.parent_key) == ("proj_a", "key_1", chain.key)
+    assert [(item.type, item.is_output, item.account) for item in kept.items] == [
+        ("message", False, None),
+        ("reasoning", False, ACCOUNT),
+        ("reasoning", True, ACCOUNT),
+        ("message", True, None),
+    ]
+
+
+async def test_a_first_turn_has_no_parent_and_the_requests_model_where_upstream_names_none() -> None:
+    store = _Store()
+    await settler(store).settle(exchange(), ACCOUNT, body(model=None))
+    assert (store.saved[0].parent_key, store.saved[0].model) == (None, "demo")
+
+
+@pytest.mark.parametrize(("project_days", "days"), [(None, 30), (7, 7), (0, 0)])
+async def test_a_turn_expires_as_its_project_says_or_as_the_setting_does(project_days: int | None, days: int) -> None:
+    store = _Store()
+    before = int(time.time())
+    await settler(store, 30).settle(exchange(days=project_days), ACCOUNT, body())
+    kept = store.saved[0]
+    assert before <= kept.created_at <= time.time()
+    assert kept.expires_at == kept.created_at + days * _DAY
+
+
+async def test_what_is_not_to_be_stored_is_not() -> None:
+    store = _Store(StorageError("It was asked to."))
+    answered = await settler(store).settle(exchange(store=False), ACCOUNT, body(store=True))
+    assert orjson.loads(answered)["store"] is False
+    assert store.saved == []
+
+
+@pytest.mark.parametrize("raw", [None, b"", b"{}", b"<html>", b'{"id":""}'])
+async def test_what_is_no_response_object_can_be_passed_on_but_not_kept(raw: bytes | None) -> None:
+    store = _Store()
+    assert await settler(store).settle(exchange(store=False), ACCOUNT, raw) == (raw or b"")
+    with pytest.raises(UpstreamError) as caught:
+        await settler(store).settle(exchange(), ACCOUNT, raw)
+    assert caught.value.code == "upstream_invalid_answer"
+    assert store.saved == []
+
+
+async def test_a_commit_that_fails_is_the_callers_to_tell() -> None:
+    with pytest.raises(StorageError, match="Disk full"):
+        await settler(_Store(StorageError("Disk full."))).settle(exchange(), ACCOUNT, body())
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        (None, None),
+        ("many", None),
+        ([1], None),
+        ({}, Usage(0, 0, 0)),
+        (
+            {
+                "input_tokens": 1,
+                "input_tokens_details": {"cached_tokens": 2},
+                "output_tokens": 3,
+                "output_tokens_details": {"reasoning_tokens": 4},
+                "total_tokens": 5,
+            },
+            Usage(1, 3, 5, cached_tokens=2, reasoning_tokens=4),
+        ),
+        ({"input_tokens": 1, "input_tokens_details": None, "output_tokens_details": [4]}, Usage(1, 0, 0)),
+        ({"input_tokens": "1", "output_tokens": 1.5, "total_tokens": True}, Usage(0, 0, 0)),
+        ({"input_tokens": -1, "output_tokens": 2**63, "total_tokens": 2**63 - 1}, Usage(0, 0, 2**63 - 1)),
+        ({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}, Usage(0, 0, 3)),
+    ],
+)
+async def test_usage_is_counted_as_far_as_upstream_reports_it(usage: Any, counts: Usage | None) -> None:
+    store = _Store()
+    await settler(store).settle(exchange(), ACCOUNT, body(usage=usage))
+    assert store.saved[0].usage == counts
+
+
+async def test_the_requests_log_line_learns_how_it_ended() -> None:
+    structlog.contextvars.clear_contextvars()
+    raw = body(status="incomplete", usage={"input_tokens": 3, "output_tokens": 4})
+    await settler(_Store()).settle(exchange(), ACCOUNT, raw)
+    assert structlog.contextvars.get_contextvars() == {
+        "response_id": "resp_1",
+        "response_status": "incomplete",
+        "stored": True,
+        "input_tokens": 3,
+        "output_tokens": 4,
+    }
+    structlog.contextvars.clear_contextvars()
