@@ -28,7 +28,7 @@ def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
 
 def block(language: str, containing: str) -> str:
     """The README's first code block in this language with this text in it."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     return next(text for text in blocks if containing in text)
 
 
