@@ -5,7 +5,7 @@ ROOMS := wire state relay
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format docs lock clean
+.PHONY: help run test lint bench format docs lock clean
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,12 +19,16 @@ help: ## list the tasks
 run: .venv ## start the gateway on http://127.0.0.1:8000 (the demo model when no upstream key is set)
 	$(BIN)/antiphon serve
 
-test: .venv ## run the tests on SQLite and PostgreSQL, with branch coverage
+test: .venv ## run the tests on SQLite and PostgreSQL, with branch coverage; ARGS="tests/relay -k pump" runs some
+ifdef ARGS
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+else
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report= $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=
 	@for room in $(ROOMS); do \
 		$(BIN)/coverage report --include="app/$$room/*" --fail-under=95 --skip-covered || exit 1; done
 	$(BIN)/coverage report --fail-under=90 --skip-covered --format=total
+endif
 
 lint: .venv ## ruff, mypy, the layers and the generated docs
 	$(BIN)/ruff check .
@@ -32,6 +36,9 @@ lint: .venv ## ruff, mypy, the layers and the generated docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m app.settings_reference --check docs/settings.md
+
+bench: .venv ## measure the gateway beside HAProxy and nginx, where they are installed; ARGS="JSON" measures some
+	$(BIN)/python -m benchmarks $(ARGS)
 
 format: .venv ## put the source in the one format
 	$(BIN)/ruff check --fix-only --quiet .
@@ -48,3 +55,4 @@ lock: .venv ## refresh the hash-pinned lock files from pyproject.toml
 
 clean: ## remove what the tasks made; your data stays
 	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* build dist *.egg-info
+	find . -path ./data -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -116,7 +116,7 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="The key's id, as `key
 @projects.command("create")
 def create_project(
     name: Annotated[str, typer.Argument(help="The project's name.")],
-    retention_days: Annotated[int | None, typer.Option(min=1, help="Days its responses are kept.")] = None,
+    retention_days: Annotated[int | None, typer.Option(min=1, max=36500, help="Days its responses are kept.")] = None,
 ) -> None:
     """Create a project. Its responses are invisible to every other project."""
     from app.installation import command_on
@@ -154,16 +154,16 @@ def healthcheck() -> None:
     from app.settings import load_settings
 
     server = load_settings().server
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)  # noqa: S104 - compared, not bound
+    address = f"{server.local_host}:{server.port}"
     # `http_proxy` names the way to upstreams; this gateway is never behind it.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(f"http://{host}:{server.port}/readyz", timeout=_PROBE_SECONDS) as answer:
+        with direct.open(f"http://{address}/readyz", timeout=_PROBE_SECONDS) as answer:
             print(answer.read().decode())
     except urllib.error.HTTPError as error:
         sys.exit(f"antiphon: not ready: {error.read(1000).decode(errors='replace')}")
     except OSError as error:
-        sys.exit(f"antiphon: no gateway answers on {host}:{server.port} ({error})")
+        sys.exit(f"antiphon: no gateway answers on {address} ({error})")
 
 
 if __name__ == "__main__":

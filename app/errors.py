@@ -1,14 +1,14 @@
-"""Everything that can go wrong, as one tree; each error knows the answer its caller gets.
+"""What goes wrong, as one tree; each error knows the answer its caller gets. Rooms add leaves of their own.
 
 AntiphonError
 ├── ConfigurationError            the operator's mistake, found at start
-└── ApiError                      has an HTTP answer in OpenAI's shape (spec §6.2)
-    ├── InvalidRequestError       400 unless it says otherwise (413, 415, 426)
+└── ApiError                      has an HTTP answer in OpenAI's shape
+    ├── InvalidRequestError       400 unless it says otherwise (405, 408, 413, 415, 426, 431)
     │   └── NotFoundError         404
     ├── AuthenticationError       401
     ├── StorageError              503: the database could not answer or commit in time
     ├── OverloadedError           503: admission is closed
-    └── UpstreamError             502 or 504: no upstream could serve the call
+    └── UpstreamError             502, 504 or 429: no upstream could serve the call, or not to its end
         └── UpstreamRefusedError  upstream's own answer, relayed as it came
 """
 
@@ -96,7 +96,7 @@ class OverloadedError(ApiError):
 
 
 class UpstreamError(ApiError):
-    """No upstream could serve the call, before its first byte."""
+    """No upstream could serve the call, or its answer could not be used."""
 
     default_status = 502
     default_code = "upstream_error"

@@ -21,6 +21,7 @@ from app.storage.writer import Writer
 
 DEFAULT_PROJECT = "default"
 _FINGERPRINT = "secret_fingerprint"
+_SECRET_WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ async def opened(settings: StorageSettings, secret: bytes) -> AsyncIterator[Inst
     writer.start()
     try:
         hasher = KeyHasher(secret)
-        kept = await MetaStore(database, writer).write_once(_FINGERPRINT, hasher.fingerprint)
+        kept = await MetaStore(writer).write_once(_FINGERPRINT, hasher.fingerprint)
         if kept != hasher.fingerprint:
             raise ConfigurationError(
                 "The secret key is not the one this database's API keys were made with, so none of them would work. "
@@ -128,6 +129,11 @@ def read_secret(settings: StorageSettings) -> bytes:
         ) from error
     try:
         secret = path.read_text().strip()
+        # Another process may have made the file this very moment, and be about to write it.
+        deadline = time.monotonic() + _SECRET_WAIT_SECONDS
+        while not secret and time.monotonic() < deadline:
+            time.sleep(0.01)
+            secret = path.read_text().strip()
     except OSError as error:
         raise ConfigurationError(f"The secret in '{path}' cannot be read ({error.strerror}).") from error
     if not secret:

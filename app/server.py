@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import re
 import signal
 import socket
 import threading
@@ -10,6 +11,7 @@ from multiprocessing.context import SpawnProcess
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.relay.registry import Registry
 from app.settings import ServerSettings
@@ -20,6 +22,38 @@ _TICK_SECONDS = 0.1
 _RESTART_SECONDS = 1.0
 _BACKLOG = 4096
 _KEEP_ALIVE_SECONDS = 75
+_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, safe from requests that ask for another one.
+
+    The parser takes such a request to have no body, and the body for the next request. So the offer of HTTP/2 that
+    Java's client makes with its first call is not shown to it, and after any other the connection ends with the answer.
+    """
+
+    _between_requests = True
+    _refused = False
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self._between_requests and b"h2c" in data:
+            head, blank, rest = data.partition(b"\r\n\r\n")
+            data = _H2C.sub(b"", head + blank) + rest
+        super().data_received(data)
+        # One whose head could not be read has no cycle, and its connection is closed already.
+        if self.parser.should_upgrade() and self.cycle is not None:
+            self._refused = True
+            self.cycle.keep_alive = False
+
+    def on_message_begin(self) -> None:
+        self._between_requests = False
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        self._between_requests = True
+        super().on_message_complete()
 
 
 class GatewayServer(uvicorn.Server):
@@ -48,7 +82,7 @@ def serve(app: FastAPI, settings: ServerSettings, listener: socket.socket) -> No
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         ws="none",
         log_config=None,
         access_log=False,

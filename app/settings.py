@@ -30,7 +30,7 @@ from app.settings_sources import BROKEN, SettingsGroup, SettingsReader, Source
 
 _MIB = 1024 * 1024
 _SECRET_LENGTH = 16
-_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 
 
 class ServerSettings(SettingsGroup):
@@ -40,11 +40,17 @@ class ServerSettings(SettingsGroup):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     workers: int = Field(1, ge=1, description="Processes that serve; more than one needs PostgreSQL.")
     max_body_bytes: int = Field(64 * _MIB, ge=1, description="Largest request body taken.")
-    max_json_depth: int = Field(64, ge=1, le=1000, description="Deepest nesting of JSON taken in a request.")
-    max_concurrent_requests: int = Field(2000, ge=1, description="Requests in flight per process; more get a 503.")
+    max_json_depth: int = Field(64, ge=1, le=250, description="Deepest nesting of JSON taken in a request.")
+    max_concurrent_requests: int = Field(2000, ge=1, description="Create calls in flight per process; more get a 503.")
     body_timeout_seconds: float = Field(30.0, gt=0, description="Time a client has to send its request body.")
     write_timeout_seconds: float = Field(60.0, gt=0, description="A client that reads nothing for this long is cut.")
-    drain_seconds: float = Field(30.0, ge=0, description="Time live streams have to finish at shutdown.")
+    drain_seconds: float = Field(30.0, ge=0, description="Time live calls have to finish at shutdown.")
+
+    @property
+    def local_host(self) -> str:
+        """The host in a URL of this gateway on its own machine: loopback for every interface, IPv6 in brackets."""
+        host = _LOOPBACK_OF.get(self.host, self.host)
+        return f"[{host}]" if ":" in host else host
 
 
 class StorageSettings(SettingsGroup):
@@ -62,9 +68,11 @@ class StorageSettings(SettingsGroup):
         description="Keys the hashes of API keys, 16 characters or more; generated in the data folder when unset.",
     )
     retention_days: int = Field(30, ge=1, le=36500, description="Days a response is kept, unless its project says.")
-    commit_timeout_seconds: float = Field(5.0, gt=0, description="Time a write has before the client gets an error.")
+    commit_timeout_seconds: float = Field(
+        5.0, gt=0, description="Time a read or a write has before the client gets an error."
+    )
     purge_interval_seconds: float = Field(300.0, gt=0, description="Pause between two sweeps of expired responses.")
-    pool_size: int = Field(10, ge=1, description="Database connections per process.")
+    pool_size: int = Field(10, ge=1, description="Database connections per process that read; one more writes.")
     key_cache_seconds: float = Field(
         5.0,
         ge=0,
@@ -74,8 +82,10 @@ class StorageSettings(SettingsGroup):
 
     @field_validator("database_url")
     @classmethod
-    def _for_sqlalchemy(cls, value: SecretStr | None) -> SecretStr | None:
-        return None if value is None else SecretStr(_sqlalchemy_url(value.get_secret_value()))
+    def _known(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _check_database_url(value.get_secret_value())
+        return value
 
     @field_validator("secret_key")
     @classmethod
@@ -86,9 +96,9 @@ class StorageSettings(SettingsGroup):
 
     @property
     def url(self) -> str:
-        """The SQLAlchemy URL, password included: never log it."""
+        """The database's URL, password included: never log it."""
         if self.database_url is None:
-            return f"sqlite+aiosqlite:///{self.data_dir / 'antiphon.db'}"
+            return f"sqlite:///{self.data_dir / 'antiphon.db'}"
         return self.database_url.get_secret_value()
 
     @property
@@ -107,11 +117,11 @@ class RelaySettings(SettingsGroup):
         25.0, ge=0, description="Silence after which a stream's client gets a comment line; 0 turns it off."
     )
     max_event_bytes: int = Field(32 * _MIB, ge=1, description="Largest single event of a stream.")
-    max_answer_bytes: int = Field(64 * _MIB, ge=1, description="Largest answer that is not streamed.")
+    max_answer_bytes: int = Field(64 * _MIB, ge=1, description="Largest whole answer; most that is held of a stream.")
     max_upstream_connections: int = Field(4000, ge=1, description="Open connections to upstreams per process.")
     models_cache_seconds: float = Field(300.0, ge=0, description="Time an upstream's list of models is reused.")
     cool_down_seconds: float = Field(
-        10.0, gt=0, description="Rest of a failing key whose upstream sent no Retry-After."
+        10.0, gt=0, description="Rest of a rate-limited key without a Retry-After; one that fails otherwise goes last."
     )
 
 
@@ -131,7 +141,7 @@ class UpstreamSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="Its name in logs and metrics; unique.")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="Its name in logs; unique.")
     base_url: str = Field(description="URL that /responses is appended to, such as https://api.openai.com/v1.")
     keys: tuple[SecretStr, ...] = Field(
         (), description="References, env:NAME or file:/path, each to one key or several with commas; empty for none."
@@ -258,21 +268,24 @@ def _split_url(value: str) -> SplitResult:
     return url
 
 
-def _sqlalchemy_url(value: str) -> str:
+def _check_database_url(value: str) -> None:
     url = _split_url(value)
-    rest = value.partition("://")[2]
-    if url.scheme in ("postgres", "postgresql", "postgresql+psycopg") and rest:
-        return f"postgresql+psycopg://{rest}"
-    # Every connection to ":memory:" is a database of its own, so a path is required.
-    if url.scheme in ("sqlite", "sqlite+aiosqlite") and not url.netloc and url.path not in ("", "/", "/:memory:"):
-        return f"sqlite+aiosqlite://{rest}"
-    raise ValueError("must be postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///PATH")
+    if url.scheme in ("postgres", "postgresql", "postgresql+psycopg"):
+        good = bool(value.partition("://")[2])
+    else:
+        # Every connection to ":memory:" is a database of its own, so a path is required.
+        is_sqlite = url.scheme in ("sqlite", "sqlite+aiosqlite")
+        good = is_sqlite and not url.netloc and url.path not in ("", "/", "/:memory:")
+    if not good:
+        raise ValueError("must be postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///PATH")
 
 
 def _is_served_by(server: ServerSettings, url: SplitResult) -> bool:
     port = url.port or (443 if url.scheme == "https" else 80)
     host = url.hostname or ""
-    same_host = host == server.host or (_is_loopback(host) and (server.host in _WILDCARDS or _is_loopback(server.host)))
+    same_host = host == server.host or (
+        _is_loopback(host) and (server.host in _LOOPBACK_OF or _is_loopback(server.host))
+    )
     return port == server.port and same_host
 
 

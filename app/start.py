@@ -33,7 +33,7 @@ def start(settings: Settings) -> None:
                 f"Cannot listen on {settings.server.host}:{settings.server.port} ({error.strerror}). "
                 "Choose another with --host and --port."
             ) from error
-        url = f"http://{_shown_host(listener)}:{listener.getsockname()[1]}"
+        url = f"http://{settings.server.local_host}:{listener.getsockname()[1]}"
         sys.stderr.write(banner(settings, url, Location.parse(storage.url).name, first_key))
         sys.stderr.flush()
         if settings.server.workers == 1:
@@ -87,9 +87,3 @@ def _only_process(storage: StorageSettings) -> Iterator[None]:
                 "(ANTIPHON_DATA_DIR), or use PostgreSQL for several."
             ) from None
         yield
-
-
-def _shown_host(listener: socket.socket) -> str:
-    host = str(listener.getsockname()[0])
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - shown, not bound
-    return f"[{host}]" if ":" in host else host

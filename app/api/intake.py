@@ -52,7 +52,7 @@ def check_include(request: Request) -> None:
 
 
 def check_not_streamed(request: Request) -> None:
-    """Refuse to replay: only a background response can be streamed again (spec §7)."""
+    """Refuse to replay: only a background response can be streamed again."""
     if request.query_params.get("stream", "false").lower() not in {"false", "0", ""}:
         raise InvalidRequestError(
             "This response cannot be streamed: it was not created with 'background' and 'stream' set to true.",

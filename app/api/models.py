@@ -3,19 +3,19 @@
 import orjson
 from fastapi import Response
 
-from app.api.services import Caller, ServicesOf
+from app.api.services import ServicesOf
 from app.errors import NotFoundError
 
 _JSON = "application/json"
 
 
-async def list_models(caller: Caller, services: ServicesOf) -> Response:  # noqa: ARG001 - the dependency authenticates
+async def list_models(services: ServicesOf) -> Response:
     """List the models of all upstreams."""
     models = await services.catalogue.list()
     return Response(orjson.dumps({"object": "list", "data": models}), media_type=_JSON)
 
 
-async def retrieve_model(model_id: str, caller: Caller, services: ServicesOf) -> Response:  # noqa: ARG001 - idem
+async def retrieve_model(model_id: str, services: ServicesOf) -> Response:
     """Return one model."""
     model = await services.catalogue.get(model_id)
     if model is None:

@@ -15,6 +15,8 @@ from app.state.records import ApiKey
 from app.wire.requests import CreateRequest
 
 _JSON = "application/json"
+# Of what a client calls its model, as much as a line of the log shows.
+_LONGEST_LOGGED = 200
 
 
 class RelayedResponse(Response):
@@ -35,7 +37,7 @@ class RelayedResponse(Response):
 async def create_response(request: Request, caller: Caller, services: ServicesOf) -> Response:
     """Create a model response, streamed or whole."""
     create = await read_create_request(request, services.limits)
-    structlog.contextvars.bind_contextvars(model=create.model, stream=create.stream)
+    structlog.contextvars.bind_contextvars(model=create.model[:_LONGEST_LOGGED], stream=create.stream)
     return RelayedResponse(create, caller, services, request)
 
 
@@ -67,7 +69,7 @@ async def list_input_items(response_id: str, request: Request, caller: Caller, s
     return Response(page(input_of(chain), query), media_type=_JSON)
 
 
-async def refuse_upgrade(request: Request, caller: Caller) -> Response:  # noqa: ARG001 - the dependency authenticates
+async def refuse_upgrade(request: Request) -> Response:
     """Answer a WebSocket upgrade with 426, on which clients such as Codex go on over HTTP at once."""
     if request.headers.get("upgrade", "").lower() == "websocket":
         raise InvalidRequestError(

@@ -28,8 +28,8 @@ class Services:
     relay: Relay
 
 
-def services(request: Request) -> Services:
-    """The app's services."""
+async def services(request: Request) -> Services:
+    """The app's services. A coroutine, because the framework sends plain functions through a thread."""
     found: Services = request.app.state.services
     return found
 

@@ -9,6 +9,7 @@ import orjson
 from app.demo.events import Event, events
 from app.demo.request import MODEL, Request, read_request
 from app.errors import ApiError, NotFoundError
+from app.wire.sse import frame
 from app.wire.wording import unknown_model
 
 _JSON = "application/json"
@@ -52,7 +53,7 @@ def _route(method: str, path: str, body: bytes) -> DemoAnswer:
 
 async def _framed(request: Request) -> AsyncIterator[bytes]:
     async for event in _paced(request):
-        yield b"event: " + event["type"].encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n"
+        yield frame(event["type"], orjson.dumps(event))
 
 
 async def _whole(request: Request) -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""A response as its event sequence (spec §5). The answer that is not streamed is the last event's response."""
+"""A response as its event sequence. The answer that is not streamed is the last event's response."""
 
 import time
 from collections.abc import Iterator, Mapping

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from app.demo.history import CALL_OF_OUTPUT, Item
-from app.errors import InvalidRequestError, NotFoundError
+from app.errors import InvalidRequestError
+from app.wire import wording
 from app.wire.fields import array_of, enum, object_of
 from app.wire.input_items import item_type
 
@@ -32,7 +33,7 @@ _SPOKEN_TO = ("user", "system", "developer")
 
 
 def read_items(given: str | Sequence[Item]) -> tuple[Item, ...]:
-    """The `input` of a valid call as items, each with its `type`. Raises InvalidRequestError (spec §4.3, §6.2)."""
+    """The `input` of a valid call as items, each with its `type`. Raises InvalidRequestError."""
     if isinstance(given, str):
         given = [{"role": "user", "content": given}]
     items = tuple({**item, "type": item_type(item)} for item in given)
@@ -46,7 +47,7 @@ def read_items(given: str | Sequence[Item]) -> tuple[Item, ...]:
 def _check_known(item: Item, path: str) -> None:
     """No item that is kept elsewhere, and no part that this model could not read."""
     if item["type"] == "item_reference":
-        raise NotFoundError(f"Item with id '{item['id']}' not found.")
+        raise wording.item_not_found(item["id"])
     held = _HOLDING.get(item["type"])
     if held is not None and not isinstance(item[held], str):
         check = _ANSWERED if item.get("role") == "assistant" else _GIVEN
@@ -62,12 +63,11 @@ def _check_pairs(items: Sequence[Item]) -> None:
         elif item["type"] in CALL_OF_OUTPUT:
             call = CALL_OF_OUTPUT[item["type"]], item["call_id"]
             if call not in called:
-                name = item["type"].replace("_", " ")
-                raise InvalidRequestError(f"No tool call found for {name} with call_id {call[1]}.", param="input")
+                raise wording.output_without_call(item["type"], call[1])
             called[call] = True
     for (kind, call_id), answered in called.items():
         if not answered:
-            raise InvalidRequestError(f"No tool output found for {kind.replace('_', ' ')} {call_id}.", param="input")
+            raise wording.unanswered_call(kind, call_id)
 
 
 def _check_reasoning(items: Sequence[Item]) -> None:
@@ -88,9 +88,10 @@ def _check_thought(thought: Item, follower: Item | None) -> None:
         )
     encrypted = thought.get("encrypted_content")
     if encrypted is None and thought.get("id") is not None:
-        raise NotFoundError(
-            f"Item with id '{thought['id']}' not found. Items are not persisted when `store` is set to false. "
-            "Try again with `store` set to true, or remove this item from your input."
+        raise wording.item_not_found(
+            thought["id"],
+            " Items are not persisted when `store` is set to false. "
+            "Try again with `store` set to true, or remove this item from your input.",
         )
     if encrypted is not None and not str(encrypted).startswith(ENCRYPTED_PREFIX):
         raise InvalidRequestError(

@@ -1,4 +1,4 @@
-"""The Response object: every field of spec §3, as asked for or with its default, and what came out."""
+"""The Response object: every field of the API, as asked for or with its default, and what came out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import orjson
 
-from app.errors import InvalidRequestError, NotFoundError
+from app.errors import InvalidRequestError
 from app.state.items import input_items, references
 from app.state.records import ApiKey, Chain, Item
 from app.state.replay import check_calls, replay
 from app.storage.response_store import ResponseStore
 from app.upstream.account import Account
+from app.wire import wording
 from app.wire.body import elements, join_array, join_object
 from app.wire.requests import CreateRequest
 
@@ -36,11 +37,14 @@ class Exchange:
     def prefer(self) -> str | None:
         """The account that served the chain so far: the one that can read all of it.
 
-        A client that names stored items in place of a chain has one too: that of the latest item only one can read.
+        A client that names stored items in place of a chain has one too: that of the latest item only one can read,
+        else the one that served the latest of them, which alone can look its id up where upstream keeps the state.
         """
         if self.chain:
             return self.chain.account
-        return next((item.account for item in reversed(self.items) if item.account), None)
+        latest_first = self.items[::-1]
+        bound = next((item.account for item in latest_first if item.account), None)
+        return bound or next((item.served_by for item in latest_first if item.served_by), None)
 
     def render(self, account: Account) -> bytes:
         """The request body for this account: stateless, the whole history in it, all else as the client sent it.
@@ -91,7 +95,7 @@ async def prepare(request: CreateRequest, caller: ApiKey, responses: ResponseSto
     if named:
         resolved = await responses.read_items(caller.project_id, named, now)
         for item_id in sorted(named - resolved.keys()):
-            raise NotFoundError(f"Item with id '{item_id}' not found.", param="input")
+            raise wording.item_not_found(item_id)
     items: tuple[Item, ...] = ()
     if request.input is not None:
         items = input_items(request.input, request.members["input"], resolved)

@@ -13,7 +13,7 @@ from app.wire.sse import FrameSplitter, FrameTooLargeError
 
 _TAIL_SECONDS = 5.0
 
-Settle = Callable[[bytes | None], Awaitable[bytes]]
+Settle = Callable[[bytes | None], Awaitable[bytes | None]]
 
 
 class Pump:
@@ -105,7 +105,7 @@ class Pump:
         body = self._failure(code, message)
         with suppress(StorageError, UpstreamError):
             # The client learns of a failure either way; whether it could be kept changes nothing in that.
-            body = await self._settle(body)
+            body = await self._settle(body) or body
         if not self._fold.saw_error:
             await self._write_failure(body)
 

@@ -11,14 +11,13 @@ from app.relay.fold import Fold
 from app.relay.prepare import Exchange, prepare
 from app.relay.pump import Pump
 from app.relay.registry import Registry
-from app.relay.settle import Settler
+from app.relay.settle import Settler, not_a_response
 from app.settings import RelaySettings
 from app.state.records import ApiKey
 from app.storage.response_store import ResponseStore
 from app.upstream.account import upstream_name
 from app.upstream.answer import UpstreamAnswer
 from app.upstream.connect import UpstreamCall, UpstreamClient
-from app.wire import response
 from app.wire.requests import CreateRequest
 
 _STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
@@ -122,7 +121,7 @@ class Relay:
             raw += chunk
             if len(raw) > self._settings.max_answer_bytes:
                 raise UpstreamError("Upstream's answer is larger than this gateway accepts.", code="upstream_too_large")
-        if response.read(bytes(raw)) is None:
-            raise UpstreamError("Upstream's answer is not a response object.", code="upstream_invalid_answer")
         body = await self._settler.settle(exchange, answer.account.name, bytes(raw))
+        if body is None:
+            raise not_a_response()
         await client.answer(answer.status, answer.headers, body)

@@ -23,17 +23,17 @@ class Settler:
         self._responses = responses
         self._default_retention_days = default_retention_days
 
-    async def settle(self, exchange: Exchange, account: str, raw: bytes | None) -> bytes:
+    async def settle(self, exchange: Exchange, account: str, raw: bytes | None) -> bytes | None:
         """Commit this response object as the turn's outcome; returns it as the client asked for it.
 
         Raises StorageError when the commit could not be made in time, and UpstreamError when these bytes are no
-        response object and so cannot be kept.
+        response object and so cannot be kept; where nothing is to be kept it returns None for them.
         """
         facts = response.read(raw) if raw is not None else None
         if raw is None or facts is None:
             if exchange.request.store:
-                raise UpstreamError("Upstream's answer is not a response object.", code="upstream_invalid_answer")
-            return raw or b""
+                raise not_a_response()
+            return None
         request = exchange.request
         body = response.as_asked(raw, store=request.store, previous_response_id=request.previous_response_id)
         usage = _usage(facts)
@@ -68,6 +68,11 @@ class Settler:
             usage=usage,
             items=bind(exchange.items, account) + output_items(facts.output, account),
         )
+
+
+def not_a_response() -> UpstreamError:
+    """Upstream's answer cannot be read as a response object."""
+    return UpstreamError("Upstream's answer is not a response object.", code="upstream_invalid_answer")
 
 
 def _usage(facts: response.ResponseFacts) -> Usage | None:

@@ -1,4 +1,4 @@
-"""An item as it is kept: named, and in the form in which a stateless upstream takes it back (spec §4.2)."""
+"""An item as it is kept: named, and in the form in which a stateless upstream takes it back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from app.state.records import Item
 from app.wire.body import elements, join_object, members
 from app.wire.input_items import item_type
 
-# Only the account that made these can read them again (rules 6 and 9): the first two are encrypted for it, the others
+# Only the account that made these can read them again: the first two are encrypted for it, the others
 # name objects and runs that it owns.
 _ENCRYPTED = frozenset({"reasoning", "compaction"})
 _HOSTED = frozenset(
@@ -29,7 +29,7 @@ _HOSTED = frozenset(
     }
 )
 _BOUND = _ENCRYPTED | _HOSTED
-# These types need an id; all other items are replayed without one (rule 4).
+# These types need an id; all other items are replayed without one.
 _ID_IS_REQUIRED = _HOSTED | {"computer_call", "local_shell_call", "local_shell_call_output"}
 _STATUS_IS_OPTIONAL = frozenset(
     {
@@ -109,7 +109,7 @@ def _replayed(item: Mapping[str, Any], named: str, raw: bytes) -> bytes:
 
 def _reader(item: Mapping[str, Any], account: str) -> str | None:
     named = item_type(item)
-    # Text of an unfinished message is context; an unfinished call or thought is not valid input (rule 9).
+    # Text of an unfinished message is context; an unfinished call or thought is not valid input.
     if named != "message" and item.get("status") in ("in_progress", "incomplete"):
         return NO_ACCOUNT
     if named == "reasoning" and not item.get("encrypted_content") and not item.get("content"):

@@ -1,4 +1,4 @@
-"""A page of items, as the list endpoints show them (spec §1)."""
+"""A page of items, as the list endpoints show them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

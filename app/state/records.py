@@ -1,15 +1,16 @@
 """The records that pass between the rooms: what is kept of a turn, and what a chain is when it is read back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """One input or output item of a turn, as it is kept and replayed.
 
-    `content` is the item's JSON object in the form a stateless upstream takes it (spec §4.2): without its id, unless
+    `content` is the item's JSON object in the form a stateless upstream takes it: without its id, unless
     the type requires one. `account` names the only account that can read the item (reasoning, compaction, hosted
-    tools); None means that any can. `call_id` pairs a call with its output.
+    tools); None means that any can. `call_id` pairs a call with its output. `served_by` is the account whose turn it
+    stands in, known of an item that was read by its id.
     """
 
     id: str
@@ -18,6 +19,7 @@ class Item:
     content: bytes
     account: str | None = None
     call_id: str | None = None
+    served_by: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

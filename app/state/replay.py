@@ -1,25 +1,26 @@
-"""A chain as the input of the next stateless call: which items go again, and in what order (spec §4.2)."""
+"""A chain as the input of the next stateless call: which items go again, and in what order."""
 
 from collections.abc import Collection, Iterable, Sequence
 from itertools import chain as concatenated
 
-from app.errors import InvalidRequestError
 from app.state.records import Chain, Item, Turn
+from app.wire import wording
 
-_CALLS = {
-    "function_call": "function call",
-    "custom_tool_call": "custom tool call",
-    "computer_call": "computer call",
-    "local_shell_call": "local shell call",
-    "shell_call": "shell call",
-    "apply_patch_call": "apply patch call",
-}
-_OUTPUT_SUFFIX = "_output"
-_OUTPUTS = {f"{call}{_OUTPUT_SUFFIX}": words for call, words in _CALLS.items()}
+_CALLS = frozenset(
+    {
+        "function_call",
+        "custom_tool_call",
+        "computer_call",
+        "local_shell_call",
+        "shell_call",
+        "apply_patch_call",
+    }
+)
+_OUTPUTS = frozenset(f"{call}_output" for call in _CALLS)
 
 
 def check_calls(chain: Chain, items: Sequence[Item]) -> None:
-    """Refuse input that leaves a call of the latest turn unanswered, or that answers a call nobody made (spec §4.3).
+    """Refuse input that leaves a call of the latest turn unanswered, or that answers a call nobody made.
 
     A turn that did not complete may have stopped amid a call: nothing is owed for it.
     """
@@ -27,21 +28,19 @@ def check_calls(chain: Chain, items: Sequence[Item]) -> None:
     answered = _call_ids(items, _OUTPUTS) | _call_ids(tip.items, _OUTPUTS)
     for item in tip.items:
         if tip.status == "completed" and item.type in _CALLS and item.is_output and item.call_id not in answered:
-            message = f"No tool output found for {_CALLS[item.type]} {item.call_id}."
-            raise InvalidRequestError(message, param="input")
+            raise wording.unanswered_call(item.type, item.call_id)
     made = _call_ids(concatenated(_history(chain.turns), items), _CALLS)
     for item in items:
         if item.type in _OUTPUTS and item.call_id not in made:
-            message = f"No tool call found for {_OUTPUTS[item.type]} output with call_id {item.call_id}."
-            raise InvalidRequestError(message, param="input")
+            raise wording.output_without_call(item.type, item.call_id)
 
 
 def replay(turns: Sequence[Turn], items: Sequence[Item], account: str) -> list[bytes]:
     """The history and then the new items, as this account can read them, oldest first.
 
     Left out: what another account encrypted or owns, calls without output and outputs without call, a thought whose
-    consequence is left out, an item that stands there already (rules 6 to 8, 11), and all that an upstream's own
-    compaction which this account can read stands for. One that a client sent stands beside what it kept (rule 10).
+    consequence is left out, an item that stands there already, and all that an upstream's own
+    compaction which this account can read stands for. One that a client sent stands beside what it kept.
     """
     standing = list(concatenated(_history(turns), items))
     compactions = (
@@ -58,7 +57,7 @@ def _is_readable(item: Item, account: str) -> bool:
 
 
 def _history(turns: Iterable[Turn]) -> Iterable[Item]:
-    # A failed turn said nothing, and its input may be what made it fail (spec §6.1): the chain goes on without it.
+    # A failed turn said nothing, and its input may be what made it fail: the chain goes on without it.
     return (item for turn in turns if turn.status != "failed" for item in turn.items)
 
 

@@ -34,13 +34,11 @@ class KeyStore:
         """Commit a new key; its project has to exist. `retention_days` is the project's and is not kept here."""
         await self._writer.submit(CreateKey(key, key_hash))
 
-    async def list(self, project_id: str | None = None) -> Sequence[ApiKey]:
-        """The project's keys, or all of them, oldest first; revoked ones too."""
-        statement = _READ.order_by(api_keys.c.created_at, api_keys.c.id)
-        if project_id is not None:
-            statement = statement.where(api_keys.c.project_id == project_id)
+    async def list(self) -> Sequence[ApiKey]:
+        """Every key, oldest first; revoked ones too."""
         async with self._database.reading() as connection:
-            return [ApiKey(*row) for row in await connection.execute(statement)]
+            result = await connection.execute(_READ.order_by(api_keys.c.created_at, api_keys.c.id))
+            return [ApiKey(*row) for row in result]
 
     async def find(self, key_hash: bytes) -> ApiKey | None:
         """The key with this hash, with its project's retention. A revoked key is found too: see `revoked_at`."""

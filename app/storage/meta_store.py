@@ -7,7 +7,6 @@ from typing import Self
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.database import Database
 from app.storage.tables import insert_if_new, meta
 from app.storage.writer import Write, Writer
 
@@ -15,15 +14,8 @@ from app.storage.writer import Write, Writer
 class MetaStore:
     """Names and values that every process on this database agrees on."""
 
-    def __init__(self, database: Database, writer: Writer) -> None:
-        self._database = database
+    def __init__(self, writer: Writer) -> None:
         self._writer = writer
-
-    async def read(self, name: str) -> str | None:
-        """The value of this name."""
-        async with self._database.reading() as connection:
-            value: str | None = await connection.scalar(select(meta.c.value).where(meta.c.name == name))
-        return value
 
     async def write_once(self, name: str, value: str) -> str:
         """Commit the value unless the name has one; return the one that is kept."""

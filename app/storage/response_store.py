@@ -125,7 +125,12 @@ class ResponseStore:
                     )
                     .group_by(items.c.id)
                 )
-                for row in await connection.execute(select(*_ITEM_COLUMNS).where(items.c.key.in_(newest))):
+                found_here = (
+                    select(*_ITEM_COLUMNS, responses.c.account.label("served_by"))
+                    .join(responses, responses.c.key == items.c.response_key)
+                    .where(items.c.key.in_(newest))
+                )
+                for row in await connection.execute(found_here):
                     found[row.id] = Item(*row)
         return found
 

@@ -23,7 +23,7 @@ _MAX_ERROR_BYTES = 64 * 1024
 class UpstreamCall:
     """A call for any account that serves the model. `render` makes the body for the account that is tried.
 
-    `prefer` and `only` name accounts; `headers` are the client's, by lower-case name; `path` follows the base URL.
+    `prefer` and `only` name accounts; `headers` are the client's, by lower-case name.
     """
 
     model: str
@@ -32,7 +32,6 @@ class UpstreamCall:
     prefer: str | None = None
     only: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    path: str = "/responses"
 
 
 class UpstreamClient:
@@ -78,7 +77,7 @@ class UpstreamClient:
     async def _send(self, account: Account, call: UpstreamCall) -> UpstreamAnswer | Fault:
         request = new_request(
             "POST",
-            account.upstream.base_url + call.path,
+            f"{account.upstream.base_url}/responses",
             request_headers(account, call.headers, stream=call.stream),
             call.render(account),
             connect_timeout_seconds=self._settings.connect_timeout_seconds,

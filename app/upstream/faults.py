@@ -30,6 +30,7 @@ _INVALID_HTTP = (aiohttp.ClientResponseError, httpx.ProtocolError)
 
 _CLIENT_FAULTS = frozenset({400, 404, 405, 409, 410, 413, 415, 422, 451})
 _KEY_FAULTS = frozenset({401, 402, 403})
+_FORBIDDEN = 403
 _TOO_MANY_REQUESTS = 429
 _FIRST_ERROR_STATUS = 400
 _LONG_REST_SECONDS = 300.0
@@ -89,7 +90,7 @@ def broken_off(exception: BaseException) -> UpstreamBrokenError:
 
 
 def refused(status: int, headers: Mapping[str, str], body: bytes, *, cool_down_seconds: float, now: float) -> Fault:
-    """The fault of an answer that is no success; the whole table is in reliability §4.1. `now` is unix time.
+    """The fault of an answer that is no success. `now` is unix time.
 
     Raises UpstreamRefusedError when the fault is the client's: no other account would answer differently.
     """
@@ -99,7 +100,8 @@ def refused(status: int, headers: Mapping[str, str], body: bytes, *, cool_down_s
     # A key that may not use one model is no worse for the others, so the model is what does not exist.
     if status in _CLIENT_FAULTS or (status in _KEY_FAULTS and error.get("code") == "model_not_found"):
         raise UpstreamRefusedError(status, _relayable(status, body, error), shown)
-    if status in _KEY_FAULTS:
+    # A 403 that is not the API's own comes from something before it, a filter say, and tells nothing of the key.
+    if status in _KEY_FAULTS and (error or status != _FORBIDDEN):
         unusable = UpstreamError(
             f"Upstream did not accept this gateway's credentials (HTTP {status}).", code="upstream_authentication_error"
         )

@@ -23,7 +23,7 @@ class PoolExhaustedError(UpstreamError):
 
 
 def retry_headers(seconds: float) -> dict[str, str]:
-    """When to come back, in both spellings the SDKs read. Too long a wait tells them not to (spec §6.3)."""
+    """When to come back, in both spellings the SDKs read. Too long a wait tells them not to."""
     headers = {"retry-after": str(max(1, math.ceil(seconds))), "retry-after-ms": str(max(1, math.ceil(seconds * 1000)))}
     if seconds > _LONGEST_SDK_WAIT_SECONDS:
         headers["x-should-retry"] = "false"

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
+_LONGEST_SECONDS = 31 * 86_400
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -12,6 +13,15 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds to wait, never negative; None when upstream does not say. `now` is unix time.
+
+    A wait of years is a mistake, such as a time of day in place of a span: it must not end an account for good.
+    """
+    seconds = _stated(headers, now)
+    return None if seconds is None or seconds > _LONGEST_SECONDS else seconds
+
+
+def _stated(headers: Mapping[str, str], now: float) -> float | None:
+    """What the headers say, sensible or not.
 
     Read in the SDKs' order: `retry-after-ms`, `retry-after` (seconds or a date), then the reset of the spent limit.
     """
@@ -52,7 +62,7 @@ def _reset(headers: Mapping[str, str]) -> float | None:
 
 
 def _duration(text: str) -> float | None:
-    """`6m0s`, `12ms` or plain seconds (spec §6.3)."""
+    """`6m0s`, `12ms` or plain seconds."""
     if not _DURATION.fullmatch(text):
         return _number(text)
     return sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(text))

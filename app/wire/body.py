@@ -12,6 +12,9 @@ from app.wire.wording import type_name
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 
+# Values weigh far more decoded than sent, and nothing else runs while they are decoded (7,000,000 lists: 3 s, 600 MB).
+_MOST_VALUES = 1_000_000
+
 _NOT_JSON = (
     "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP library "
     "correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON. If you have trouble "
@@ -23,8 +26,12 @@ def decode_object(raw: bytes, max_depth: int) -> dict[str, Any]:
     """The decoded object, which is level 1 of at most `max_depth`; of a repeated key the last value.
 
     InvalidRequestError (400) for what is not strict JSON in UTF-8 (BOM, NaN, infinite numbers and lone surrogates are
-    not), is not an object, or is nested deeper.
+    not), is not an object, is nested deeper, or holds too many values.
     """
+    containers = raw.count(b"{") + raw.count(b"[")
+    # A value is a container, the first thing in one, or stands behind a comma.
+    if containers + raw.count(b",") > _MOST_VALUES:
+        raise InvalidRequestError(f"The JSON body of your request holds too many values: at most {_MOST_VALUES}.")
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -38,7 +45,7 @@ def decode_object(raw: bytes, max_depth: int) -> dict[str, Any]:
             code="invalid_type",
         )
     # Fewer brackets than levels allowed cannot nest too deep, wherever they stand.
-    if raw.count(b"{") + raw.count(b"[") > max_depth and _is_deeper(document, max_depth):
+    if containers > max_depth and _is_deeper(document, max_depth):
         raise _too_deep(max_depth)
     return document
 

@@ -73,13 +73,15 @@ def decimal(*, minimum: int, maximum: int) -> Check:
     return check
 
 
-def array_of(element: Check, *, non_empty: bool = False) -> Check:
-    """An array of such elements, `non_empty` for one at least."""
+def array_of(element: Check, *, non_empty: bool = False, maximum: int | None = None) -> Check:
+    """An array of such elements, `non_empty` for one at least, `maximum` at most."""
 
     def check(value: Any, path: str) -> None:
         array(value, path)
         if non_empty and not value:
             raise wording.empty(path, value)
+        if maximum is not None and len(value) > maximum:
+            raise wording.array_too_long(path, maximum, len(value))
         for index, item in enumerate(value):
             element(item, f"{path}[{index}]")
 

@@ -1,4 +1,4 @@
-"""Input items as clients send them (spec §4.1): which type one has, and the check of each type we know.
+"""Input items as clients send them: which type one has, and the check of each type we know.
 
 Types, parts and members that are not named here pass: upstream may know them.
 """

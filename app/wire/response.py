@@ -1,4 +1,4 @@
-"""The response object: what the gateway reads from it, and the few members it answers for itself (spec §3)."""
+"""The response object: what the gateway reads from it, and the few members it answers for itself."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -65,7 +65,7 @@ def _is_item(value: object) -> bool:
 
 
 def as_asked(raw: bytes, *, store: bool, previous_response_id: str | None) -> bytes:
-    """The response object with the members that say what this gateway's client asked (design §2).
+    """The response object with the members that say what this gateway's client asked.
 
     Upstream was called statelessly, so its own `store` and `previous_response_id` speak of another call. Every other
     member keeps upstream's bytes.

@@ -1,9 +1,9 @@
-"""OpenAI's sentences for a request that breaks a rule (spec §6.2): codes and wording, not which rule holds where."""
+"""OpenAI's sentences for a request that breaks a rule: codes and wording, not which rule holds where."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from app.errors import InvalidRequestError
+from app.errors import InvalidRequestError, NotFoundError
 
 _LONGEST_QUOTE = 100
 
@@ -98,6 +98,17 @@ def string_too_long(path: str, maximum: int, length: int) -> InvalidRequestError
     )
 
 
+def array_too_long(path: str, maximum: int, length: int) -> InvalidRequestError:
+    """An array with more elements than it may have."""
+    return _invalid(
+        path,
+        "array too long",
+        f"an array with maximum length {maximum}",
+        f"an array with length {length}",
+        "array_above_max_length",
+    )
+
+
 def too_many_properties(path: str, maximum: int, count: int) -> InvalidRequestError:
     """An object with more members than it may have."""
     return _invalid(
@@ -126,6 +137,22 @@ def property_name_too_long(path: str, name: str, maximum: int) -> InvalidRequest
         code="string_above_max_length",
         param=f"{path}.{_quoted(name)}",
     )
+
+
+def unanswered_call(call_type: str, call_id: object) -> InvalidRequestError:
+    """A call in the history without its output."""
+    return InvalidRequestError(f"No tool output found for {call_type.replace('_', ' ')} {call_id}.", param="input")
+
+
+def output_without_call(output_type: str, call_id: object) -> InvalidRequestError:
+    """An output for a call that nobody made."""
+    kind = output_type.replace("_", " ")
+    return InvalidRequestError(f"No tool call found for {kind} with call_id {call_id}.", param="input")
+
+
+def item_not_found(item_id: str, hint: str = "") -> NotFoundError:
+    """An item that is named, and that is not kept here."""
+    return NotFoundError(f"Item with id '{item_id}' not found.{hint}")
 
 
 def _invalid(path: str, fault: str, expected: str, got: object, code: str) -> InvalidRequestError:

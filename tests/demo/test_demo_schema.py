@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from app.demo.pattern import sample
 from app.demo.schema import fill
 from app.demo.words import words
+from tests.live.seed_samples import LANGUAGES
 
 NODE = {
     "$ref": "#/$defs/node",
@@ -28,22 +29,7 @@ NODE = {
 }
 
 SCHEMAS: dict[str, Any] = {
-    "languages": {
-        "type": "object",
-        "properties": {
-            "languages": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {"name": {"type": "string"}, "use_case": {"type": "string"}},
-                    "required": ["name", "use_case"],
-                    "additionalProperties": False,
-                },
-            }
-        },
-        "required": ["languages"],
-        "additionalProperties": False,
-    },
+    "languages": LANGUAGES,
     "recursive": NODE,
     "self": {"type": "object", "properties": {"up": {"type": ["object", "null"]}, "me": {"$ref": "#"}}},
     "enum": {"enum": ["a", 2, None]},

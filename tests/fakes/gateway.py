@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from app.installation import opened
 from app.main import create_app
-from app.server import listen
+from app.server import HttpProtocol, listen
 from app.settings import RelaySettings, ServerSettings, Settings, StorageSettings, UpstreamSettings
 
 SECRET = b"a secret of sixteen characters and more"
@@ -78,7 +78,7 @@ async def running_gateway(
         other_key = await installation.create_key("other", await installation.create_project("other"))
     app = create_app(settings, SECRET)
     listener = listen(settings.server)
-    serving = uvicorn.Server(uvicorn.Config(app, ws="none", http="httptools", log_config=None, timeout_keep_alive=75))
+    serving = uvicorn.Server(uvicorn.Config(app, ws="none", http=HttpProtocol, log_config=None, timeout_keep_alive=75))
     task = asyncio.create_task(serving._serve([listener]))
     try:
         async with asyncio.timeout(_START_SECONDS):

@@ -69,6 +69,11 @@ class RawClient:
                 status, headers = await self._head()
             return Answer(status, headers, await self._body(headers))
 
+    async def rest(self) -> bytes:
+        """All that comes until the server closes."""
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
+            return await self._reader.read()
+
     async def _head(self) -> tuple[int, Mapping[str, str]]:
         first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
         pairs = (line.partition(":") for line in lines)

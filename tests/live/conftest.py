@@ -1,6 +1,8 @@
 """A scripted upstream and a gateway in front of it, on real sockets."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import pytest
 
@@ -15,6 +17,9 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
         yield upstream
 
 
+GatewayWith = Callable[..., AbstractAsyncContextManager[LiveGateway]]
+
+
 @pytest.fixture
 async def gateway(database_url: str, upstream: FakeUpstream) -> AsyncIterator[LiveGateway]:
     """A gateway on each kind of database, with one upstream key."""
@@ -23,7 +28,13 @@ async def gateway(database_url: str, upstream: FakeUpstream) -> AsyncIterator[Li
 
 
 @pytest.fixture
-async def sqlite_gateway(sqlite_url: str, upstream: FakeUpstream) -> AsyncIterator[LiveGateway]:
+def gateway_with(sqlite_url: str, upstream: FakeUpstream) -> GatewayWith:
+    """Starts one on SQLite alone, with settings of the test's own: `gateway_with(relay={…})`."""
+    return partial(running_gateway, sqlite_url, [upstream_settings(upstream.url, "sk-upstream-one")])
+
+
+@pytest.fixture
+async def sqlite_gateway(gateway_with: GatewayWith) -> AsyncIterator[LiveGateway]:
     """The same on SQLite alone, where the kind of database adds nothing."""
-    async with running_gateway(sqlite_url, [upstream_settings(upstream.url, "sk-upstream-one")]) as gateway:
+    async with gateway_with() as gateway:
         yield gateway

@@ -11,8 +11,9 @@ from app.wire.input_items import _ITEMS
 from app.wire.requests import _FIELDS
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_http import RawClient
+from tests.fakes.replies import Reply
 from tests.fakes.streams import item, response, story
-from tests.fakes.upstream import FakeUpstream, Recorded, Reply
+from tests.fakes.upstream import FakeUpstream, Recorded
 
 pytestmark = pytest.mark.live
 

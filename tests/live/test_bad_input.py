@@ -6,6 +6,8 @@ from urllib.parse import quote
 
 import orjson
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_http import Answer, RawClient
@@ -76,6 +78,11 @@ BODIES = {
         code="object_above_max_properties",
         body=with_member(b'"metadata": ' + orjson.dumps({str(key): "x" for key in range(200_000)})),
     ),
+    "10,001 input items": Mistake(
+        code="array_above_max_length",
+        body=b'{"model": "demo", "input": [%b]}' % b",".join([b'{"role": "user", "content": "x"}'] * 10_001),
+    ),
+    "a million values": Mistake(body=with_member(b'"extra": [%b]' % b",".join([b"0"] * 10**6)), says="many values"),
     "a repeated key, bad at last": Mistake(code="invalid_type", body=with_member(b'"input": 5')),
     "an unknown include": Mistake(code="invalid_value", body=with_member(b'"include": ["nothing"]')),
     "10 kB where a word belongs": Mistake(
@@ -216,6 +223,16 @@ async def test_the_deepest_body_allowed_is_served(sqlite_gateway: LiveGateway, u
         body = nested(63)
         assert (await client.ask("POST", "/v1/responses", sqlite_gateway.headers(), body)).status == 200
     assert upstream.requests[-1].json["extra"] == orjson.loads(body)["extra"]
+
+
+async def test_a_model_name_out_of_proportion_leaves_a_line_in_proportion(sqlite_gateway: LiveGateway) -> None:
+    body = orjson.dumps({"model": LONG, "input": "Hello."})
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        async with RawClient.to(sqlite_gateway.url) as client:
+            await client.ask("POST", "/v1/responses", sqlite_gateway.headers(), body)
+    (line,) = (line for line in lines if line["event"] == "request")
+    assert LONG.startswith(line["model"])
+    assert len(line["model"]) <= 200
 
 
 @pytest.mark.parametrize("target", ["//v1//responses", "/v1/responses/", "/responses", "//responses//"])

@@ -7,6 +7,7 @@ from openai import APIStatusError, AsyncOpenAI, BadRequestError, NotFoundError
 from openai.types.responses import Response
 
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
+from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream
 
 pytestmark = pytest.mark.live
@@ -127,6 +128,25 @@ async def test_a_named_thought_goes_to_the_account_that_can_read_it(sqlite_url: 
     assert len({request.headers["authorization"] for request in upstream.requests}) == 1
 
 
+async def test_a_named_message_goes_to_the_account_whose_upstream_keeps_it(
+    sqlite_url: str, upstream: FakeUpstream
+) -> None:
+    def keep(_: object) -> Reply:
+        number = len(upstream.requests)
+        said = {"id": f"msg_{number}", "type": "message", "role": "assistant", "content": []}
+        return Reply.json(200, {"id": f"resp_{number}", "status": "completed", "output": [said]})
+
+    upstream.respond = keep
+    keys = upstream_settings(upstream.url, "sk-one", "sk-two", state="upstream")
+    async with running_gateway(sqlite_url, [keys]) as gateway, gateway.client() as client:
+        await client.responses.create(model="demo", input="Remember this.")
+        named: Any = {"type": "item_reference", "id": "msg_1"}
+        for _ in range(3):
+            await client.responses.create(model="demo", input=[named])
+            assert sent_to(upstream) == [named]
+    assert len({request.headers["authorization"] for request in upstream.requests}) == 1
+
+
 async def test_a_call_can_be_named_and_then_answered(sqlite_gateway: LiveGateway, upstream: FakeUpstream) -> None:
     async with sqlite_gateway.client() as client:
         first = await client.responses.create(model="demo", input="The weather in Utrecht?", tools=[WEATHER])
@@ -162,7 +182,7 @@ async def test_an_unknown_item_and_a_foreign_one_are_refused_alike(
             await name(client, known)
     for error, item_id in ((of_nobody, unknown), (of_another, known), (deleted, known)):
         message = f"Item with id '{item_id}' not found."
-        assert refused(error.value) == (404, message, "invalid_request_error", "input", None)
+        assert refused(error.value) == (404, message, "invalid_request_error", None, None)
     assert of_another.value.response.content == of_nobody.value.response.content.replace(
         unknown.encode(), known.encode()
     )

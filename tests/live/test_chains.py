@@ -12,7 +12,8 @@ from openai.types.responses import Response
 
 from app.ids import new_id
 from tests.fakes.gateway import GatewayProcess, LiveGateway, running_gateway, upstream_settings
-from tests.fakes.upstream import FakeUpstream, Recorded, Reply
+from tests.fakes.replies import Reply
+from tests.fakes.upstream import FakeUpstream, Recorded
 
 pytestmark = pytest.mark.live
 

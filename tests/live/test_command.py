@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 from openai import AuthenticationError
+from typer.testing import CliRunner
 
 from app import __version__
+from app.__main__ import cli
+from app.installation import read_secret
+from app.settings import StorageSettings
 from tests.fakes.gateway import GatewayProcess
 
 pytestmark = pytest.mark.live
@@ -135,6 +139,24 @@ def test_projects_are_created_once_and_listed(command: GatewayProcess) -> None:
     listed = command.run("projects", "list").splitlines()
     assert f"{created}  research  7 days" in listed
     assert [line.split()[1:] for line in listed] == [["default", "default", "retention"], ["research", "7", "days"]]
+
+
+def test_a_retention_of_more_than_a_century_is_refused(command: GatewayProcess) -> None:
+    # So long that the day of the expiry would fit no column.
+    create = ["projects", "create", "eternal", "--retention-days", "1000000000000000"]
+    done = CliRunner().invoke(cli, create, env=command._environment)
+    assert done.exit_code == 2
+    assert "--retention-days" in done.stderr
+    assert not command.data_dir.exists()
+
+
+def test_a_secret_that_another_process_is_about_to_write_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "secret.key"
+    file.touch()
+    monkeypatch.setattr("app.installation.time.sleep", lambda _: file.write_text("written\n"))
+    assert read_secret(StorageSettings(data_dir=tmp_path)) == b"written"
 
 
 def test_a_key_is_for_a_project_that_there_is(command: GatewayProcess) -> None:

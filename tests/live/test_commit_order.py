@@ -1,27 +1,24 @@
 """Invariant 3: what a client has been told is committed, and what cannot be committed is not told."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 from openai import NotFoundError
 
+from app.ids import new_id
 from tests.fakes.commits import held_commits, next_write
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.raw_client import calling
+from tests.fakes.replies import Reply
 from tests.fakes.streams import events, item, response, story
-from tests.fakes.upstream import FakeUpstream, Reply
+from tests.fakes.upstream import FakeUpstream
 
 pytestmark = pytest.mark.live
 
 _SECONDS = 10.0
 _BODY = {"model": "demo", "input": "Hello!"}
-
-
-def new_id() -> str:
-    return "resp_" + secrets.token_hex(24)
 
 
 @pytest.fixture
@@ -35,21 +32,24 @@ async def impatient(database_url: str, upstream: FakeUpstream) -> AsyncIterator[
 async def test_a_terminal_event_waits_for_its_commit(
     gateway: LiveGateway, database_url: str, upstream: FakeUpstream
 ) -> None:
-    frames = story(new_id())
+    frames = story(new_id("resp"))
     upstream.enqueue(Reply.sse(frames))
     response_id = events(frames[0])[0]["response"]["id"]
     handed = next_write(gateway)
-    async with gateway.client() as client, calling(gateway.url, gateway.key) as call:
-        async with held_commits(database_url) as release:
-            await call.until(frames[-2])
-            await asyncio.wait_for(handed.wait(), _SECONDS)
-            with pytest.raises(TimeoutError):
-                await call.chunk(0.5)
-            assert call.received == b"".join(frames[:-1])
-            with pytest.raises(NotFoundError):
-                await client.responses.retrieve(response_id)
-            release()
-            await call.until(frames[-1])
+    async with (
+        gateway.client() as client,
+        held_commits(database_url) as release,
+        calling(gateway.url, gateway.key) as call,
+    ):
+        await call.until(frames[-2])
+        await asyncio.wait_for(handed.wait(), _SECONDS)
+        with pytest.raises(TimeoutError):
+            await call.chunk(0.5)
+        assert call.received == b"".join(frames[:-1])
+        with pytest.raises(NotFoundError):
+            await client.responses.retrieve(response_id)
+        release()
+        await call.until(frames[-1])
         assert (await client.responses.retrieve(response_id)).status == "completed"
         chained = await client.responses.create(model="demo", input="And now?", previous_response_id=response_id)
         assert chained.previous_response_id == response_id
@@ -61,21 +61,24 @@ async def test_a_whole_answer_waits_for_its_commit(
 ) -> None:
     upstream.enqueue(Reply.json(200, response("resp_whole", "completed", [item("Hi")])))
     handed = next_write(gateway)
-    async with gateway.client() as client, calling(gateway.url, gateway.key, stream=False) as call:
-        async with held_commits(database_url) as release:
-            await asyncio.wait_for(handed.wait(), _SECONDS)
-            with pytest.raises(TimeoutError):
-                await call.chunk(0.5)
-            assert call.status == 0
-            release()
-            assert b"resp_whole" in await call.rest()
+    async with (
+        gateway.client() as client,
+        held_commits(database_url) as release,
+        calling(gateway.url, gateway.key, stream=False) as call,
+    ):
+        await asyncio.wait_for(handed.wait(), _SECONDS)
+        with pytest.raises(TimeoutError):
+            await call.chunk(0.5)
+        assert call.status == 0
+        release()
+        assert b"resp_whole" in await call.rest()
         assert (await client.responses.retrieve("resp_whole")).output_text == "Hi"
 
 
 async def test_a_stream_whose_commit_is_late_ends_in_a_storage_error(
     impatient: LiveGateway, database_url: str, upstream: FakeUpstream
 ) -> None:
-    frames = story(new_id())
+    frames = story(new_id("resp"))
     upstream.enqueue(Reply.sse(frames))
     async with held_commits(database_url), calling(impatient.url, impatient.key) as call:
         body = await call.rest()
@@ -101,7 +104,7 @@ async def test_a_whole_answer_whose_commit_is_late_is_a_storage_error(
 async def test_what_is_not_stored_waits_for_no_commit(
     gateway: LiveGateway, database_url: str, upstream: FakeUpstream
 ) -> None:
-    frames = story(new_id())
+    frames = story(new_id("resp"))
     upstream.enqueue(Reply.sse(frames))
     async with held_commits(database_url), calling(gateway.url, gateway.key, store=False) as call:
         assert await call.rest() == b"".join(frames)

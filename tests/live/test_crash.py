@@ -41,6 +41,7 @@ async def check_kept(client: AsyncOpenAI, city: str, response: dict[str, Any]) -
     assert chained.output_text == f"Your city is {city}."
 
 
+# Each round is a restart, which a busy machine makes slow.
 @pytest.mark.timeout(300)
 async def test_what_was_announced_survives_kill_9(database_url: str, upstream: FakeUpstream, tmp_path: Path) -> None:
     environment = {"DATABASE_URL": database_url, "OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream-one"}

@@ -1,7 +1,6 @@
 """A client that leaves ends its call: upstream's connection closes, what was finished is kept, nothing is left over."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -9,11 +8,14 @@ import pytest
 from openai import AsyncOpenAI, NotFoundError
 from sqlalchemy import create_engine, make_url, text
 
+from app.ids import new_id
 from tests.fakes.commits import held_commits, next_write
-from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
+from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_client import calling
+from tests.fakes.replies import Act, Reply, Step
 from tests.fakes.streams import frame, item, response, story
-from tests.fakes.upstream import Act, FakeUpstream, Reply, Step
+from tests.fakes.upstream import FakeUpstream
+from tests.live.conftest import GatewayWith
 
 pytestmark = pytest.mark.live
 
@@ -111,7 +113,7 @@ async def test_a_client_that_leaves_amid_a_stream_that_is_not_stored_leaves_noth
 async def test_a_client_that_leaves_while_its_commit_is_pending_finds_the_response(
     gateway: LiveGateway, database_url: str, upstream: FakeUpstream, stream: bool
 ) -> None:
-    response_id = "resp_" + secrets.token_hex(24)
+    response_id = new_id("resp")
     whole = response(response_id, "completed", [item("kept")])
     upstream.enqueue(Reply.sse(story(response_id, "kept")) if stream else Reply.json(200, whole))
     owned = owned_tasks(gateway)
@@ -161,10 +163,9 @@ def connections(port: int, other_port: int) -> Iterator[str]:
 
 
 @pytest.fixture
-async def strict_gateway(sqlite_url: str, upstream: FakeUpstream) -> AsyncIterator[LiveGateway]:
+async def strict_gateway(gateway_with: GatewayWith) -> AsyncIterator[LiveGateway]:
     """A gateway that gives a client a second to take what it is sent."""
-    upstreams = [upstream_settings(upstream.url, "sk-upstream-one")]
-    async with running_gateway(sqlite_url, upstreams, server={"write_timeout_seconds": 1}) as gateway:
+    async with gateway_with(server={"write_timeout_seconds": 1}) as gateway:
         yield gateway
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.raw_http import Answer, RawClient
-from tests.fakes.upstream import FakeUpstream, Recorded, Reply
+from tests.fakes.replies import Reply
+from tests.fakes.upstream import FakeUpstream, Recorded
 
 pytestmark = pytest.mark.live
 

@@ -9,8 +9,9 @@ import pytest
 from app.api.routes import API
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_http import Answer, RawClient
+from tests.fakes.replies import Reply
 from tests.fakes.streams import item, response
-from tests.fakes.upstream import FakeUpstream, Reply
+from tests.fakes.upstream import FakeUpstream
 
 pytestmark = pytest.mark.live
 

@@ -9,8 +9,9 @@ import pytest
 
 from tests.fakes.gateway import SECRET, GatewayProcess
 from tests.fakes.raw_client import calling
+from tests.fakes.replies import Act, Reply
 from tests.fakes.streams import events, item, response, story
-from tests.fakes.upstream import Act, FakeUpstream, Recorded, Reply
+from tests.fakes.upstream import FakeUpstream, Recorded
 
 pytestmark = pytest.mark.live
 

@@ -12,7 +12,8 @@ from app.wire.body import elements, join_object, members
 from app.wire.events import payload
 from app.wire.sse import FrameSplitter
 from tests.fakes.gateway import LiveGateway
-from tests.fakes.upstream import FakeUpstream, Recorded, Reply
+from tests.fakes.replies import Reply
+from tests.fakes.upstream import FakeUpstream, Recorded
 from tests.live.seed_samples import PARAMETERS, RESPONSE_FIELDS
 
 pytestmark = pytest.mark.live

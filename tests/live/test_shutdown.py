@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import secrets
 import signal
 import time
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
+from app.ids import new_id
 from tests.fakes.gateway import GatewayProcess
 from tests.fakes.raw_client import calling
+from tests.fakes.replies import Act, Reply, Step
 from tests.fakes.streams import events, item, story
-from tests.fakes.upstream import Act, FakeUpstream, Recorded, Reply, Step
+from tests.fakes.upstream import FakeUpstream, Recorded
 
 pytestmark = pytest.mark.live
 
@@ -32,7 +33,7 @@ class Script:
         said = str(request.json["input"])
         if not request.json.get("stream"):
             return Reply.stall() if said == "never ends" else None
-        frames = self.stories[said] = story("resp_" + secrets.token_hex(24), "finished")
+        frames = self.stories[said] = story(new_id("resp"), "finished")
         ending: list[Step] = [2.0, b"%x\r\n%b\r\n" % (len(frames[-1]), frames[-1]), b"0\r\n\r\n"]
         started = Reply.sse(frames[:-1], then=Act.STALL).steps
         return Reply([*started[:-1], *ending]) if said == "ends" else Reply(started)

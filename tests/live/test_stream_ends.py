@@ -2,11 +2,15 @@
 
 import pytest
 from openai import NotFoundError
+from pydantic import ValidationError
 
-from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
+from app.settings import ServerSettings
+from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_client import calling
+from tests.fakes.replies import Act, Reply, Step
 from tests.fakes.streams import events, frame, item, story
-from tests.fakes.upstream import Act, FakeUpstream, Reply, Step
+from tests.fakes.upstream import FakeUpstream
+from tests.live.conftest import GatewayWith
 
 pytestmark = pytest.mark.live
 
@@ -79,12 +83,12 @@ async def test_a_stream_that_dies_ends_in_one_failure(
 
 @pytest.mark.parametrize("steps", [[Act.STALL], [chunked(_HALF), Act.STALL], [_PAUSE, b"zz\r\n", Act.CLOSE]])
 async def test_a_stream_that_brings_nothing_more_is_given_up(
-    sqlite_url: str, upstream: FakeUpstream, steps: list[Step]
+    gateway_with: GatewayWith, upstream: FakeUpstream, steps: list[Step]
 ) -> None:
     upstream.enqueue(death(_WHOLE, *steps))
     relay = {"idle_timeout_seconds": 1}
     async with (
-        running_gateway(sqlite_url, [upstream_settings(upstream.url, "sk-upstream-one")], relay=relay) as gateway,
+        gateway_with(relay=relay) as gateway,
         calling(gateway.url, gateway.key) as call,
     ):
         body = await call.rest()
@@ -182,3 +186,22 @@ async def test_a_dead_stream_that_is_not_to_be_stored_leaves_nothing(
     async with sqlite_gateway.client() as client:
         with pytest.raises(NotFoundError):
             await client.responses.retrieve(_ID)
+
+
+async def test_a_failure_echoes_the_deepest_body_that_can_be_allowed(
+    gateway_with: GatewayWith, upstream: FakeUpstream
+) -> None:
+    deepest = 250
+    with pytest.raises(ValidationError):
+        ServerSettings(max_json_depth=deepest + 1)
+    nested: object = []
+    for _ in range(deepest - 4):
+        nested = [nested]
+    tools = [{"type": "custom", "name": "deep", "format": nested}]
+    upstream.enqueue(Reply.sse([b": ping\n\n"]))
+    async with (
+        gateway_with(server={"max_json_depth": deepest}) as gateway,
+        calling(gateway.url, gateway.key, tools=tools) as call,
+    ):
+        (failed,) = events(await call.rest())
+    assert failed["response"]["tools"] == tools

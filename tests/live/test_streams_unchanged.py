@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import secrets
 from collections.abc import AsyncIterator, MutableMapping
 from functools import partial
 from itertools import accumulate
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.ids import new_id
 from app.relay.client import Client
 from app.relay.fold import Fold
 from app.relay.prepare import prepare
@@ -22,10 +22,12 @@ from app.state.records import ApiKey, StoredResponse
 from app.storage.response_store import ResponseStore
 from app.upstream.answer import UpstreamAnswer
 from app.wire.requests import parse_create_request
-from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
+from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_client import calling
+from tests.fakes.replies import Reply, Step
 from tests.fakes.streams import ANY_ID, Stream, boundaries, frame, sample, story, streams
-from tests.fakes.upstream import FakeUpstream, Reply, Step
+from tests.fakes.upstream import FakeUpstream
+from tests.live.conftest import GatewayWith
 
 pytestmark = pytest.mark.live
 
@@ -36,10 +38,6 @@ _CALLER = ApiKey("key_1", "proj_1", "test", "abcd", 0, None, None)
 
 def sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def new_id() -> str:
-    return "resp_" + secrets.token_hex(24)
 
 
 class Memory:
@@ -127,16 +125,16 @@ async def test_generated_streams_are_unchanged_over_real_sockets(
     taken = sample(120)
     assert len(taken) >= 100
     for number, generated in enumerate(taken):
-        stream = generated.named(new_id())
+        stream = generated.named(new_id("resp"))
         upstream.enqueue(Reply.sse(stream.chunks))
         async with calling(sqlite_gateway.url, sqlite_gateway.key, store=number % 2 == 0) as call:
             assert sha(await call.rest()) == sha(stream.body), stream
 
 
 async def test_a_silent_stream_gets_comments_at_event_boundaries_and_nothing_else(
-    sqlite_url: str, upstream: FakeUpstream
+    gateway_with: GatewayWith, upstream: FakeUpstream
 ) -> None:
-    *earlier, last = story(new_id())
+    *earlier, last = story(new_id("resp"))
     head = Reply.head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
     # Silent before the head, before the first byte, between two frames and in the midst of one.
     silence = 0.8
@@ -148,7 +146,7 @@ async def test_a_silent_stream_gets_comments_at_event_boundaries_and_nothing_els
     relay = {"keep_alive_seconds": 0.2}
     chunks: list[bytes] = []
     async with (
-        running_gateway(sqlite_url, [upstream_settings(upstream.url, "sk-upstream-one")], relay=relay) as gateway,
+        gateway_with(relay=relay) as gateway,
         calling(gateway.url, gateway.key) as call,
     ):
         while chunk := await call.chunk():
@@ -160,25 +158,25 @@ async def test_a_silent_stream_gets_comments_at_event_boundaries_and_nothing_els
     assert set(accumulate(map(len, sent))) <= boundaries(b"".join(sent))
 
 
-async def test_a_stream_that_flows_gets_no_comment(sqlite_url: str, upstream: FakeUpstream) -> None:
-    frames = story(new_id())
+async def test_a_stream_that_flows_gets_no_comment(gateway_with: GatewayWith, upstream: FakeUpstream) -> None:
+    frames = story(new_id("resp"))
     deltas = [frame("response.output_text.delta", 2, delta=str(number)) for number in range(40)]
     body = [*frames[:3], *deltas, *frames[3:]]
     upstream.enqueue(Reply.sse(body, pause=0.05))
     relay = {"keep_alive_seconds": 1.0}
     async with (
-        running_gateway(sqlite_url, [upstream_settings(upstream.url, "sk-upstream-one")], relay=relay) as gateway,
+        gateway_with(relay=relay) as gateway,
         calling(gateway.url, gateway.key) as call,
     ):
         assert await call.rest() == b"".join(body)
 
 
-async def test_keep_alive_comments_can_be_turned_off(sqlite_url: str, upstream: FakeUpstream) -> None:
-    frames = story(new_id())
+async def test_keep_alive_comments_can_be_turned_off(gateway_with: GatewayWith, upstream: FakeUpstream) -> None:
+    frames = story(new_id("resp"))
     upstream.enqueue(Reply.sse(frames, pause=0.2))
     relay = {"keep_alive_seconds": 0}
     async with (
-        running_gateway(sqlite_url, [upstream_settings(upstream.url, "sk-upstream-one")], relay=relay) as gateway,
+        gateway_with(relay=relay) as gateway,
         calling(gateway.url, gateway.key) as call,
     ):
         assert await call.rest() == b"".join(frames)

@@ -11,8 +11,9 @@ from sqlalchemy import text
 
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.raw_http import Answer, RawClient
+from tests.fakes.replies import Act, Reply
 from tests.fakes.streams import frame, item, response, story
-from tests.fakes.upstream import Act, FakeUpstream, Reply
+from tests.fakes.upstream import FakeUpstream
 
 pytestmark = pytest.mark.live
 

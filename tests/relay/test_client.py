@@ -1,23 +1,11 @@
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from app.relay.client import Client, ClientGoneError, ShutdownError
 from app.relay.registry import Registry
 from tests.builders import Connection
-
-
-@pytest.fixture
-async def registry() -> AsyncIterator[Registry]:
-    registry = Registry(10)
-    yield registry
-    await registry.aclose()
-
-
-@pytest.fixture
-def connection() -> Connection:
-    return Connection()
 
 
 async def wait_in(client: Client, *first: Callable[[], object]) -> None:

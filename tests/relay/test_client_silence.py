@@ -1,7 +1,6 @@
 """What a stream's client is sent while upstream is silent, and how long it may read nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -11,18 +10,6 @@ from app.wire.sse import KEEP_ALIVE
 from tests.builders import Connection
 
 _PACE = 0.02
-
-
-@pytest.fixture
-async def registry() -> AsyncIterator[Registry]:
-    registry = Registry(10)
-    yield registry
-    await registry.aclose()
-
-
-@pytest.fixture
-def connection() -> Connection:
-    return Connection()
 
 
 async def test_silence_is_filled_with_comments_at_the_pace_that_was_set(

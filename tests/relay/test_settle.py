@@ -51,7 +51,7 @@ async def test_a_turn_is_kept_as_the_client_asked_for_it() -> None:
 
     (kept,) = store.saved
     assert kept.body == answered
-    read = orjson.loads(answered)
+    read = orjson.loads(kept.body)
     assert (read["store"], read["previous_response_id"]) == (True, "resp_0")
     assert (kept.id, kept.status, kept.model, kept.account) == ("resp_1", "completed", "demo-1", ACCOUNT)
     assert (kept.project_id, kept.api_key_id, kept.parent_key) == ("proj_a", "key_1", chain.key)
@@ -82,6 +82,7 @@ async def test_a_turn_expires_as_its_project_says_or_as_the_setting_does(project
 async def test_what_is_not_to_be_stored_is_not() -> None:
     store = _Store(StorageError("It was asked to."))
     answered = await settler(store).settle(exchange(store=False), ACCOUNT, body(store=True))
+    assert answered is not None
     assert orjson.loads(answered)["store"] is False
     assert store.saved == []
 
@@ -89,7 +90,7 @@ async def test_what_is_not_to_be_stored_is_not() -> None:
 @pytest.mark.parametrize("raw", [None, b"", b"{}", b"<html>", b'{"id":""}'])
 async def test_what_is_no_response_object_can_be_passed_on_but_not_kept(raw: bytes | None) -> None:
     store = _Store()
-    assert await settler(store).settle(exchange(store=False), ACCOUNT, raw) == (raw or b"")
+    assert await settler(store).settle(exchange(store=False), ACCOUNT, raw) is None
     with pytest.raises(UpstreamError) as caught:
         await settler(store).settle(exchange(), ACCOUNT, raw)
     assert caught.value.code == "upstream_invalid_answer"

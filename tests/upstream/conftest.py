@@ -5,6 +5,7 @@ import pytest
 
 from app.upstream.transport import network_transport
 from tests.fakes.upstream import FakeUpstream
+from tests.upstream.rig import KEYS, Rig, rig, upstream_settings
 
 
 @pytest.fixture
@@ -17,3 +18,15 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 async def transport() -> AsyncIterator[httpx.AsyncBaseTransport]:
     async with network_transport(100) as network:
         yield network
+
+
+@pytest.fixture
+def one(upstream: FakeUpstream, transport: httpx.AsyncBaseTransport) -> Rig:
+    """One key."""
+    return rig(transport, upstream_settings(upstream.url))
+
+
+@pytest.fixture
+def three(upstream: FakeUpstream, transport: httpx.AsyncBaseTransport) -> Rig:
+    """Three keys of one upstream."""
+    return rig(transport, upstream_settings(upstream.url, *KEYS))

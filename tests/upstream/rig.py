@@ -1,17 +1,24 @@
-"""What the tests of this room build: an upstream's settings, and a client on a pool of accounts."""
+"""What the tests of this room build: an upstream's settings, a client on a pool of accounts, a scripted server."""
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import pytest
 from pydantic import SecretStr
 
+from app.errors import UpstreamError
 from app.settings import RelaySettings, UpstreamSettings
 from app.upstream.account import Account
 from app.upstream.answer import UpstreamAnswer
 from app.upstream.connect import UpstreamCall, UpstreamClient
 from app.upstream.pool import Pool
 
+EVENTS = [b"event: response.created\ndata: {}\n\n", b"event: response.completed\ndata: {}\n\n"]
+SSE = b"".join(EVENTS)
 KEYS = ("sk-canary-one", "sk-canary-two", "sk-canary-three")
 
 
@@ -59,3 +66,29 @@ def rig(transport: httpx.AsyncBaseTransport, *upstreams: UpstreamSettings, **rel
     pool = Pool(upstreams, settings.cool_down_seconds)
     transports = {upstream.name: transport for upstream in upstreams}
     return Rig(pool, UpstreamClient(pool, transports, settings))
+
+
+@asynccontextmanager
+async def serving(talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    """A server that does what `talk` does; the address it listens on."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await talk(reader, writer)
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+            closed.set()
+
+    closed = asyncio.Event()
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, limit=1024)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await closed.wait()
+
+
+async def failure(call: Awaitable[object]) -> UpstreamError:
+    with pytest.raises(UpstreamError) as caught:
+        await call
+    return caught.value

@@ -6,7 +6,8 @@ from pathlib import Path
 import httpx
 import orjson
 
-from tests.fakes.upstream import FakeUpstream, Reply
+from tests.fakes.replies import Reply
+from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import rig, upstream_settings
 
 DEMO = b'{"model":"demo","input":"hi","stream":true,"store":false}'

@@ -67,6 +67,13 @@ def test_a_refused_key_rests_long_and_is_never_the_clients_401(status: int) -> N
     assert last_word(fault, 300).headers == {"x-should-retry": "false"}
 
 
+def test_a_403_that_is_not_the_apis_own_does_not_rest_the_key() -> None:
+    fault = refuse(403, b"<html>Blocked by the firewall</html>")
+    assert fault.rest == 0
+    assert fault.error.status == 502
+    assert b"firewall" not in fault.error.body()
+
+
 def test_a_key_that_may_not_use_one_model_does_not_rest() -> None:
     with pytest.raises(UpstreamRefusedError) as caught:
         refuse(403, shaped("model_not_found"))

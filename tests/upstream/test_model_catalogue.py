@@ -3,11 +3,13 @@ from typing import Any
 
 import httpx
 import pytest
+import respx
 
 from app.settings import UpstreamSettings
 from app.upstream.models import ModelCatalogue
 from app.upstream.pool import Pool
-from tests.fakes.upstream import Act, FakeUpstream, Reply
+from tests.fakes.replies import Act, Reply
+from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import KEYS, upstream_settings
 
 
@@ -44,14 +46,20 @@ async def test_the_list_is_what_the_globs_let_through(
     assert upstream.requests[0].body == b""
 
 
-async def test_the_first_upstream_wins(upstream: FakeUpstream, transport: httpx.AsyncBaseTransport) -> None:
-    async with FakeUpstream() as second:
-        upstream.enqueue(listing("gpt-5"))
-        second.enqueue(Reply.json(200, {"data": [model("gpt-5", "second"), model("llama", "second")]}))
-        models = catalogue(
-            transport, upstream_settings(upstream.url, name="first"), upstream_settings(second.url, name="second")
-        )
-        assert await models.list() == [model("gpt-5"), model("llama", "second")]
+async def test_the_first_upstream_wins_and_each_is_asked_with_its_own_key() -> None:
+    network = respx.MockRouter()
+    first = network.get("https://first.test/v1/models").respond(json={"data": [model("gpt-5")]})
+    second = network.get("https://second.test/v1/models").respond(
+        json={"data": [model("gpt-5", "2"), model("o3", "2")]}
+    )
+    models = catalogue(
+        httpx.MockTransport(network.async_handler),
+        upstream_settings("https://first.test/v1", KEYS[0], name="first"),
+        upstream_settings("https://second.test/v1", KEYS[1], name="second"),
+    )
+    assert await models.list() == [model("gpt-5"), model("o3", "2")]
+    for route, key in ((first, KEYS[0]), (second, KEYS[1])):
+        assert [call.request.headers["authorization"] for call in route.calls] == [f"Bearer {key}"]
 
 
 async def test_one_model_is_found_by_its_id(upstream: FakeUpstream, transport: httpx.AsyncBaseTransport) -> None:

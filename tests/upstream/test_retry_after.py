@@ -19,6 +19,8 @@ NOW = 1_790_000_000.0
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "604800"}, 604_800),
+        ({"retry-after": "1790000000"}, None),
+        ({"retry-after-ms": "1e300"}, None),
         ({"retry-after-ms": "1500", "retry-after": "15"}, 1.5),
         ({"retry-after-ms": "x", "retry-after": "15"}, 15),
         ({"retry-after": formatdate(NOW + 90, usegmt=True)}, 90),

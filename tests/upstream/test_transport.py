@@ -8,7 +8,8 @@ import pytest
 from app.demo.answer import answer
 from app.settings import UpstreamSettings
 from app.upstream.transport import InProcessTransport, body_of, network_transport, new_request
-from tests.fakes.upstream import FakeUpstream, Reply
+from tests.fakes.replies import Reply
+from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import rig, upstream_settings
 
 

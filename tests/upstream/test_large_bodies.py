@@ -1,0 +1,53 @@
+"""Request bodies that are larger than one write."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from tests.fakes.replies import Reply
+from tests.fakes.upstream import FakeUpstream
+from tests.upstream.rig import EVENTS, SSE, Rig, failure, rig, serving, upstream_settings
+
+pytestmark = pytest.mark.live
+
+
+async def test_a_body_of_20_megabytes_arrives_intact(upstream: FakeUpstream, one: Rig) -> None:
+    body = b'{"input":"' + bytes(range(48, 58)) * 2_000_000 + b'"}'
+    upstream.enqueue(Reply.hang_up(), Reply.sse(EVENTS))
+    assert await one.read(body) == SSE
+    for request in upstream.requests:
+        assert request.body == body
+        assert request.headers["content-length"] == str(len(body))
+        assert "transfer-encoding" not in request.headers
+
+
+async def test_an_upstream_that_answers_before_the_body_is_sent_is_heard(transport: httpx.AsyncBaseTransport) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        answer = Reply.error(413, "string_above_max_length").steps[0]
+        assert isinstance(answer, bytes)
+        writer.write(answer)
+        await reader.read()
+
+    async with serving(refuse) as address:
+        one = rig(transport, upstream_settings(f"http://{address}/v1"))
+        error = await failure(one.open(b"x" * 20_000_000))
+    assert error.status == 413
+    assert one.in_flight == 0
+
+
+async def test_an_upstream_that_reads_nothing_holds_no_call_beyond_its_time(
+    transport: httpx.AsyncBaseTransport,
+) -> None:
+    given_up = asyncio.Event()
+
+    async def stall(*_: object) -> None:
+        await given_up.wait()
+
+    async with serving(stall) as address:
+        one = rig(transport, upstream_settings(f"http://{address}/v1"), first_byte_timeout_seconds=0.3)
+        error = await failure(one.open(b"x" * 20_000_000))
+        given_up.set()
+    assert error.code == "upstream_timeout"
+    assert one.in_flight == 0
