@@ -4,9 +4,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import orjson
-
-from app.errors import InvalidRequestError
 from app.state.items import input_items, references
 from app.state.records import ApiKey, Chain, Item
 from app.state.replay import check_calls, replay
@@ -84,12 +81,7 @@ async def prepare(request: CreateRequest, caller: ApiKey, responses: ResponseSto
     if request.previous_response_id is not None:
         chain = await responses.read_chain(caller.project_id, request.previous_response_id, now)
         if chain is None:
-            shown = orjson.dumps(request.previous_response_id[:100]).decode()[1:-1]
-            raise InvalidRequestError(
-                f"Previous response with id '{shown}' not found.",
-                code="previous_response_not_found",
-                param="previous_response_id",
-            )
+            raise wording.previous_response_not_found(request.previous_response_id)
     named = references(request.input)
     resolved: Mapping[str, Item] = {}
     if named:

@@ -155,6 +155,15 @@ def item_not_found(item_id: str, hint: str = "") -> NotFoundError:
     return NotFoundError(f"Item with id '{item_id}' not found.{hint}")
 
 
+def previous_response_not_found(response_id: str) -> InvalidRequestError:
+    """A response that is chained to, and that is not kept here, or no longer with all that it builds on."""
+    return InvalidRequestError(
+        f"Previous response with id '{response_id}' not found.",
+        code="previous_response_not_found",
+        param="previous_response_id",
+    )
+
+
 def _invalid(path: str, fault: str, expected: str, got: object, code: str) -> InvalidRequestError:
     return InvalidRequestError(
         f"Invalid '{path}': {fault}. Expected {expected}, but got {got} instead.", code=code, param=path

@@ -159,13 +159,13 @@ async def test_a_request_that_names_nothing_reads_nothing() -> None:
     assert (await prepare(prompt, make_caller(), closed)).items == ()
 
 
-async def test_an_unknown_previous_response_is_refused_and_quoted_short(responses: ResponseStore) -> None:
-    request = make_request(previous_response_id='"' * 500)
+async def test_an_unknown_previous_response_is_refused_by_its_name(responses: ResponseStore) -> None:
+    request = make_request(previous_response_id='resp_"quoted"')
     with pytest.raises(InvalidRequestError) as caught:
         await prepare(request, make_caller(), responses)
     assert (caught.value.status, caught.value.code) == (400, "previous_response_not_found")
     assert caught.value.param == "previous_response_id"
-    assert len(caught.value.message) < 300
+    assert caught.value.message == "Previous response with id 'resp_\"quoted\"' not found."
 
 
 async def test_an_unknown_item_is_not_found(responses: ResponseStore) -> None:
