@@ -13,6 +13,8 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.errors import InvalidRequestError
+from app.ids import new_request_id
 from app.relay.registry import Registry
 from app.settings import ServerSettings
 
@@ -26,7 +28,7 @@ _H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, safe from requests that ask for another one.
+    """uvicorn's protocol, with our errors, and safe from requests that ask for another protocol.
 
     The parser takes such a request to have no body, and the body for the next request. So the offer of HTTP/2 that
     Java's client makes with its first call is not shown to it, and after any other the connection ends with the answer.
@@ -46,6 +48,16 @@ class HttpProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and self.cycle is not None:
             self._refused = True
             self.cycle.keep_alive = False
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP in the shape that every other error has."""
+        body = InvalidRequestError(msg).body()
+        head = (
+            f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nx-request-id: {new_request_id()}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         self._between_requests = False

@@ -1,4 +1,4 @@
-"""Requests that offer another protocol: served or refused as HTTP/1.1, and their bodies are never read as requests."""
+"""What is not plain HTTP/1.1: served or refused as such, and the body of an upgrade is never read as a request."""
 
 import pytest
 
@@ -44,3 +44,14 @@ async def test_the_offer_of_http2_in_a_body_is_the_clients_text(
         assert (await client.answer()).status == 400
         assert (await client.ask("GET", "/livez", {})).status == 200
     assert not upstream.requests
+
+
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"GET / HTTP/1.1\r\nno colon\r\n\r\n"])
+async def test_what_is_not_http_gets_an_error_like_every_other(sqlite_gateway: LiveGateway, sent: bytes) -> None:
+    async with RawClient.to(sqlite_gateway.url) as client:
+        await client.send(sent)
+        answer = await client.answer()
+        assert (answer.status, answer.headers["content-type"]) == (400, "application/json")
+        assert answer.json["error"].keys() == {"message", "type", "param", "code"}
+        assert answer.headers["x-request-id"].startswith("req_")
+        assert await client.rest() == b""
