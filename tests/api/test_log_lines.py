@@ -138,15 +138,15 @@ def test_lines_below_the_level_are_not_written(read: Read, level: str, kept: lis
 
 def test_libraries_are_kept_quieter_than_ourselves(read: Read) -> None:
     configure("debug", "json")
-    logging.getLogger("some.library").debug("chatter")
+    logging.getLogger("some.package").debug("chatter")
     logging.getLogger("uvicorn.error").info("Started server process")
     logging.getLogger("sqlalchemy.engine").info("SELECT 1")
     assert read() == []
-    logging.getLogger("some.library").info("news")
+    logging.getLogger("some.package").info("news")
     logging.getLogger("uvicorn.error").warning("trouble")
     assert [orjson.loads(line)["event"] for line in read()] == ["news", "trouble"]
     configure("error", "json")
-    logging.getLogger("some.library").warning("trouble")
+    logging.getLogger("some.package").warning("trouble")
     assert read() == []
 
 
@@ -161,8 +161,8 @@ def test_the_servers_warnings_of_websocket_upgrades_are_left_out_and_no_others(r
 
 def test_a_library_that_logs_badly_does_no_harm(read: Read, capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "json")
-    logging.getLogger("some.library").warning("%d streams", "no number")
-    logging.getLogger("some.library").warning("next")
+    logging.getLogger("some.package").warning("%d streams", "no number")
+    logging.getLogger("some.package").warning("next")
     assert only(read())["event"] == "next"
 
 
