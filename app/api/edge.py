@@ -51,6 +51,7 @@ class Edge:
         except ApiError as error:
             await _answer(error, send_named)
         except Exception:
+            # Whatever broke: the operator gets the trace, the client an answer that says nothing of the inside.
             _log.exception("unhandled error", path=_route(scope))
             if status:
                 raise
