@@ -8,6 +8,7 @@ from starlette.requests import ClientDisconnect
 from app.errors import ApiError, InvalidRequestError
 
 _METHOD_NOT_ALLOWED = 405
+_LONGEST_SHOWN = 512
 _FIRST_SERVER_ERROR = 500
 
 _log = structlog.get_logger("antiphon.errors")
@@ -30,13 +31,12 @@ async def _answer_api_error(_: Request, error: Exception) -> Response:
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - idem
-    url = f"{request.method} {request.url.path[:512]}"
+    path = request.scope["path"][:_LONGEST_SHOWN]
     if error.status_code == _METHOD_NOT_ALLOWED:
-        answer = InvalidRequestError(
-            f"Not allowed to {request.method} on {request.url.path[:512]}.", code="method_not_allowed", status=405
-        )
+        message, code = f"Not allowed to {request.method} on {path}.", "method_not_allowed"
     else:
-        answer = InvalidRequestError(f"Invalid URL ({url})", status=error.status_code)
+        message, code = f"Invalid URL ({request.method} {path})", None
+    answer = InvalidRequestError(message, code=code, status=error.status_code)
     answer.headers = error.headers or {}
     return await _answer_api_error(request, answer)
 

@@ -4,7 +4,7 @@ import time
 
 import orjson
 import structlog
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.intake import check_include, check_not_streamed, read_create_request, read_page_query
@@ -77,7 +77,7 @@ async def refuse_upgrade(request: Request) -> Response:
             code="websocket_not_supported",
             status=426,
         )
-    raise InvalidRequestError("Not allowed to GET on /v1/responses.", code="method_not_allowed", status=405)
+    raise HTTPException(405, headers={"allow": "POST"})
 
 
 def _not_found(response_id: str) -> NotFoundError:

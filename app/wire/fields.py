@@ -32,7 +32,7 @@ def string(*, maximum: int | None = None, non_empty: bool = False, pattern: re.P
         if non_empty and not value:
             raise wording.empty(path, value)
         if maximum is not None and len(value) > maximum:
-            raise wording.string_too_long(path, maximum, len(value))
+            raise wording.too_long(path, maximum, value)
         if pattern is not None and not pattern.fullmatch(value):
             raise wording.pattern_mismatch(path, pattern.pattern)
 
@@ -81,7 +81,7 @@ def array_of(element: Check, *, non_empty: bool = False, maximum: int | None = N
         if non_empty and not value:
             raise wording.empty(path, value)
         if maximum is not None and len(value) > maximum:
-            raise wording.array_too_long(path, maximum, len(value))
+            raise wording.too_long(path, maximum, value)
         for index, item in enumerate(value):
             element(item, f"{path}[{index}]")
 

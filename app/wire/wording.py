@@ -87,25 +87,16 @@ def empty(path: str, value: str | Sequence[Any]) -> InvalidRequestError:
     return _invalid(path, f"empty {kind}", f"{name} with minimum length 1", f"an empty {kind}", f"empty_{kind}")
 
 
-def string_too_long(path: str, maximum: int, length: int) -> InvalidRequestError:
-    """Lengths are in characters."""
+def too_long(path: str, maximum: int, value: str | Sequence[Any]) -> InvalidRequestError:
+    """A string of more characters, or an array of more elements, than it may have."""
+    name = type_name(value)
+    kind = name.split()[-1]
     return _invalid(
         path,
-        "string too long",
-        f"a string with maximum length {maximum}",
-        f"a string with length {length}",
-        "string_above_max_length",
-    )
-
-
-def array_too_long(path: str, maximum: int, length: int) -> InvalidRequestError:
-    """An array with more elements than it may have."""
-    return _invalid(
-        path,
-        "array too long",
-        f"an array with maximum length {maximum}",
-        f"an array with length {length}",
-        "array_above_max_length",
+        f"{kind} too long",
+        f"{name} with maximum length {maximum}",
+        f"{name} with length {len(value)}",
+        f"{kind}_above_max_length",
     )
 
 

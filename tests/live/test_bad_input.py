@@ -166,6 +166,9 @@ URLS = {
     "the root": Mistake(404, None, "GET", "/", b"", says="Invalid URL (GET /)"),
     "a URL of 10 kB": Mistake(404, None, "GET", f"/v1/{LONG}", b"", says="Invalid URL (GET /v1/xxx"),
     "a NUL in a URL": Mistake(404, None, "GET", "/v1/%00", b""),
+    "a list that there is not": Mistake(
+        405, "method_not_allowed", "GET", body=b"", says="Not allowed to GET on /v1/responses."
+    ),
     "a wrong method": Mistake(405, "method_not_allowed", "PUT", says="PUT"),
     "a wrong method on an id": Mistake(405, "method_not_allowed", "PATCH", UNKNOWN, says="PATCH"),
     "a wrong method on a list": Mistake(405, "method_not_allowed", "DELETE", "/v1/models", b"", says="DELETE"),
