@@ -172,7 +172,6 @@ URLS = {
     "a wrong method": Mistake(405, "method_not_allowed", "PUT", says="PUT"),
     "a wrong method on an id": Mistake(405, "method_not_allowed", "PATCH", UNKNOWN, says="PATCH"),
     "a wrong method on a list": Mistake(405, "method_not_allowed", "DELETE", "/v1/models", b"", says="DELETE"),
-    "a list that there is not": Mistake(405, "method_not_allowed", "GET", "/v1/responses", b"", says="GET"),
     "a method of no one's": Mistake(405, "method_not_allowed", "PURGE", says="PURGE"),
 }
 
