@@ -92,18 +92,20 @@ class Authenticator:
     async def identify(self, headers: Mapping[str, str]) -> ApiKey:
         """The caller's key. The bearer header comes first; `x-api-key` and `api-key` carry the same."""
         key = _carried(headers)
-        if not is_well_formed(key):
+        key_hash = self._hasher.hash(key)
+        known = self._known.get(key_hash)
+        if known is None and not is_well_formed(key):
             raise AuthenticationError(_INCORRECT, code="invalid_api_key")
-        found = await self._find(self._hasher.hash(key))
+        if known is not None and time.monotonic() - known.read_at < self._cache_seconds:
+            found = known.key
+        else:
+            found = await self._find(key_hash, known)
         if found is None or found.revoked_at is not None:
             raise AuthenticationError(_INCORRECT, code="invalid_api_key")
         return found
 
-    async def _find(self, key_hash: bytes) -> ApiKey | None:
-        known = self._known.get(key_hash)
+    async def _find(self, key_hash: bytes, known: _Known | None) -> ApiKey | None:
         now = time.monotonic()
-        if known is not None and now - known.read_at < self._cache_seconds:
-            return known.key
         try:
             key = await self._keys.find(key_hash)
         except StorageError:

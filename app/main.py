@@ -6,10 +6,7 @@ from contextlib import asynccontextmanager
 import httpx
 from fastapi import FastAPI
 
-from app import __version__
-from app.api.edge import Edge
-from app.api.errors import add_error_handlers
-from app.api.routes import add_routes
+from app.api.gateway import Gateway
 from app.api.services import Services
 from app.auth import Authenticator, KeyHasher
 from app.demo.answer import answer
@@ -36,7 +33,7 @@ def upstreams_of(settings: Settings) -> tuple[UpstreamSettings, ...]:
     return settings.upstreams or (DEMO,)
 
 
-def create_app(settings: Settings, secret: bytes) -> FastAPI:
+def create_app(settings: Settings, secret: bytes) -> Gateway:
     """Build the gateway. The database must have the current schema; connections open when the app starts."""
     storage = settings.storage
     database = Database(storage.url, storage.pool_size, storage.commit_timeout_seconds)
@@ -45,7 +42,7 @@ def create_app(settings: Settings, secret: bytes) -> FastAPI:
     registry = Registry(settings.server.max_concurrent_requests)
 
     upstreams = upstreams_of(settings)
-    network = network_transport(settings.relay.max_upstream_connections)
+    network = network_transport(settings.relay.transport, settings.relay.max_upstream_connections)
     transports: Mapping[str, httpx.AsyncBaseTransport] = {
         upstream.name: InProcessTransport(answer) if upstream is DEMO else network for upstream in upstreams
     }
@@ -81,9 +78,4 @@ def create_app(settings: Settings, secret: bytes) -> FastAPI:
             await writer.aclose()
             await database.aclose()
 
-    app = FastAPI(title="Antiphon", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.services = services
-    add_error_handlers(app)
-    add_routes(app)
-    app.add_middleware(Edge)
-    return app
+    return Gateway(services, lifespan=lifespan)

@@ -36,6 +36,20 @@ class HttpProtocol(HttpToolsProtocol):
 
     _between_requests = True
     _refused = False
+    _lost = False
+    _on_lost: Callable[[], None] | None = None
+
+    def watch(self, gone: Callable[[], None] | None) -> None:
+        """Call `gone` when the client's connection is lost; at once if it is."""
+        self._on_lost = gone
+        if gone is not None and self._lost:
+            gone()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._lost = True
+        if self._on_lost is not None:
+            self._on_lost()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -62,6 +76,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._between_requests = False
         super().on_message_begin()
+        self.scope["extensions"] = {"antiphon": {"watch": self.watch}}
 
     def on_message_complete(self) -> None:
         self._between_requests = True

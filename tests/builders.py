@@ -1,7 +1,7 @@
 """What the unit tests build again and again: items, turns, chains, requests, who sends them, streams on their way."""
 
 import asyncio
-from collections.abc import AsyncIterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -87,18 +87,25 @@ class Connection:
 
     def __init__(self) -> None:
         self.sent: list[MutableMapping[str, Any]] = []
-        self.gone = asyncio.Event()
+        self.is_left = False
         self.reading = asyncio.Event()
         self.reading.set()
         self.wrote = asyncio.Condition()
-        self._received = False
+        self._on_lost: Callable[[], None] | None = None
 
     async def receive(self) -> MutableMapping[str, Any]:
-        if not self._received:
-            self._received = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-        await self.gone.wait()
-        return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    def watch(self, gone: Callable[[], None] | None) -> None:
+        self._on_lost = gone
+        if gone is not None and self.is_left:
+            gone()
+
+    def leave(self) -> None:
+        """The client closes the connection."""
+        self.is_left = True
+        if self._on_lost is not None:
+            self._on_lost()
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         await self.reading.wait()
@@ -107,8 +114,8 @@ class Connection:
         async with self.wrote:
             self.wrote.notify_all()
         if self.is_finished:
-            # Servers report a finished answer like a client that left.
-            self.gone.set()
+            # Nothing keeps a client that has its answer.
+            self.leave()
 
     async def body_of(self, length: int) -> bytes:
         """The body once it is so long."""
@@ -126,8 +133,8 @@ class Connection:
 
     def client(self, registry: Registry, *, keep_alive: float = 0, write_timeout: float = 60) -> Client:
         return Client(
-            self.receive,
             self.send,
+            self.watch,
             registry,
             keep_alive_seconds=keep_alive,
             write_timeout_seconds=write_timeout,

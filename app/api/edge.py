@@ -2,29 +2,36 @@
 
 import re
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.errors import refusal, send_error
 from app.errors import ApiError, InvalidRequestError
 from app.ids import new_request_id
+from app.observability.logging import begin_request
 
+_CLIENT_LEFT = 499
+_FIRST_SERVER_ERROR = 500
 _MAX_HEADERS = 128
 _MAX_HEADER_BYTES = 65_536
 _QUIET = frozenset({"/livez", "/readyz", "/health", "/healthz"})
 _API_ROOTS = ("/responses", "/models", "/conversations")
 _SLASHES = re.compile(r"/{2,}")
 
-_log = structlog.get_logger("antiphon.access")
-
 
 class Edge:
     """Pure ASGI, because anything that wraps the streams hides the client's disconnect."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, direct: Mapping[tuple[str, str], ASGIApp]) -> None:
         self._app = app
+        self._direct = direct
+        # Bound once: the lazy logger would be put together anew for every line.
+        self._log = structlog.get_logger("antiphon.access").bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, with an `x-request-id` on whatever the answer is."""
@@ -39,33 +46,45 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        scope["path"] = canonical_path(scope["path"])
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        path = scope["path"] = canonical_path(scope["path"])
+        begin_request(request_id)
+        direct = self._direct.get((scope["method"], path))
         try:
             check_headers(scope["headers"])
-            await self._app(scope, receive, send_named)
-        except ApiError as error:
-            await _answer(error, send_named)
-        except Exception:
-            # Whatever broke: the operator gets the trace, the client an answer that says nothing of the inside.
-            _log.exception("unhandled error", path=_route(scope))
+            await (direct or self._app)(scope, receive, send_named)
+        except ClientDisconnect:
+            # It left while it was sending: no one reads an answer.
+            status = _CLIENT_LEFT
+        except Exception as error:
             if status:
+                self._log.exception("unhandled error", path=_route(scope))
                 raise
-            await _answer(
-                ApiError(
-                    "The server had an error while processing your request. Please retry it, and give the operator "
-                    f"of this gateway the request id {request_id} if it happens again."
-                ),
-                send_named,
-            )
+            await send_error(self._as_answer(error, scope, request_id), send_named)
         finally:
-            if scope["path"] not in _QUIET:
+            if path not in _QUIET:
+                route = path if direct else _route(scope)
                 elapsed = round((time.monotonic() - started) * 1000, 1)
-                _log.info("request", method=scope["method"], route=_route(scope), status=status, ms=elapsed)
+                self._log.info("request", method=scope["method"], route=route, status=status, ms=elapsed)
+
+    def _as_answer(self, error: Exception, scope: Scope, request_id: str) -> ApiError:
+        if isinstance(error, ApiError):
+            if error.status >= _FIRST_SERVER_ERROR:
+                cause = type(error.__cause__).__name__ if error.__cause__ else None
+                self._log.warning(
+                    "call failed", status=error.status, code=error.code, reason=error.message, cause=cause
+                )
+            return error
+        if isinstance(error, HTTPException):
+            return refusal(error, scope)
+        # Whatever broke: the operator gets the trace, the client an answer that says nothing of the inside.
+        self._log.exception("unhandled error", path=_route(scope))
+        return ApiError(
+            "The server had an error while processing your request. Please retry it, and give the operator "
+            f"of this gateway the request id {request_id} if it happens again."
+        )
 
 
 def canonical_path(path: str) -> str:
@@ -88,9 +107,3 @@ def _route(scope: Scope) -> str:
     # The route's template, not the path: ids stay out of the log, and lines of one route look alike.
     route = scope.get("route")
     return str(getattr(route, "path", "unknown"))
-
-
-async def _answer(error: ApiError, send: Send) -> None:
-    headers = [(b"content-type", b"application/json")]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": error.body()})

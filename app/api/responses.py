@@ -3,42 +3,39 @@
 import time
 
 import orjson
-import structlog
 from fastapi import HTTPException, Request, Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.intake import check_include, check_not_streamed, read_create_request, read_page_query
+from app.api.intake import check_include, check_not_streamed, headers_of, read_create_request, read_page_query
 from app.api.services import Caller, Services, ServicesOf
 from app.errors import InvalidRequestError, NotFoundError
+from app.observability.logging import note
 from app.state.listing import input_of, page
-from app.state.records import ApiKey
-from app.wire.requests import CreateRequest
 
 _JSON = "application/json"
 # Of what a client calls its model, as much as a line of the log shows.
 _LONGEST_LOGGED = 200
 
 
-class RelayedResponse(Response):
-    """The answer to a create call: the relay writes it to the socket itself, as upstream's bytes arrive."""
-
-    def __init__(self, request: CreateRequest, caller: ApiKey, services: Services, http: Request) -> None:
-        super().__init__()
-        self._request = request
-        self._caller = caller
-        self._services = services
-        self._http = http
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
-        """Serve the call. An ApiError raised before the first byte is answered by the app's handler."""
-        await self._services.relay.serve(self._request, self._caller, self._http.headers, receive, send)
-
-
-async def create_response(request: Request, caller: Caller, services: ServicesOf) -> Response:
+class CreateResponse:
     """Create a model response, streamed or whole."""
-    create = await read_create_request(request, services.limits)
-    structlog.contextvars.bind_contextvars(model=create.model[:_LONGEST_LOGGED], stream=create.stream)
-    return RelayedResponse(create, caller, services, request)
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one call; the relay writes to the socket as upstream's bytes arrive.
+
+        Raises ApiError before the first byte, for the edge to answer.
+        """
+        services = self._services
+        headers = headers_of(scope)
+        # Our server's own word for a client that has left: a task that waits for ASGI's would cost more.
+        watch = scope["extensions"]["antiphon"]["watch"]
+        caller = await services.authenticator.identify(headers)
+        create = await read_create_request(headers, receive, services.limits)
+        note(model=create.model[:_LONGEST_LOGGED], stream=create.stream)
+        await services.relay.serve(create, caller, headers, send, watch)
 
 
 async def retrieve_response(response_id: str, request: Request, caller: Caller, services: ServicesOf) -> Response:

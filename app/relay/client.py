@@ -9,8 +9,9 @@ from app.relay.registry import Registry
 from app.wire.sse import KEEP_ALIVE
 
 Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+# Gives the server what to call when the connection is lost, at once if it is; None when nobody has to know any more.
+Watch = Callable[[Callable[[], None] | None], None]
 
 
 class InterruptedRunError(Exception):
@@ -35,21 +36,20 @@ class Client:
 
     def __init__(
         self,
-        receive: Receive,
         send: Send,
+        watch: Watch,
         registry: Registry,
         *,
         keep_alive_seconds: float,
         write_timeout_seconds: float,
     ) -> None:
-        self._receive = receive
         self._send = send
+        self._watch = watch
         self._registry = registry
         self._keep_alive = keep_alive_seconds
         self._write_timeout = write_timeout_seconds
         self._reason: InterruptedRunError | None = None
         self._call: asyncio.Task[Any] | None = None
-        self._watcher: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._last_write = 0.0
         self._writing = False
@@ -60,7 +60,7 @@ class Client:
         if self._reason is not None:
             raise self._reason
         self._call = asyncio.current_task()
-        self._watcher = self._registry.spawn(self._watch())
+        self._watch(self._leave)
         return self
 
     async def __aexit__(
@@ -69,8 +69,7 @@ class Client:
         call, self._call = self._call, None
         if self._timer is not None:
             self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
+        self._watch(None)
         if self._reason is not None and call is not None and call.uncancel() == 0 and kind is asyncio.CancelledError:
             raise self._reason from error
 
@@ -113,17 +112,14 @@ class Client:
     async def _put(self, body: bytes, *, more_body: bool) -> None:
         if not more_body:
             self._ended = True
-            if self._watcher is not None:
-                # The server reports a finished answer as a disconnect too: from here on nobody listens for one.
-                self._watcher.cancel()
+            # A client may leave once it has its answer.
+            self._watch(None)
         self._writing = True
         self._last_write = asyncio.get_running_loop().time()
         await self._send({"type": "http.response.body", "body": body, "more_body": more_body})
         self._writing = False
 
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def _leave(self) -> None:
         self.interrupt(ClientGoneError())
 
     async def _comment(self) -> None:

@@ -37,15 +37,17 @@ class Fold:
         if kind == events.ERROR:
             self.saw_error = True
         elif kind == events.CREATED and self._created is None:
-            self._created = events.member(frame, "response")
+            created = events.member(frame, "response")
+            if created is not None and response.read(created) is not None:
+                self._created = created
+                # What upstream announced stands for the request, which a long stream then need not hold.
+                self._request_fields = {}
         elif kind == events.ITEM_DONE:
             self._keep(events.member(frame, "item"))
 
     def ended(self, status: str, error: Mapping[str, str] | None = None) -> bytes:
         """The response object as it stands when the stream ends here."""
-        created = self._created
-        if created is None or response.read(created) is None:
-            created = response.unannounced(self._request_fields)
+        created = self._created or response.unannounced(self._request_fields)
         return response.ended(created, status, self._items, error)
 
     def next_number(self) -> int:

@@ -10,18 +10,35 @@ from app.state.replay import check_calls, replay
 from app.storage.response_store import ResponseStore
 from app.upstream.account import Account
 from app.wire import wording
-from app.wire.body import elements, join_array, join_object
+from app.wire.body import Json, elements, join_array, join_object
 from app.wire.requests import CreateRequest
 
 _GATEWAY_STATE = ("previous_response_id", "conversation", "background")
+_NOT_STORED = Json(b"false")
 _ENCRYPTED_REASONING = b'"reasoning.encrypted_content"'
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """What has to be known of a turn until it is settled; the prompt is not held until then.
+
+    `items` is the turn's input: none where nothing will be kept. `parent_key` is the row of the turn it continues.
+    """
+
+    caller: ApiKey
+    model: str
+    store: bool
+    previous_response_id: str | None
+    parent_key: int | None
+    items: tuple[Item, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """One call: what the client asked, for whom, what it continues, and its own input as items.
 
-    `refers` says that some of those items stand for references, which no upstream is sent.
+    `items` are left out where neither the replay nor the store needs them. `refers` says that some of them stand for
+    references, which no upstream is sent.
     """
 
     request: CreateRequest
@@ -29,6 +46,19 @@ class Exchange:
     chain: Chain | None
     items: tuple[Item, ...]
     refers: bool
+
+    @property
+    def turn(self) -> OpenTurn:
+        """What the settling of this call needs."""
+        request = self.request
+        return OpenTurn(
+            caller=self.caller,
+            model=request.model,
+            store=request.store,
+            previous_response_id=request.previous_response_id,
+            parent_key=self.chain.key if self.chain else None,
+            items=self.items if request.store else (),
+        )
 
     @property
     def prefer(self) -> str | None:
@@ -39,6 +69,8 @@ class Exchange:
         """
         if self.chain:
             return self.chain.account
+        if not self.refers:
+            return None
         latest_first = self.items[::-1]
         bound = next((item.account for item in latest_first if item.account), None)
         return bound or next((item.served_by for item in latest_first if item.served_by), None)
@@ -55,15 +87,15 @@ class Exchange:
                 members.pop(name, None)
             if self.chain or self.refers:
                 turns = self.chain.turns if self.chain else ()
-                members["input"] = join_array(replay(turns, self.items, account.name))
+                members["input"] = Json(join_array(replay(turns, self.items, account.name)))
         if not keeps_state:
-            members["store"] = b"false"
+            members["store"] = _NOT_STORED
             self._ask_for_reasoning(members)
         for name in account.upstream.strip:
             members.pop(name, None)
         return join_object(members)
 
-    def _ask_for_reasoning(self, members: dict[str, bytes]) -> None:
+    def _ask_for_reasoning(self, members: dict[str, Json]) -> None:
         """Ask for reasoning in the form that can be replayed, where this turn may be continued.
 
         Models that do not reason refuse that, so it is asked for only where the client speaks of reasoning itself.
@@ -71,26 +103,25 @@ class Exchange:
         if self.request.store and self.request.fields.get("reasoning"):
             included = elements(members["include"]) if self.request.fields.get("include") else []
             if _ENCRYPTED_REASONING not in included:
-                members["include"] = join_array([*included, _ENCRYPTED_REASONING])
+                members["include"] = Json(join_array([*included, _ENCRYPTED_REASONING]))
 
 
 async def prepare(request: CreateRequest, caller: ApiKey, responses: ResponseStore) -> Exchange:
     """Read the state that the request names. Raises the API's own errors for ids this project does not have."""
     chain = None
-    now = int(time.time())
     if request.previous_response_id is not None:
-        chain = await responses.read_chain(caller.project_id, request.previous_response_id, now)
+        chain = await responses.read_chain(caller.project_id, request.previous_response_id, int(time.time()))
         if chain is None:
             raise wording.previous_response_not_found(request.previous_response_id)
     named = references(request.input)
     resolved: Mapping[str, Item] = {}
     if named:
-        resolved = await responses.read_items(caller.project_id, named, now)
+        resolved = await responses.read_items(caller.project_id, named, int(time.time()))
         for item_id in sorted(named - resolved.keys()):
             raise wording.item_not_found(item_id)
     items: tuple[Item, ...] = ()
-    if request.input is not None:
-        items = input_items(request.input, request.members["input"], resolved)
+    if request.input is not None and (request.store or chain is not None or named):
+        items = input_items(request.input, bytes(request.members["input"]), resolved)
     if chain is not None:
         check_calls(chain, items)
     return Exchange(request, caller, chain, items, refers=bool(named))

@@ -3,12 +3,11 @@
 from collections.abc import Collection, Mapping
 from functools import partial
 
-import structlog
-
 from app.errors import ApiError, OverloadedError, UpstreamError
-from app.relay.client import Client, ClientGoneError, Receive, Send, ShutdownError
+from app.observability.logging import note
+from app.relay.client import Client, ClientGoneError, Send, ShutdownError, Watch
 from app.relay.fold import Fold
-from app.relay.prepare import Exchange, prepare
+from app.relay.prepare import Exchange, OpenTurn, prepare
 from app.relay.pump import Pump
 from app.relay.registry import Registry
 from app.relay.settle import Settler, not_a_response
@@ -50,12 +49,12 @@ class Relay:
         self._write_timeout_seconds = write_timeout_seconds
 
     async def serve(
-        self, request: CreateRequest, caller: ApiKey, headers: Mapping[str, str], receive: Receive, send: Send
+        self, request: CreateRequest, caller: ApiKey, headers: Mapping[str, str], send: Send, watch: Watch
     ) -> None:
         """Answer one create call. Raises ApiError while nothing has been sent; after that an error is an event."""
         client = Client(
-            receive,
             send,
+            watch,
             self._registry,
             keep_alive_seconds=self._settings.keep_alive_seconds,
             write_timeout_seconds=self._write_timeout_seconds,
@@ -63,17 +62,22 @@ class Relay:
         pump: Pump | None = None
         with self._registry.run(client.stop):
             exchange = await prepare(request, caller, self._responses)
+            turn, fold = exchange.turn, Fold(request.fields, self._settings.max_answer_bytes)
+            call = self._call(exchange, headers)
+            # A running stream holds what its settling needs, and not the prompt.
+            del request, exchange
             try:
                 async with client:
-                    answer = await self._upstream.open(self._call(exchange, headers))
-                    structlog.contextvars.bind_contextvars(account=answer.account.name)
+                    answer = await self._upstream.open(call)
+                    del call
+                    note(account=answer.account.name)
                     try:
                         if answer.content_type == _EVENT_STREAM:
-                            pump = self._pump(exchange, answer, client)
+                            pump = self._pump(turn, fold, answer, client)
                             await client.begin_stream(answer.status, {**answer.headers, **_STREAM_HEADERS})
                             await pump.run()
                         else:
-                            await self._relay_whole(exchange, answer, client)
+                            await self._relay_whole(turn, answer, client)
                     except ApiError as error:
                         # Upstream has done its work: an SDK that tries again by itself would pay for it twice.
                         error.headers = {**error.headers, "x-should-retry": "false"}
@@ -81,7 +85,7 @@ class Relay:
                     finally:
                         await answer.aclose()
             except ClientGoneError:
-                structlog.contextvars.bind_contextvars(client_gone=True)
+                note(client_gone=True)
                 if pump is not None:
                     await pump.abandon()
             except ShutdownError:
@@ -103,25 +107,26 @@ class Relay:
 
     def _holder(self, exchange: Exchange) -> str | None:
         """The one account that can continue this chain: its upstream keeps it."""
-        held = exchange.prefer is not None and upstream_name(exchange.prefer) in self._keeping_upstreams
-        return exchange.prefer if held else None
+        if not self._keeping_upstreams or exchange.prefer is None:
+            return None
+        return exchange.prefer if upstream_name(exchange.prefer) in self._keeping_upstreams else None
 
-    def _pump(self, exchange: Exchange, answer: UpstreamAnswer, client: Client) -> Pump:
+    def _pump(self, turn: OpenTurn, fold: Fold, answer: UpstreamAnswer, client: Client) -> Pump:
         return Pump(
             answer,
             client,
-            Fold(exchange.request.fields, self._settings.max_answer_bytes),
-            partial(self._settler.settle, exchange, answer.account.name),
+            fold,
+            partial(self._settler.settle, turn, answer.account.name),
             max_event_bytes=self._settings.max_event_bytes,
         )
 
-    async def _relay_whole(self, exchange: Exchange, answer: UpstreamAnswer, client: Client) -> None:
+    async def _relay_whole(self, turn: OpenTurn, answer: UpstreamAnswer, client: Client) -> None:
         raw = bytearray()
         async for chunk in answer.chunks():
             raw += chunk
             if len(raw) > self._settings.max_answer_bytes:
                 raise UpstreamError("Upstream's answer is larger than this gateway accepts.", code="upstream_too_large")
-        body = await self._settler.settle(exchange, answer.account.name, bytes(raw))
+        body = await self._settler.settle(turn, answer.account.name, bytes(raw))
         if body is None:
             raise not_a_response()
         await client.answer(answer.status, answer.headers, body)

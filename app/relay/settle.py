@@ -2,10 +2,9 @@
 
 import time
 
-import structlog
-
 from app.errors import UpstreamError
-from app.relay.prepare import Exchange
+from app.observability.logging import note
+from app.relay.prepare import OpenTurn
 from app.state.items import bind, output_items
 from app.state.records import StoredResponse, Usage
 from app.storage.response_store import ResponseStore
@@ -23,7 +22,7 @@ class Settler:
         self._responses = responses
         self._default_retention_days = default_retention_days
 
-    async def settle(self, exchange: Exchange, account: str, raw: bytes | None) -> bytes | None:
+    async def settle(self, turn: OpenTurn, account: str, raw: bytes | None) -> bytes | None:
         """Commit this response object as the turn's outcome; returns it as the client asked for it.
 
         Raises StorageError when the commit could not be made in time, and UpstreamError when these bytes are no
@@ -31,42 +30,41 @@ class Settler:
         """
         facts = response.read(raw) if raw is not None else None
         if raw is None or facts is None:
-            if exchange.request.store:
+            if turn.store:
                 raise not_a_response()
             return None
-        request = exchange.request
-        body = response.as_asked(raw, store=request.store, previous_response_id=request.previous_response_id)
+        body = facts.as_asked(store=turn.store, previous_response_id=turn.previous_response_id)
         usage = _usage(facts)
-        structlog.contextvars.bind_contextvars(
+        note(
             response_id=facts.id,
             response_status=facts.status,
-            stored=request.store,
+            stored=turn.store,
             input_tokens=usage.input_tokens if usage else None,
             output_tokens=usage.output_tokens if usage else None,
         )
-        if request.store:
-            await self._responses.save(self._stored(exchange, account, facts, body, usage))
+        if turn.store:
+            await self._responses.save(self._stored(turn, account, facts, body, usage))
         return body
 
     def _stored(
-        self, exchange: Exchange, account: str, facts: response.ResponseFacts, body: bytes, usage: Usage | None
+        self, turn: OpenTurn, account: str, facts: response.ResponseFacts, body: bytes, usage: Usage | None
     ) -> StoredResponse:
         now = int(time.time())
-        caller = exchange.caller
+        caller = turn.caller
         days = caller.retention_days if caller.retention_days is not None else self._default_retention_days
         return StoredResponse(
             id=facts.id,
             project_id=caller.project_id,
             api_key_id=caller.id,
-            parent_key=exchange.chain.key if exchange.chain else None,
+            parent_key=turn.parent_key,
             status=facts.status,
-            model=facts.model or exchange.request.model,
+            model=facts.model or turn.model,
             account=account,
             created_at=now,
             expires_at=now + days * _SECONDS_PER_DAY,
             body=body,
             usage=usage,
-            items=bind(exchange.items, account) + output_items(facts.output, account),
+            items=bind(turn.items, account) + output_items(facts.output, account),
         )
 
 

@@ -7,9 +7,11 @@ import orjson
 
 from app.errors import InvalidRequestError
 from app.state.records import Chain, Item
-from app.wire.body import join_array, join_object, members
+from app.wire.body import Json, join_array, join_object, members
 
 DEFAULT_LIMIT = 20
+
+_ASSISTANT, _COMPLETED = Json(b'"assistant"'), Json(b'"completed"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +43,27 @@ def page(items: Sequence[Item], query: PageQuery) -> bytes:
     shown = between[-query.limit :] if query.before and not query.after else between[: query.limit]
     return join_object(
         {
-            "object": b'"list"',
-            "data": join_array(map(listed, shown)),
-            "first_id": orjson.dumps(shown[0].id if shown else None),
-            "last_id": orjson.dumps(shown[-1].id if shown else None),
-            "has_more": orjson.dumps(len(shown) < len(between)),
+            "object": Json(b'"list"'),
+            "data": Json(join_array(map(listed, shown))),
+            "first_id": Json(orjson.dumps(shown[0].id if shown else None)),
+            "last_id": Json(orjson.dumps(shown[-1].id if shown else None)),
+            "has_more": Json(orjson.dumps(len(shown) < len(between))),
         }
     )
 
 
 def listed(item: Item) -> bytes:
     """The item as it is shown: with its id, its type, and content in parts."""
-    parts = {"id": orjson.dumps(item.id), "type": orjson.dumps(item.type), **members(item.content)}
-    parts["id"] = orjson.dumps(item.id)
+    item_id = Json(orjson.dumps(item.id))
+    parts = {"id": item_id, "type": Json(orjson.dumps(item.type)), **members(item.content)}
+    parts["id"] = item_id
     if item.type == "message":
-        if parts.get("content", b"").startswith(b'"'):
-            parts["content"] = _text_part(parts["content"], by_assistant=parts.get("role") == b'"assistant"')
-        parts.setdefault("status", b'"completed"')
+        content = bytes(parts.get("content", b""))
+        if content.startswith(b'"'):
+            parts["content"] = Json(_text_part(content, by_assistant=parts.get("role") == _ASSISTANT))
+        parts.setdefault("status", _COMPLETED)
     elif item.type.endswith(("_call", "_call_output")):
-        parts.setdefault("status", b'"completed"')
+        parts.setdefault("status", _COMPLETED)
     return join_object(parts)
 
 

@@ -47,7 +47,7 @@ def member(frame: bytes, name: str) -> bytes | None:
     if name not in payload(frame):
         return None
     try:
-        return members(sse.event_data(frame))[name]
+        return bytes(members(sse.event_data(frame))[name])
     except RecursionError:
         # Nested deeper than can be split: as good as unreadable.
         return None

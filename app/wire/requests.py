@@ -19,7 +19,7 @@ class CreateRequest:
     """A valid request. `members` holds its top-level values as they were sent, `fields` the same decoded."""
 
     model: str
-    members: dict[str, bytes]
+    members: dict[str, body.Json]
     fields: dict[str, Any]
 
     @property
@@ -44,10 +44,10 @@ def parse_create_request(raw: bytes, max_depth: int) -> CreateRequest:
     """Read and check the body. InvalidRequestError (400) names the first fault, in the order OpenAI looks for them."""
     fields = body.decode_object(raw, max_depth)
     _check_presence(fields)
-    for name, check in _FIELDS:
-        value = fields.get(name)
-        if value is not None or (name in _NEVER_NULL and name in fields):
-            check(value, name)
+    for name in sorted([name for name in fields if name in _PLACES], key=_PLACES.__getitem__):
+        value = fields[name]
+        if value is not None or name in _NEVER_NULL:
+            _FIELDS[name](value, name)
     _check_history(fields)
     return CreateRequest(model=fields["model"], members=body.members(raw), fields=fields)
 
@@ -163,44 +163,44 @@ _INPUT = either(
 _NEVER_NULL = ("model", "input")
 
 # In OpenAI's order: a body with two faults is told of the one that stands first here.
-_FIELDS: tuple[tuple[str, Check], ...] = (
-    ("model", _check_model),
-    ("input", _INPUT),
-    ("previous_response_id", string(maximum=512)),
-    ("conversation", either("one of a string or object", {str: _STRING, dict: object_of(required={"id": _STRING})})),
-    ("prompt", object_of(required={"id": _STRING})),
-    ("moderation", _OBJECT),
-    ("include", array_of(INCLUDE)),
-    ("tools", array_of(TOOL)),
-    (
-        "tool_choice",
-        either("one of a string or object", {str: enum("none", "auto", "required"), dict: tagged(_STRING, {})}),
+_FIELDS: Mapping[str, Check] = {
+    "model": _check_model,
+    "input": _INPUT,
+    "previous_response_id": string(maximum=512),
+    "conversation": either("one of a string or object", {str: _STRING, dict: object_of(required={"id": _STRING})}),
+    "prompt": object_of(required={"id": _STRING}),
+    "moderation": _OBJECT,
+    "include": array_of(INCLUDE),
+    "tools": array_of(TOOL),
+    "tool_choice": either(
+        "one of a string or object", {str: enum("none", "auto", "required"), dict: tagged(_STRING, {})}
     ),
-    ("metadata", _check_metadata),
-    ("text", object_of(optional={"format": _TEXT_FORMAT, "verbosity": enum("low", "medium", "high")})),
-    ("temperature", decimal(minimum=0, maximum=2)),
-    ("top_p", decimal(minimum=0, maximum=1)),
-    ("presence_penalty", decimal(minimum=-2, maximum=2)),
-    ("frequency_penalty", decimal(minimum=-2, maximum=2)),
-    ("parallel_tool_calls", boolean),
-    ("stream", boolean),
-    ("stream_options", object_of(optional={"include_obfuscation": boolean})),
-    ("background", boolean),
-    ("background_options", _OBJECT),
-    ("max_output_tokens", integer(minimum=16)),
-    ("max_tool_calls", integer(minimum=1)),
-    ("reasoning", _REASONING),
-    ("user", _STRING),
-    ("safety_identifier", string(maximum=128)),
-    ("prompt_cache_options", _OBJECT),
-    ("prompt_cache_key", _STRING),
-    ("prompt_cache_retention", enum("in_memory", "in-memory", "24h")),
-    ("truncation", enum("auto", "disabled")),
-    ("instructions", _STRING),
-    ("store", boolean),
-    ("service_tier", enum("auto", "default", "flex", "scale", "priority", "fast", "ultrafast")),
-    ("top_logprobs", integer(minimum=0, maximum=20)),
-    ("context_management", array_of(_CONTEXT_EDIT, non_empty=True)),
-    ("access_programs", _OBJECT),
-    ("image", _OBJECT),
-)
+    "metadata": _check_metadata,
+    "text": object_of(optional={"format": _TEXT_FORMAT, "verbosity": enum("low", "medium", "high")}),
+    "temperature": decimal(minimum=0, maximum=2),
+    "top_p": decimal(minimum=0, maximum=1),
+    "presence_penalty": decimal(minimum=-2, maximum=2),
+    "frequency_penalty": decimal(minimum=-2, maximum=2),
+    "parallel_tool_calls": boolean,
+    "stream": boolean,
+    "stream_options": object_of(optional={"include_obfuscation": boolean}),
+    "background": boolean,
+    "background_options": _OBJECT,
+    "max_output_tokens": integer(minimum=16),
+    "max_tool_calls": integer(minimum=1),
+    "reasoning": _REASONING,
+    "user": _STRING,
+    "safety_identifier": string(maximum=128),
+    "prompt_cache_options": _OBJECT,
+    "prompt_cache_key": _STRING,
+    "prompt_cache_retention": enum("in_memory", "in-memory", "24h"),
+    "truncation": enum("auto", "disabled"),
+    "instructions": _STRING,
+    "store": boolean,
+    "service_tier": enum("auto", "default", "flex", "scale", "priority", "fast", "ultrafast"),
+    "top_logprobs": integer(minimum=0, maximum=20),
+    "context_management": array_of(_CONTEXT_EDIT, non_empty=True),
+    "access_programs": _OBJECT,
+    "image": _OBJECT,
+}
+_PLACES = {name: place for place, name in enumerate(_FIELDS)}

@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 
 from app.ids import new_id
-from app.wire.body import elements, join_array, join_object, members
+from app.wire.body import Json, elements, join_array, join_object, members
 
+_NULL, _TRUE, _FALSE = Json(b"null"), Json(b"true"), Json(b"false")
 _ECHOED = (
     "instructions",
     "max_output_tokens",
@@ -26,15 +27,34 @@ _ECHOED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseFacts:
-    """What the gateway reads of a response object. `output` holds each item's bytes; `usage` is None until known."""
+    """What the gateway reads of a response object; `usage` is None until known.
+
+    `members` are its values as sent, `items` the output array among them, None when it is empty.
+    """
 
     id: str
     status: str
     model: str
-    output: tuple[bytes, ...]
     usage: Mapping[str, Any] | None
+    members: dict[str, Json]
+    items: Json | None
+
+    @property
+    def output(self) -> list[bytes]:
+        """Each output item's bytes."""
+        return [] if self.items is None else elements(self.items)
+
+    def as_asked(self, *, store: bool, previous_response_id: str | None) -> bytes:
+        """The response object with the members that say what this gateway's client asked.
+
+        Upstream was called statelessly, so its own `store` and `previous_response_id` speak of another call. Every
+        other member keeps upstream's bytes.
+        """
+        previous = _NULL if previous_response_id is None else Json(orjson.dumps(previous_response_id))
+        asked = {"store": _TRUE if store else _FALSE, "previous_response_id": previous}
+        return join_object({**self.members, **asked, "conversation": _NULL, "background": _FALSE})
 
 
 def read(raw: bytes) -> ResponseFacts | None:
@@ -55,8 +75,9 @@ def read(raw: bytes) -> ResponseFacts | None:
         id=response["id"],
         status=str(response.get("status") or "completed"),
         model=str(response.get("model") or ""),
-        output=tuple(elements(parts["output"])) if output else (),
         usage=usage if isinstance(usage, dict) else None,
+        members=parts,
+        items=parts["output"] if output else None,
     )
 
 
@@ -64,26 +85,12 @@ def _is_item(value: object) -> bool:
     return isinstance(value, dict) and isinstance(value.get("type"), str | None)
 
 
-def as_asked(raw: bytes, *, store: bool, previous_response_id: str | None) -> bytes:
-    """The response object with the members that say what this gateway's client asked.
-
-    Upstream was called statelessly, so its own `store` and `previous_response_id` speak of another call. Every other
-    member keeps upstream's bytes.
-    """
-    parts = members(raw)
-    parts["store"] = orjson.dumps(store)
-    parts["previous_response_id"] = orjson.dumps(previous_response_id)
-    parts["conversation"] = b"null"
-    parts["background"] = b"false"
-    return join_object(parts)
-
-
 def ended(raw: bytes, status: str, output: Sequence[bytes], error: Mapping[str, str] | None = None) -> bytes:
     """The response object as it stands when it ends without upstream's last word: `status`, the items finished."""
     parts = members(raw)
-    parts["status"] = orjson.dumps(status)
-    parts["output"] = join_array(output)
-    parts["error"] = orjson.dumps(error)
+    parts["status"] = Json(orjson.dumps(status))
+    parts["output"] = Json(join_array(output))
+    parts["error"] = Json(orjson.dumps(error))
     return join_object(parts)
 
 

@@ -36,6 +36,9 @@ class FrameSplitter:
         Raises FrameTooLargeError when the frame that is still open outgrows the limit, once all before it are out.
         """
         pending = self._pending
+        if not pending and chunk.find(b"\n\n") == len(chunk) - 2 > 0 and b"\r" not in chunk:
+            # The usual chunk is one whole frame.
+            return [chunk]
         pending += chunk
         frames: list[bytes] = []
         start = 0

@@ -11,6 +11,7 @@ from structlog.testing import CapturingLogger
 
 from app.api.edge import Edge, canonical_path
 from app.errors import StorageError
+from app.observability import logging
 from tests.builders import Connection
 
 
@@ -47,10 +48,9 @@ def test_a_path_is_read_as_it_was_meant(path: str, canonical: str) -> None:
 def log() -> Iterator[CapturingLogger]:
     logger = CapturingLogger()
     before = structlog.get_config()
-    structlog.configure(processors=[structlog.contextvars.merge_contextvars], logger_factory=lambda *_: logger)
+    structlog.configure(processors=[logging._of_request], logger_factory=lambda *_: logger)
     yield logger
     structlog.configure(**before)
-    structlog.contextvars.clear_contextvars()
 
 
 def lines(log: CapturingLogger) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ async def call(app: ASGIApp, path: str = "/v1/responses", headers: int = 0, valu
     connection = Connection()
     sent = [(b"x-%d" % number, value) for number in range(headers)]
     scope: Scope = {"type": "http", "method": "GET", "path": path, "headers": sent}
-    await Edge(app)(scope, connection.receive, connection.send)
+    await Edge(app, {})(scope, connection.receive, connection.send)
     return connection
 
 
@@ -144,7 +144,7 @@ async def test_headers_out_of_proportion_are_refused(
 
 async def test_a_request_leaves_one_line_without_its_ids(log: CapturingLogger) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        structlog.contextvars.bind_contextvars(model="demo")
+        logging.note(model="demo")
         scope["route"] = type("Route", (), {"path": "/v1/responses/{response_id}"})()
         await fine(scope, receive, send)
 
@@ -157,7 +157,8 @@ async def test_a_request_leaves_one_line_without_its_ids(log: CapturingLogger) -
 
 
 async def test_a_line_knows_nothing_of_the_request_before(log: CapturingLogger) -> None:
-    structlog.contextvars.bind_contextvars(model="of another request")
+    logging.begin_request("req_0")
+    logging.note(model="of another request")
     await call(fine)
     assert "model" not in lines(log)[0]
     assert lines(log)[0]["route"] == "unknown"
@@ -177,6 +178,6 @@ async def test_what_is_no_http_request_passes() -> None:
         seen.append(scope)
 
     connection = Connection()
-    await Edge(app)({"type": "lifespan"}, connection.receive, connection.send)
+    await Edge(app, {})({"type": "lifespan"}, connection.receive, connection.send)
     assert seen == [{"type": "lifespan"}]
     assert connection.sent == []

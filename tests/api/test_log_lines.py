@@ -9,7 +9,7 @@ import orjson
 import pytest
 import structlog
 
-from app.observability.logging import configure
+from app.observability.logging import begin_request, configure
 
 Read = Callable[[], list[str]]
 
@@ -27,7 +27,6 @@ def read(capsys: pytest.CaptureFixture[str]) -> Iterator[Read]:
     # Not splitlines: U+2028 ends no line here.
     yield lambda: [line for line in capsys.readouterr().out.split("\n") if line]
     structlog.configure(**before)
-    structlog.contextvars.clear_contextvars()
     root.handlers[:] = handlers
     root.setLevel(level)
     for name, own in levels.items():
@@ -56,7 +55,7 @@ def refuse() -> None:
 @pytest.mark.parametrize("speak", [our_own, a_library])
 def test_an_event_is_one_line_of_json_whoever_speaks(read: Read, speak: Callable[[str], None]) -> None:
     configure("info", "json")
-    structlog.contextvars.bind_contextvars(request_id="req_1")
+    begin_request("req_1")
     speak('a "quoted"\nline\u2028 with é')
     line = only(read())
     assert line["event"] == 'a "quoted"\nline\u2028 with é'

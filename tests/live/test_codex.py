@@ -7,10 +7,10 @@ import httpx2
 import orjson
 import pytest
 
-from app.wire.body import members
 from app.wire.events import payload
 from app.wire.sse import FrameSplitter
 from tests.fakes.gateway import LiveGateway
+from tests.fakes.json_bytes import members
 from tests.fakes.upstream import FakeUpstream
 
 pytestmark = pytest.mark.live

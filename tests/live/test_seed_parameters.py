@@ -8,10 +8,11 @@ import orjson
 import pytest
 
 from app.ids import new_id
-from app.wire.body import elements, join_object, members
+from app.wire.body import elements
 from app.wire.events import payload
 from app.wire.sse import FrameSplitter
 from tests.fakes.gateway import LiveGateway
+from tests.fakes.json_bytes import join_object, members
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream, Recorded
 from tests.live.seed_samples import PARAMETERS, RESPONSE_FIELDS

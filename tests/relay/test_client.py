@@ -26,7 +26,7 @@ async def test_work_is_cancelled_when_the_client_leaves(registry: Registry, conn
 
     async def call() -> None:
         async with connection.client(registry):
-            connection.gone.set()
+            connection.leave()
             try:
                 await asyncio.Event().wait()
             finally:
@@ -206,7 +206,7 @@ async def test_a_finished_answer_is_not_taken_for_a_client_that_left(
 ) -> None:
     async with connection.client(registry) as client:
         await answer(client)
-        assert connection.gone.is_set()
+        assert connection.is_left
         for _ in range(5):
             await asyncio.sleep(0)
     assert no_cancel_is_left()

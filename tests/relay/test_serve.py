@@ -85,7 +85,7 @@ class Call:
         )
         request = make_request(store=False, **fields)
         try:
-            await relay.serve(request, make_caller(), {}, self.connection.receive, self.connection.send)
+            await relay.serve(request, make_caller(), {}, self.connection.send, self.connection.watch)
         finally:
             await self.registry.aclose()
 
@@ -130,7 +130,7 @@ async def test_a_stop_after_the_answers_last_byte_adds_nothing(call: Call) -> No
 
 async def test_a_client_that_leaves_while_upstream_thinks_is_answered_by_nobody(call: Call) -> None:
     call.answers.clear()
-    call.connection.gone.set()
+    call.connection.leave()
     await call.serve()
     assert call.opening.is_set()
     assert call.connection.sent == []

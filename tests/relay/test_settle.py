@@ -3,10 +3,10 @@ from typing import Any
 
 import orjson
 import pytest
-import structlog
 
 from app.errors import StorageError, UpstreamError
-from app.relay.prepare import Exchange
+from app.observability import logging
+from app.relay.prepare import Exchange, OpenTurn
 from app.relay.settle import Settler
 from app.state.records import Chain, StoredResponse, Usage
 from tests.builders import ACCOUNT, make_caller, make_chain, make_item, make_request, make_turn, says, thinks, user
@@ -33,9 +33,9 @@ def settler(store: Any, days: int = 30) -> Settler:
 
 def exchange(
     *, chain: Chain | None = None, given: tuple[dict[str, Any], ...] = (), days: int | None = None, **fields: Any
-) -> Exchange:
+) -> OpenTurn:
     items = tuple(make_item(value) for value in given)
-    return Exchange(make_request(**fields), make_caller(retention_days=days), chain, items, refers=False)
+    return Exchange(make_request(**fields), make_caller(retention_days=days), chain, items, refers=False).turn
 
 
 def body(**members: Any) -> bytes:
@@ -132,14 +132,14 @@ async def test_usage_is_counted_as_far_as_upstream_reports_it(usage: Any, counts
 
 
 async def test_the_requests_log_line_learns_how_it_ended() -> None:
-    structlog.contextvars.clear_contextvars()
+    logging.begin_request("req_1")
     raw = body(status="incomplete", usage={"input_tokens": 3, "output_tokens": 4})
     await settler(_Store()).settle(exchange(), ACCOUNT, raw)
-    assert structlog.contextvars.get_contextvars() == {
+    assert logging._request.get() == {
+        "request_id": "req_1",
         "response_id": "resp_1",
         "response_status": "incomplete",
         "stored": True,
         "input_tokens": 3,
         "output_tokens": 4,
     }
-    structlog.contextvars.clear_contextvars()

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import InvalidRequestError
-from app.wire.body import decode_object, elements, join_array, join_object, members
+from app.wire.body import decode_object, elements, join_array
+from tests.fakes.json_bytes import join_object, members
 
 MAX_DEPTH = 64
 

@@ -79,7 +79,7 @@ def test_what_we_do_not_know_passes_untouched(fields: dict[str, Any]) -> None:
     sent = valid(**fields)
     request = parse(sent)
     assert request.fields == sent
-    assert {name: orjson.loads(value) for name, value in request.members.items()} == sent
+    assert {name: orjson.loads(bytes(value)) for name, value in request.members.items()} == sent
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_value_on_the_bound_is_accepted(fields: dict[str, Any]) -> None:
 def test_a_request_keeps_the_bytes_it_came_in() -> None:
     raw = b' {"model":"m", "input" : [ {"role":"user","content":"\\u00e9"} ],"temperature":1.50,"x":1e5,"x":1E5} '
     request = parse_create_request(raw, MAX_DEPTH)
-    assert request.members == {
+    assert {name: bytes(value) for name, value in request.members.items()} == {
         "model": b'"m"',
         "input": b'[ {"role":"user","content":"\\u00e9"} ]',
         "temperature": b"1.50",
