@@ -5,10 +5,10 @@ ROOMS := wire state relay
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench format docs lock clean
+.PHONY: help run test lint bench bench-peers format docs lock clean
 
 help: ## list the tasks
-	@awk -F ':.*## ' '/^[a-z.]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv: requirements/dev.txt pyproject.toml ## set up: a virtual environment with the locked packages and the antiphon command
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -39,6 +39,9 @@ lint: .venv ## ruff, mypy, the layers and the generated docs
 
 bench: .venv ## measure the gateway beside HAProxy and nginx, where they are installed; ARGS="JSON" measures some
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: .venv ## measure it beside LiteLLM and OGX, each installed into build/peers; ARGS as for bench
+	$(BIN)/python -m benchmarks --peers $(ARGS)
 
 format: .venv ## put the source in the one format
 	$(BIN)/ruff check --fix-only --quiet .

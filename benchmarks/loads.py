@@ -1,0 +1,84 @@
+"""The loads that are compared: what is asked, how many at once, of which targets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from benchmarks.stage import DIRECT, HAPROXY, LITELLM, NGINX, OGX, POSTGRES, SQLITE
+
+_RELAYED = (DIRECT, HAPROXY, NGINX, SQLITE)
+_STORED = (DIRECT, HAPROXY, SQLITE, POSTGRES)
+_PEERS = (DIRECT, HAPROXY, SQLITE, LITELLM, OGX)
+_STORING_PEERS = (DIRECT, HAPROXY, SQLITE, OGX)
+
+
+@dataclass(frozen=True)
+class Load:
+    """`connections` at once, `each` requests on every one of them, of which a slow target gets its share.
+
+    `rate` requests a second over all connections, alike for all targets; without it the next follows the last answer.
+    CPU is counted for each request, or for each event.
+    """
+
+    name: str
+    targets: tuple[str, ...]
+    body: Mapping[str, object]
+    connections: int
+    each: int
+    rate: float | None = None
+    paced: bool = False
+    per_event: bool = False
+
+    def each_of(self, share: float) -> int:
+        """How many requests a connection sends to a target of this share. A paced load is no longer for a fast one."""
+        return max(1, round(self.each * (min(share, 1) if self.paced or self.rate else share)))
+
+
+def asked(text: str = "Tell me a story about a unicorn.", /, **members: object) -> dict[str, object]:
+    """A request's body."""
+    return {"input": text, **members}
+
+
+def streamed(events: int, pause_ms: int | None = None, /, **members: object) -> dict[str, object]:
+    """A request for a stream of so many events, as the upstream reads it."""
+    pace = f" pause_ms={pause_ms}" if pause_ms else ""
+    return asked(f"Tell me a story about a unicorn. events={events}{pace}", stream=True, **members)
+
+
+def _json(targets: tuple[str, ...], name: str, **members: object) -> tuple[Load, Load]:
+    body = asked(**members)
+    return (
+        Load(f"JSON, {name}, 1 in flight", targets, body, 1, 1000),
+        Load(f"JSON, {name}, 32 in flight", targets, body, 32, 150),
+    )
+
+
+def _steady(targets: tuple[str, ...], name: str, **members: object) -> Load:
+    return Load(f"JSON, {name}, 300 a second", targets, asked(**members), 32, 18, rate=300)
+
+
+def _paced(targets: tuple[str, ...], name: str, **members: object) -> Load:
+    body = streamed(50, 20, **members)
+    return Load(f"200 paced streams, {name}, per event", targets, body, 200, 2, paced=True, per_event=True)
+
+
+def _unpaced(targets: tuple[str, ...], name: str, **members: object) -> Load:
+    body = streamed(100, **members)
+    return Load(f"32 unpaced streams, {name}, per event", targets, body, 32, 15, per_event=True)
+
+
+LOADS = (
+    *_json(_RELAYED, "store: false", store=False),
+    _steady(_RELAYED, "store: false", store=False),
+    *_json(_STORED, "stored"),
+    _steady(_STORED, "stored"),
+    _paced(_RELAYED, "store: false", store=False),
+    _paced(_STORED, "stored"),
+    _unpaced(_RELAYED, "store: false", store=False),
+    _unpaced(_STORED, "stored"),
+)
+
+PEER_LOADS = (
+    *_json(_PEERS, "store: false", store=False),
+    *_json(_STORING_PEERS, "stored"),
+    _paced(_PEERS, "store: false", store=False),
+)

@@ -1,0 +1,86 @@
+"""What a run has started so far. A target is started when it is first asked for, and ended with the run."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Self
+
+from benchmarks.peers import litellm, ogx
+from benchmarks.postgres import Postgres, postgres
+from benchmarks.servers import gateway, haproxy, nginx, upstream
+from benchmarks.target import Target
+
+DIRECT = "direct"
+HAPROXY = "haproxy"
+NGINX = "nginx"
+SQLITE = "antiphon, SQLite"
+POSTGRES = "antiphon, PostgreSQL"
+LITELLM = "LiteLLM"
+OGX = "OGX"
+
+
+class Stage:
+    """The servers of one run, with what they keep in `folder`; peers are installed in `installed`."""
+
+    def __init__(self, folder: Path, installed: Path) -> None:
+        self.folder = folder
+        self._installed = installed
+        self._ending = ExitStack()
+        self._targets: dict[str, Target | None] = {}
+        self._postgres: Postgres | None = None
+
+    def __enter__(self) -> Self:
+        self.upstream = upstream()
+        self._ending.callback(self.upstream.stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.close()
+
+    def target(self, name: str) -> Target | None:
+        """The target of this name, one of those above; None when it is not installed."""
+        if name not in self._targets:
+            self._targets[name] = target = self._starters[name]()
+            if target is None:
+                print(f"{name} cannot be had on this machine: it is left out.\n")
+            elif target is not self.upstream:
+                self._ending.callback(target.stop)
+        return self._targets[name]
+
+    def targets(self, names: tuple[str, ...]) -> list[Target]:
+        """Those of these that are installed, in this order."""
+        return [target for target in map(self.target, names) if target is not None]
+
+    @property
+    def versions(self) -> list[str]:
+        """What was started, where a version is known of it."""
+        return [target.version for target in self._targets.values() if target is not None and target.version]
+
+    @contextmanager
+    def gateway(self, data: Path) -> Iterator[Target]:
+        """A gateway of a scenario's own, on the SQLite file in this data folder."""
+        target = gateway(SQLITE, data, self.upstream.port)
+        try:
+            yield target
+        finally:
+            target.stop()
+
+    @property
+    def postgres(self) -> Postgres:
+        """The run's PostgreSQL."""
+        if self._postgres is None:
+            self._postgres = self._ending.enter_context(postgres())
+        return self._postgres
+
+    @property
+    def _starters(self) -> Mapping[str, Callable[[], Target | None]]:
+        port = self.upstream.port
+        return {
+            DIRECT: lambda: self.upstream,
+            HAPROXY: lambda: haproxy(self.folder, port),
+            NGINX: lambda: nginx(self.folder, port),
+            SQLITE: lambda: gateway(SQLITE, self.folder / "sqlite", port),
+            POSTGRES: lambda: gateway(POSTGRES, self.folder / "postgres", port, self.postgres),
+            LITELLM: lambda: litellm(LITELLM, self.folder, self._installed, port),
+            OGX: lambda: ogx(OGX, self.folder, self._installed, port),
+        }

@@ -1,0 +1,53 @@
+"""A server that is measured: where it listens, how it is asked, and which processes serve."""
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from benchmarks.processes import Processes, stop
+
+_MODEL = "bench"
+
+
+@dataclass
+class Target:
+    """A running server.
+
+    `key` and `model` are what a request to it says. `share` is the part of a load's requests that it gets: more for
+    what is done in no time, fewer for what takes minutes. `database` is a server of its own beside the process, and
+    `version` what of all this has one that a report should tell.
+    """
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    key: str = "none"
+    model: str = _MODEL
+    share: float = 1
+    database: Processes | None = None
+    version: str = ""
+    at_rest: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.processes = Processes(self.process.pid)
+        self.at_rest = self.processes.memory_bytes()
+
+    def post(self, body: Mapping[str, object]) -> bytes:
+        """One POST /v1/responses with this body."""
+        content = orjson.dumps({"model": self.model, **body})
+        return self._head("POST /v1/responses", len(content)) + content
+
+    def get(self, path: str) -> bytes:
+        """One GET of this path."""
+        return self._head(f"GET {path}", 0)
+
+    def stop(self) -> None:
+        stop(self.process)
+
+    def _head(self, call: str, length: int) -> bytes:
+        return (
+            f"{call} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {self.key}\r\n"
+            f"content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        ).encode()
