@@ -84,7 +84,6 @@ async def opened(settings: StorageSettings, secret: bytes) -> AsyncIterator[Inst
     """Open the database for a command. Its schema must be current, and its keys made with this secret."""
     database = Database(settings.url, settings.pool_size, settings.commit_timeout_seconds)
     writer = Writer(database, settings.commit_timeout_seconds)
-    writer.start()
     try:
         hasher = KeyHasher(secret)
         kept = await MetaStore(writer).write_once(_FINGERPRINT, hasher.fingerprint)

@@ -68,7 +68,6 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        writer.start()
         registry.spawn(purge_forever(responses, storage.purge_interval_seconds))
         try:
             yield

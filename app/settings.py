@@ -118,6 +118,10 @@ class RelaySettings(SettingsGroup):
     )
     max_event_bytes: int = Field(32 * _MIB, ge=1, description="Largest single event of a stream.")
     max_answer_bytes: int = Field(64 * _MIB, ge=1, description="Largest whole answer; most that is held of a stream.")
+    transport: Literal["native", "aiohttp"] = Field(
+        "native",
+        description="What speaks HTTP to upstreams: this gateway's own client, or aiohttp at three times the CPU.",
+    )
     max_upstream_connections: int = Field(4000, ge=1, description="Open connections to upstreams per process.")
     models_cache_seconds: float = Field(300.0, ge=0, description="Time an upstream's list of models is reused.")
     cool_down_seconds: float = Field(

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
-from contextlib import AsyncExitStack
 from typing import Any
 
+import httpx
 import orjson
 
 from app.relay.client import Client
@@ -13,9 +13,11 @@ from app.relay.pump import Pump
 from app.relay.registry import Registry
 from app.settings import UpstreamSettings
 from app.state.items import input_items, output_items
+from app.state.packing import pack
 from app.state.records import ApiKey, Chain, Item, Turn
 from app.upstream.account import Account
 from app.upstream.answer import UpstreamAnswer
+from app.upstream.pool import Lease, Pool
 from app.wire.requests import CreateRequest, parse_create_request
 from tests.fakes.streams import events
 
@@ -37,7 +39,7 @@ def make_turn(
 ) -> Turn:
     items = [make_item(value) for value in given]
     items += [make_item(value, is_output=True, account=account) for value in said]
-    return Turn(status, account, tuple(items))
+    return pack(status, account, items)
 
 
 def make_chain(*turns: Turn) -> Chain:
@@ -57,6 +59,12 @@ def make_caller(*, retention_days: int | None = None, revoked_at: int | None = N
 
 def make_account(name: str = ACCOUNT, **upstream: Any) -> Account:
     return Account(name, UpstreamSettings(**{"name": "main", "base_url": "http://127.0.0.1:9", **upstream}), None)
+
+
+def make_lease() -> Lease:
+    """A lease on an account of a pool of its own."""
+    pool = Pool([UpstreamSettings(name="main", base_url="http://127.0.0.1:9")], 1)
+    return pool.lease(pool.accounts()[0])
 
 
 def user(text: str, item_id: str | None = None) -> dict[str, Any]:
@@ -164,6 +172,17 @@ class Settling:
         return [orjson.loads(raw or b"{}").get("status") for raw in self.given]
 
 
+class Body(httpx.AsyncByteStream):
+    """What is closed with an answer; what is read of it comes from elsewhere."""
+
+    def __init__(self, closing: Callable[[], None] = lambda: None) -> None:
+        self._closing = closing
+
+    async def aclose(self) -> None:
+        self._closing()
+        await asyncio.sleep(0)
+
+
 class StreamRun:
     """A pump from these chunks to a connection. An exception among the chunks is raised there; None waits for ever."""
 
@@ -179,9 +198,9 @@ class StreamRun:
             200,
             {},
             first=first,
-            rest=self._play(rest),
-            idle_timeout_seconds=60,
-            held=AsyncExitStack(),
+            chunks=self._play(rest),
+            body=Body(),
+            lease=make_lease(),
         )
         fold = Fold({"model": "demo"}, 1 << 20)
         self.pump = Pump(self.answer, self.client, fold, self.settling, max_event_bytes=max_event_bytes)
@@ -199,7 +218,7 @@ class StreamRun:
     async def serve(self) -> None:
         try:
             async with self.client:
-                await self.client.begin_stream(200, {})
+                await self.client.begin_stream(200, [])
                 await self.pump.run()
         finally:
             await self.answer.aclose()

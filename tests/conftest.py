@@ -97,7 +97,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 async def writer(database: Database) -> AsyncIterator[Writer]:
     writer = Writer(database, COMMIT_TIMEOUT)
-    writer.start()
     yield writer
     await writer.aclose()
 

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Mapping, MutableMapping
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -89,7 +90,8 @@ class Edge:
 
 def canonical_path(path: str) -> str:
     """The path without doubled or trailing slashes, and with the `/v1` that people forget."""
-    path = _SLASHES.sub("/", path)
+    if "//" in path:
+        path = _SLASHES.sub("/", path)
     if len(path) > 1:
         path = path.rstrip("/")
     if path.startswith(_API_ROOTS):
@@ -99,7 +101,7 @@ def canonical_path(path: str) -> str:
 
 def check_headers(headers: list[tuple[bytes, bytes]]) -> None:
     """Refuse a header block that is out of proportion; the server's parser has no limit of its own."""
-    if len(headers) > _MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > _MAX_HEADER_BYTES:
+    if len(headers) > _MAX_HEADERS or sum(map(len, chain.from_iterable(headers))) > _MAX_HEADER_BYTES:
         raise InvalidRequestError("The request's headers are too large.", code="headers_too_large", status=431)
 
 

@@ -9,12 +9,9 @@ from starlette.types import Receive, Scope, Send
 from app.api.intake import check_include, check_not_streamed, headers_of, read_create_request, read_page_query
 from app.api.services import Caller, Services, ServicesOf
 from app.errors import InvalidRequestError, NotFoundError
-from app.observability.logging import note
 from app.state.listing import input_of, page
 
 _JSON = "application/json"
-# Of what a client calls its model, as much as a line of the log shows.
-_LONGEST_LOGGED = 200
 
 
 class CreateResponse:
@@ -30,12 +27,16 @@ class CreateResponse:
         """
         services = self._services
         headers = headers_of(scope)
-        # Our server's own word for a client that has left: a task that waits for ASGI's would cost more.
-        watch = scope["extensions"]["antiphon"]["watch"]
         caller = await services.authenticator.identify(headers)
-        create = await read_create_request(headers, receive, services.limits)
-        note(model=create.model[:_LONGEST_LOGGED], stream=create.stream)
-        await services.relay.serve(create, caller, headers, send, watch)
+        await services.relay.serve(
+            # In no variable here: the prompt is not to be held while the answer streams.
+            await read_create_request(headers, receive, services.limits),
+            caller,
+            headers,
+            send,
+            # Our server's own word for a client that has left: a task that waits for ASGI's would cost more.
+            scope["extensions"]["antiphon"]["watch"],
+        )
 
 
 async def retrieve_response(response_id: str, request: Request, caller: Caller, services: ServicesOf) -> Response:

@@ -58,7 +58,7 @@ def configure(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(threshold, logging.INFO))
-    for library in ("aiosqlite", "alembic", "asyncio", "sqlalchemy", "uvicorn"):
+    for library in ("alembic", "asyncio", "sqlalchemy", "uvicorn"):
         logging.getLogger(library).setLevel(max(threshold, logging.WARNING))
 
 

@@ -1,7 +1,7 @@
 """The client's side of one call, over ASGI: what is sent to it, and whether it is still there."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -9,6 +9,7 @@ from app.relay.registry import Registry
 from app.wire.sse import KEEP_ALIVE
 
 Message = MutableMapping[str, Any]
+RawHeader = tuple[bytes, bytes]
 Send = Callable[[Message], Awaitable[None]]
 # Gives the server what to call when the connection is lost, at once if it is; None when nobody has to know any more.
 Watch = Callable[[Callable[[], None] | None], None]
@@ -48,6 +49,7 @@ class Client:
         self._registry = registry
         self._keep_alive = keep_alive_seconds
         self._write_timeout = write_timeout_seconds
+        self._loop = asyncio.get_running_loop()
         self._reason: InterruptedRunError | None = None
         self._call: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -84,40 +86,38 @@ class Client:
         """End the call because the process stops."""
         self.interrupt(ShutdownError())
 
-    async def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    async def answer(self, status: int, headers: Sequence[RawHeader], body: bytes) -> None:
         """Send a whole answer."""
-        await self._begin(status, {**headers, "content-length": str(len(body))})
-        await self._put(body, more_body=False)
+        await self._begin(status, [*headers, (b"content-length", b"%d" % len(body))])
+        await self._end(body)
 
-    async def begin_stream(self, status: int, headers: Mapping[str, str]) -> None:
+    async def begin_stream(self, status: int, headers: Sequence[RawHeader]) -> None:
         """Send the head of a streamed answer; from here on silence is filled with keep-alive comments."""
         await self._begin(status, headers)
-        self._last_write = asyncio.get_running_loop().time()
+        self._last_write = self._loop.time()
         self._on_silence()
 
-    async def write(self, frames: bytes) -> None:
+    async def write(self, frames: bytes, *, more_body: bool = True) -> None:
         """Send whole frames in one write; waits while the client reads slowly, up to the write timeout."""
-        await self._put(frames, more_body=True)
+        self._writing = True
+        self._last_write = self._loop.time()
+        await self._send({"type": "http.response.body", "body": frames, "more_body": more_body})
+        self._writing = False
 
     async def end_stream(self) -> None:
         """Send the end of a streamed answer, if it has not been sent."""
         if not self._ended:
-            await self._put(b"", more_body=False)
+            await self._end(b"")
 
-    async def _begin(self, status: int, headers: Mapping[str, str]) -> None:
-        head = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-        await self._send({"type": "http.response.start", "status": status, "headers": head})
+    async def _begin(self, status: int, headers: Sequence[RawHeader]) -> None:
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
         self.begun = True
 
-    async def _put(self, body: bytes, *, more_body: bool) -> None:
-        if not more_body:
-            self._ended = True
-            # A client may leave once it has its answer.
-            self._watch(None)
-        self._writing = True
-        self._last_write = asyncio.get_running_loop().time()
-        await self._send({"type": "http.response.body", "body": body, "more_body": more_body})
-        self._writing = False
+    async def _end(self, body: bytes) -> None:
+        self._ended = True
+        # A client may leave once it has its answer.
+        self._watch(None)
+        await self.write(body, more_body=False)
 
     def _leave(self) -> None:
         self.interrupt(ClientGoneError())
@@ -129,7 +129,7 @@ class Client:
 
     def _on_silence(self) -> None:
         # One timer per stream, moved only when it fires: a write costs no timer of its own.
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         silence = loop.time() - self._last_write
         if self._writing and silence >= self._write_timeout:
             self.interrupt(ClientGoneError())

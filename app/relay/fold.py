@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.wire import events, response
+from app.wire.body import is_json
 
 _NUMBERED = b'"sequence_number"'
 
@@ -56,6 +57,6 @@ class Fold:
         return 0 if number is None else number + 1
 
     def _keep(self, item: bytes | None) -> None:
-        if item is not None and len(item) <= self._room:
+        if item is not None and len(item) <= self._room and is_json(item):
             self._room -= len(item)
             self._items.append(item)

@@ -26,7 +26,7 @@ class Pump:
     def __init__(
         self, answer: UpstreamAnswer, client: Client, fold: Fold, settle: Settle, *, max_event_bytes: int
     ) -> None:
-        self._chunks = answer.chunks()
+        self._answer = answer
         self._client = client
         self._fold = fold
         self._settle = settle
@@ -38,11 +38,9 @@ class Pump:
     async def run(self) -> None:
         """Relay until upstream ends, or has ended the response."""
         try:
-            async for chunk in self._chunks:
+            while not self._ended and (chunk := await self._answer.read()):
                 await self._pass_on(self._splitter.feed(chunk))
-                if self._ended:
-                    break
-            else:
+            if not self._ended:
                 await self._pass_on_unfinished_frame()
         except FrameTooLargeError:
             await self.fail("upstream_event_too_large", "Upstream sent an event larger than this gateway accepts.")
@@ -128,7 +126,7 @@ class Pump:
         """Relay what upstream sends after its terminal event (a `[DONE]`), for a short while."""
         with suppress(UpstreamError, FrameTooLargeError, TimeoutError):
             async with asyncio.timeout(_TAIL_SECONDS):
-                async for chunk in self._chunks:
+                while chunk := await self._answer.read():
                     if frames := self._splitter.feed(chunk):
                         await self._client.write(b"".join(frames))
         if rest := self._splitter.rest:

@@ -1,11 +1,27 @@
 """The runs and tasks of this process: admission, ownership and the end of both at shutdown."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from app.errors import OverloadedError
+
+
+class Run:
+    """An admitted call, as a context."""
+
+    __slots__ = ("_end", "_registry")
+
+    def __init__(self, registry: "Registry", end: Callable[[], None]) -> None:
+        self._registry = registry
+        self._end = end
+
+    def __enter__(self) -> None:
+        self._registry.admit(self._end)
+
+    def __exit__(self, *_: object) -> None:
+        self._registry.release(self._end)
 
 
 class Registry:
@@ -27,9 +43,12 @@ class Registry:
         """Whether new calls are admitted."""
         return not self._closed
 
-    @contextmanager
-    def run(self, end: Callable[[], None]) -> Iterator[None]:
-        """Admit one call. `end` asks it to finish early; shutdown uses it. Raises OverloadedError."""
+    def run(self, end: Callable[[], None]) -> Run:
+        """A context that admits one call, for its length. `end` asks it to finish early; shutdown uses it."""
+        return Run(self, end)
+
+    def admit(self, end: Callable[[], None]) -> None:
+        """Count one call more. Raises OverloadedError."""
         if self._closed:
             raise OverloadedError(
                 "The gateway is shutting down. Please retry your request.", headers={"retry-after": "1"}
@@ -41,12 +60,12 @@ class Registry:
             )
         self._runs.add(end)
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._runs.discard(end)
-            if not self._runs:
-                self._idle.set()
+
+    def release(self, end: Callable[[], None]) -> None:
+        """Count the call that was admitted with this `end` no longer."""
+        self._runs.discard(end)
+        if not self._runs:
+            self._idle.set()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start a task that shutdown will cancel and wait for."""

@@ -19,8 +19,10 @@ from app.upstream.answer import UpstreamAnswer
 from app.upstream.connect import UpstreamCall, UpstreamClient
 from app.wire.requests import CreateRequest
 
-_STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
+_STREAM_HEADERS = ((b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no"))
 _EVENT_STREAM = "text/event-stream"
+# Of what a client calls its model, as much as a line of the log shows.
+_LONGEST_LOGGED = 200
 
 
 class Relay:
@@ -52,6 +54,7 @@ class Relay:
         self, request: CreateRequest, caller: ApiKey, headers: Mapping[str, str], send: Send, watch: Watch
     ) -> None:
         """Answer one create call. Raises ApiError while nothing has been sent; after that an error is an event."""
+        note(model=request.model[:_LONGEST_LOGGED], stream=request.stream)
         client = Client(
             send,
             watch,
@@ -74,7 +77,7 @@ class Relay:
                     try:
                         if answer.content_type == _EVENT_STREAM:
                             pump = self._pump(turn, fold, answer, client)
-                            await client.begin_stream(answer.status, {**answer.headers, **_STREAM_HEADERS})
+                            await client.begin_stream(answer.status, [*answer.headers, *_STREAM_HEADERS])
                             await pump.run()
                         else:
                             await self._relay_whole(turn, answer, client)
@@ -121,12 +124,14 @@ class Relay:
         )
 
     async def _relay_whole(self, turn: OpenTurn, answer: UpstreamAnswer, client: Client) -> None:
-        raw = bytearray()
-        async for chunk in answer.chunks():
-            raw += chunk
-            if len(raw) > self._settings.max_answer_bytes:
+        chunks: list[bytes] = []
+        room = self._settings.max_answer_bytes
+        while chunk := await answer.read():
+            chunks.append(chunk)
+            room -= len(chunk)
+            if room < 0:
                 raise UpstreamError("Upstream's answer is larger than this gateway accepts.", code="upstream_too_large")
-        body = await self._settler.settle(turn, answer.account.name, bytes(raw))
+        body = await self._settler.settle(turn, answer.account.name, b"".join(chunks))
         if body is None:
             raise not_a_response()
         await client.answer(answer.status, answer.headers, body)

@@ -77,17 +77,15 @@ def _usage(facts: response.ResponseFacts) -> Usage | None:
     counts = facts.usage
     if counts is None:
         return None
-
-    def count(*path: str) -> int:
-        value: object = counts
-        for name in path:
-            value = value.get(name) if isinstance(value, dict) else None
-        return value if type(value) is int and 0 <= value <= _LARGEST_COUNT else 0
-
     return Usage(
-        input_tokens=count("input_tokens"),
-        output_tokens=count("output_tokens"),
-        total_tokens=count("total_tokens"),
-        cached_tokens=count("input_tokens_details", "cached_tokens"),
-        reasoning_tokens=count("output_tokens_details", "reasoning_tokens"),
+        input_tokens=_count(counts, "input_tokens"),
+        output_tokens=_count(counts, "output_tokens"),
+        total_tokens=_count(counts, "total_tokens"),
+        cached_tokens=_count(counts.get("input_tokens_details"), "cached_tokens"),
+        reasoning_tokens=_count(counts.get("output_tokens_details"), "reasoning_tokens"),
     )
+
+
+def _count(counts: object, name: str) -> int:
+    value = counts.get(name) if isinstance(counts, dict) else None
+    return value if type(value) is int and 0 <= value <= _LARGEST_COUNT else 0

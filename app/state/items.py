@@ -1,13 +1,13 @@
 """An item as it is kept: named, and in the form in which a stateless upstream takes it back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from app.ids import new_item_id
-from app.state.records import Item
+from app.state.records import NO_ACCOUNT, Item
 from app.wire.body import elements, join_object, members
 from app.wire.input_items import item_type
 
@@ -41,9 +41,6 @@ _STATUS_IS_OPTIONAL = frozenset(
         "reasoning",
     }
 )
-
-NO_ACCOUNT = ""
-"""The account of an item that is kept, but that no upstream can be given again."""
 
 
 def output_items(output: Sequence[bytes], account: str) -> tuple[Item, ...]:

@@ -1,10 +1,16 @@
 """The records that pass between the rooms: what is kept of a turn, and what a chain is when it is read back."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
+
+NO_ACCOUNT = ""
+"""The account of an item that is kept, but that no upstream can be given again."""
+
+_FACTS = msgspec.msgpack.Decoder(tuple[tuple[str, bool, int, str | None, str | None], ...])
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True):
     """One input or output item of a turn, as it is kept and replayed.
 
     `content` is the item's JSON object in the form a stateless upstream takes it: without its id, unless
@@ -19,11 +25,10 @@ class Item:
     content: bytes
     account: str | None = None
     call_id: str | None = None
-    served_by: str | None = field(default=None, compare=False)
+    served_by: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Token counts as upstream reported them."""
 
     input_tokens: int
@@ -51,13 +56,54 @@ class StoredResponse:
     items: tuple[Item, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One stored turn of a chain. `items` holds its input and then its output, in order."""
+class Outline(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of a turn without its content: enough to send the usual turn on without looking at its items.
+
+    `reader` says who can be sent the turn's content as it stands: only that account; with None any; with NO_ACCOUNT
+    nobody, it goes item by item. `ids` are the items' ids, `items` their other facts (type, is_output, length of the
+    content, account, call_id), and `withheld` is the content of the items that nobody can be given again, joined by
+    commas.
+    """
 
     status: str
     account: str
-    items: tuple[Item, ...]
+    reader: str | None
+    ids: tuple[str, ...]
+    items: msgspec.Raw
+    withheld: bytes
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One stored turn of a chain. `content` is that of its items which can be given again, joined by commas."""
+
+    outline: Outline
+    content: bytes
+
+    @property
+    def status(self) -> str:
+        """How the response ended."""
+        return self.outline.status
+
+    @property
+    def account(self) -> str:
+        """The account that served it."""
+        return self.outline.account
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """Its input and then its output, in order; made at each call."""
+        given = withheld = 0
+        items = []
+        facts = _FACTS.decode(self.outline.items)
+        for item_id, (named, is_output, length, account, call_id) in zip(self.outline.ids, facts, strict=True):
+            if account == NO_ACCOUNT:
+                content = self.outline.withheld[withheld : withheld + length]
+                withheld += length + 1
+            else:
+                content = self.content[given : given + length]
+                given += length + 1
+            items.append(Item(item_id, named, is_output, content, account, call_id))
+        return tuple(items)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,9 @@
 from collections.abc import Collection, Iterable, Sequence
 from itertools import chain as concatenated
 
-from app.state.records import Chain, Item, Turn
+from app.state.packing import CALLS, OUTPUTS, reader_of
+from app.state.records import NO_ACCOUNT, Chain, Item, Turn
 from app.wire import wording
-
-_CALLS = frozenset(
-    {
-        "function_call",
-        "custom_tool_call",
-        "computer_call",
-        "local_shell_call",
-        "shell_call",
-        "apply_patch_call",
-    }
-)
-_OUTPUTS = frozenset(f"{call}_output" for call in _CALLS)
 
 
 def check_calls(chain: Chain, items: Sequence[Item]) -> None:
@@ -24,24 +13,33 @@ def check_calls(chain: Chain, items: Sequence[Item]) -> None:
 
     A turn that did not complete may have stopped amid a call: nothing is owed for it.
     """
+    if all(turn.outline.reader != NO_ACCOUNT for turn in chain.turns) and reader_of(items) != NO_ACCOUNT:
+        # There is no call in any of it.
+        return
     tip = chain.turns[-1]
-    answered = _call_ids(items, _OUTPUTS) | _call_ids(tip.items, _OUTPUTS)
+    answered = _call_ids(items, OUTPUTS) | _call_ids(tip.items, OUTPUTS)
     for item in tip.items:
-        if tip.status == "completed" and item.type in _CALLS and item.is_output and item.call_id not in answered:
+        if tip.status == "completed" and item.type in CALLS and item.is_output and item.call_id not in answered:
             raise wording.unanswered_call(item.type, item.call_id)
-    made = _call_ids(concatenated(_history(chain.turns), items), _CALLS)
+    made = _call_ids(concatenated(_history(chain.turns), items), CALLS)
     for item in items:
-        if item.type in _OUTPUTS and item.call_id not in made:
+        if item.type in OUTPUTS and item.call_id not in made:
             raise wording.output_without_call(item.type, item.call_id)
 
 
 def replay(turns: Sequence[Turn], items: Sequence[Item], account: str) -> list[bytes]:
-    """The history and then the new items, as this account can read them, oldest first.
+    """The history and then the new items, as this account can read them, oldest first: parts of a JSON array.
 
     Left out: what another account encrypted or owns, calls without output and outputs without call, a thought whose
     consequence is left out, an item that stands there already, and all that an upstream's own
     compaction which this account can read stands for. One that a client sent stands beside what it kept.
     """
+    said = [turn for turn in turns if turn.status != "failed"]
+    if _stands_as_it_is(said, items, account):
+        parts = [turn.content for turn in said]
+        parts += [item.content for item in items if item.account != NO_ACCOUNT]
+        # A turn without items leaves no comma behind.
+        return [part for part in parts if part]
     standing = list(concatenated(_history(turns), items))
     compactions = (
         place
@@ -50,6 +48,16 @@ def replay(turns: Sequence[Turn], items: Sequence[Item], account: str) -> list[b
     )
     newest_compaction = max(compactions, default=0)
     return [item.content for item in _coherent(_once(standing[newest_compaction:]), account)]
+
+
+def _stands_as_it_is(turns: Sequence[Turn], items: Sequence[Item], account: str) -> bool:
+    """Whether the rules leave out nothing of this, so that it can be sent on without looking at its items."""
+    if not {turn.outline.reader for turn in turns} | {reader_of(items)} <= {None, account}:
+        return False
+    ids = [turn.outline.ids for turn in turns]
+    ids.append(tuple([item.id for item in items]))
+    # An item may stand there already, perhaps with other content.
+    return len(set().union(*ids)) == sum(map(len, ids))
 
 
 def _is_readable(item: Item, account: str) -> bool:
@@ -78,12 +86,12 @@ def _once(items: Iterable[Item]) -> list[Item]:
 
 def _coherent(items: list[Item], account: str) -> list[Item]:
     readable = [item for item in items if _is_readable(item, account)]
-    calls, outputs = _call_ids(readable, _CALLS), _call_ids(readable, _OUTPUTS)
+    calls, outputs = _call_ids(readable, CALLS), _call_ids(readable, OUTPUTS)
     kept: list[Item] = []
     follower: Item | None = None
     for item in reversed(items):
-        orphan = (item.type in _CALLS and item.call_id not in outputs) or (
-            item.type in _OUTPUTS and item.call_id not in calls
+        orphan = (item.type in CALLS and item.call_id not in outputs) or (
+            item.type in OUTPUTS and item.call_id not in calls
         )
         # Upstream refuses a thought without the message or call it led to. What a client wrote itself is its own.
         loose = item.type == "reasoning" and item.is_output and (follower is None or not follower.is_output)

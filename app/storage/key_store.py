@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from sqlalchemy import insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, insert, select, update
 
 from app.state.records import ApiKey
 from app.storage.database import Database
@@ -36,14 +35,14 @@ class KeyStore:
 
     async def list(self) -> Sequence[ApiKey]:
         """Every key, oldest first; revoked ones too."""
-        async with self._database.reading() as connection:
-            result = await connection.execute(_READ.order_by(api_keys.c.created_at, api_keys.c.id))
-            return [ApiKey(*row) for row in result]
+        oldest_first = _READ.order_by(api_keys.c.created_at, api_keys.c.id)
+        rows = await self._database.read(lambda connection: connection.execute(oldest_first).all())
+        return [ApiKey(*row) for row in rows]
 
     async def find(self, key_hash: bytes) -> ApiKey | None:
         """The key with this hash, with its project's retention. A revoked key is found too: see `revoked_at`."""
-        async with self._database.reading() as connection:
-            row = (await connection.execute(_READ.where(api_keys.c.key_hash == key_hash))).one_or_none()
+        own = _READ.where(api_keys.c.key_hash == key_hash)
+        row = await self._database.read(lambda connection: connection.execute(own).one_or_none())
         return row and ApiKey(*row)
 
     async def revoke(self, key_id: str, now: int) -> bool:
@@ -59,7 +58,7 @@ class CreateKey(Write[None]):
     key_hash: bytes
 
     @classmethod
-    async def apply(cls, connection: AsyncConnection, writes: Sequence[Self]) -> list[None]:
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
         rows = [
             {
                 "id": write.key.id,
@@ -72,7 +71,7 @@ class CreateKey(Write[None]):
             }
             for write in writes
         ]
-        await connection.execute(insert(api_keys), rows)
+        connection.execute(insert(api_keys), rows)
         return [None] * len(writes)
 
 
@@ -84,14 +83,12 @@ class RevokeKey(Write[bool]):
     now: int
 
     @classmethod
-    async def apply(cls, connection: AsyncConnection, writes: Sequence[Self]) -> list[bool]:
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
         return [
-            (
-                await connection.execute(
-                    update(api_keys)
-                    .where(api_keys.c.id == write.key_id, api_keys.c.revoked_at.is_(None))
-                    .values(revoked_at=write.now)
-                )
+            connection.execute(
+                update(api_keys)
+                .where(api_keys.c.id == write.key_id, api_keys.c.revoked_at.is_(None))
+                .values(revoked_at=write.now)
             ).rowcount
             > 0
             for write in writes

@@ -36,11 +36,6 @@ class Location:
         return cls(URL.create("sqlite", database=str(file)), file)
 
     @property
-    def async_url(self) -> URL:
-        """The URL with its asyncio driver (psycopg serves both worlds)."""
-        return self.url if self.file is None else self.url.set(drivername="sqlite+aiosqlite")
-
-    @property
     def name(self) -> str:
         """What messages call the database: the file, or host and database; no user, no password, no query."""
         if self.file is not None:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, select
 
 from app.storage.tables import insert_if_new, meta
 from app.storage.writer import Write, Writer
@@ -30,11 +29,9 @@ class WriteOnce(Write[str]):
     value: str
 
     @classmethod
-    async def apply(cls, connection: AsyncConnection, writes: Sequence[Self]) -> list[str]:
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[str]:
         kept: list[str] = []
         for write in writes:
-            await connection.execute(
-                insert_if_new(meta, connection.dialect), {"name": write.name, "value": write.value}
-            )
-            kept.append(await connection.scalar(select(meta.c.value).where(meta.c.name == write.name)) or "")
+            connection.execute(insert_if_new(meta, connection.dialect), {"name": write.name, "value": write.value})
+            kept.append(connection.scalar(select(meta.c.value).where(meta.c.name == write.name)) or "")
         return kept

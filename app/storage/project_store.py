@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, select
 
 from app.errors import ConfigurationError
 from app.state.records import Project
@@ -30,14 +29,14 @@ class ProjectStore:
 
     async def list(self) -> Sequence[Project]:
         """Every project, by name."""
-        async with self._database.reading() as connection:
-            result = await connection.execute(_READ.order_by(projects.c.name))
-            return [Project(*row) for row in result]
+        by_name = _READ.order_by(projects.c.name)
+        rows = await self._database.read(lambda connection: connection.execute(by_name).all())
+        return [Project(*row) for row in rows]
 
     async def find(self, name: str) -> Project | None:
         """The project of this name."""
-        async with self._database.reading() as connection:
-            row = (await connection.execute(_READ.where(projects.c.name == name))).one_or_none()
+        own = _READ.where(projects.c.name == name)
+        row = await self._database.read(lambda connection: connection.execute(own).one_or_none())
         return row and Project(*row)
 
 
@@ -48,6 +47,6 @@ class CreateProject(Write[bool]):
     project: Project
 
     @classmethod
-    async def apply(cls, connection: AsyncConnection, writes: Sequence[Self]) -> list[bool]:
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
         statement = insert_if_new(projects, connection.dialect).returning(projects.c.id)
-        return [await connection.scalar(statement, asdict(write.project)) is not None for write in writes]
+        return [connection.scalar(statement, asdict(write.project)) is not None for write in writes]

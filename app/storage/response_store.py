@@ -1,30 +1,26 @@
 """Responses and their items: saved whole, read as chains, deleted with their content. Must not know HTTP."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from operator import itemgetter
 from typing import Any, ClassVar, Self
 
-from sqlalchemy import bindparam, delete, exists, func, insert, literal, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+import msgspec
+from msgspec.structs import astuple, replace
+from sqlalchemy import Connection, bindparam, delete, exists, func, select
 
 from app.errors import StorageError
-from app.state.records import Chain, Item, StoredResponse, Turn
+from app.state.packing import pack
+from app.state.records import Chain, Item, Outline, StoredResponse, Turn
 from app.storage.database import Database
-from app.storage.tables import insert_if_new, items, responses, storable
+from app.storage.statements import Insertion, Query
+from app.storage.tables import items, responses, storable
 from app.storage.writer import Write, Writer
 
 # Ids asked for in one statement; drivers limit its parameters.
 _IDS_AT_ONCE = 1000
 
-_ITEM_COLUMNS = (
-    items.c.id,
-    items.c.type,
-    items.c.is_output,
-    items.c.content,
-    items.c.account,
-    items.c.call_id,
-)
+_OUTLINE = msgspec.msgpack.Decoder(Outline)
 
 _OWN = (
     responses.c.project_id == bindparam("project_id"),
@@ -32,26 +28,54 @@ _OWN = (
     responses.c.expires_at > bindparam("now"),
 )
 
-_tip = (
-    select(
-        responses.c.key, responses.c.parent_key, responses.c.status, responses.c.account, literal(0).label("distance")
-    )
-    .where(*_OWN)
-    .cte("chain", recursive=True)
-)
+_LINK = (responses.c.key, responses.c.parent_key, responses.c.outline, responses.c.content)
+_tip = select(*_LINK).where(*_OWN).cte("chain", recursive=True)
 # Ancestors are not asked for their expiry: a chain expires as one.
-_chain = _tip.union_all(
-    select(responses.c.key, responses.c.parent_key, responses.c.status, responses.c.account, _tip.c.distance + 1).where(
-        responses.c.key == _tip.c.parent_key, responses.c.project_id == bindparam("project_id")
+_READ_CHAIN = Query(
+    select(
+        _tip.union_all(
+            select(*_LINK).where(
+                responses.c.key == _tip.c.parent_key, responses.c.project_id == bindparam("project_id")
+            )
+        )
     )
-)
-_READ_CHAIN = (
-    select(_chain.c.key, _chain.c.parent_key, _chain.c.status, _chain.c.account.label("served_by"), *_ITEM_COLUMNS)
-    .select_from(_chain.outerjoin(items, items.c.response_key == _chain.c.key))
-    .order_by(_chain.c.distance.desc(), items.c.position)
 )
 
-_READ_BODY = select(responses.c.body).where(*_OWN)
+_READ_BODY = Query(select(responses.c.body).where(*_OWN))
+
+# Of each id the newest, and in its turn the last.
+_newest = (
+    select(items.c.id, func.max(items.c.response_key).label("response_key"))
+    .join(responses, responses.c.key == items.c.response_key)
+    .where(
+        items.c.project_id == bindparam("project_id"),
+        items.c.id.in_(bindparam("item_ids", expanding=True)),
+        responses.c.expires_at > bindparam("now"),
+    )
+    .group_by(items.c.id)
+    .subquery("newest")
+)
+_FIND_ITEMS = (
+    select(items.c.response_key, items.c.id, func.max(items.c.position))
+    .join(_newest, (_newest.c.response_key == items.c.response_key) & (_newest.c.id == items.c.id))
+    .group_by(items.c.response_key, items.c.id)
+)
+_READ_TURNS = select(responses.c.key, responses.c.outline, responses.c.content).where(
+    responses.c.key.in_(bindparam("keys", expanding=True))
+)
+
+_INSERT_RESPONSE = Insertion(
+    responses, {column.name: "?" for column in responses.columns if column is not responses.c.key}
+)
+_INSERT_ITEM = Insertion(
+    items,
+    {
+        "response_key": "(SELECT key FROM responses WHERE project_id = ? AND id = ?)",
+        "position": "?",
+        "project_id": "?",
+        "id": "?",
+    },
+)
 
 _DELETE = delete(responses).where(*_OWN)
 
@@ -94,53 +118,20 @@ class ResponseStore:
 
     async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
         """The response and its ancestors, in one query. None when it is not there to see, or an ancestor is gone."""
-        async with self._database.reading() as connection:
-            result = await connection.execute(
-                _READ_CHAIN, {"project_id": project_id, "response_id": response_id, "now": now}
-            )
-            rows: list[Any] = list(result)
-        if not rows or rows[0].parent_key is not None:
-            return None
-        turns = []
-        for _, turn in groupby(rows, key=lambda row: row.key):
-            first, *rest = turn
-            # A turn without items comes as one row that has no item.
-            own = tuple(Item(*row[4:]) for row in (first, *rest) if row.id is not None)
-            turns.append(Turn(first.status, first.served_by, own))
-        return Chain(rows[-1].key, tuple(turns))
+        own = _own(project_id, response_id, now)
+        return await self._database.read(lambda connection: _read_chain(connection, own))
 
     async def read_items(self, project_id: str, item_ids: Collection[str], now: int) -> dict[str, Item]:
         """The items with these ids in the project's living responses; of several with one id, the newest."""
         wanted = list(item_ids)
-        found: dict[str, Item] = {}
-        async with self._database.reading() as connection:
-            for start in range(0, len(wanted), _IDS_AT_ONCE):
-                newest = (
-                    select(func.max(items.c.key))
-                    .join(responses, responses.c.key == items.c.response_key)
-                    .where(
-                        items.c.project_id == project_id,
-                        items.c.id.in_(wanted[start : start + _IDS_AT_ONCE]),
-                        responses.c.expires_at > now,
-                    )
-                    .group_by(items.c.id)
-                )
-                found_here = (
-                    select(*_ITEM_COLUMNS, responses.c.account.label("served_by"))
-                    .join(responses, responses.c.key == items.c.response_key)
-                    .where(items.c.key.in_(newest))
-                )
-                for row in await connection.execute(found_here):
-                    found[row.id] = Item(*row)
-        return found
+        return await self._database.read(lambda connection: _read_items(connection, project_id, wanted, now))
 
     async def read_body(self, project_id: str, response_id: str, now: int) -> bytes | None:
         """The response object as it was saved."""
-        async with self._database.reading() as connection:
-            result = await connection.execute(
-                _READ_BODY, {"project_id": project_id, "response_id": response_id, "now": now}
-            )
-            body: bytes | None = result.scalar_one_or_none()
+        own = _own(project_id, response_id, now)
+        body: bytes | None = await self._database.read(
+            lambda connection: _READ_BODY.execute(connection, own).scalar_one_or_none()
+        )
         return body
 
     async def delete(self, project_id: str, response_id: str, now: int) -> bool:
@@ -162,28 +153,17 @@ class SaveResponse(Write[bool]):
     response: StoredResponse
 
     @classmethod
-    async def apply(cls, connection: AsyncConnection, writes: Sequence[Self]) -> list[bool]:
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
         first: dict[tuple[str, str], StoredResponse] = {}
         for write in writes:
             first.setdefault(_identity(write.response), write.response)
-        inserted = await connection.execute(
-            insert_if_new(responses, connection.dialect).returning(
-                responses.c.project_id, responses.c.id, responses.c.key
-            ),
-            [_response_row(response) for response in first.values()],
-        )
-        keys = {(project_id, response_id): key for project_id, response_id, key in inserted}
-        rows = [
-            row
-            for identity, response in first.items()
-            if identity in keys
-            for row in _item_rows(response, keys[identity])
-        ]
-        if rows:
-            await connection.execute(insert(items), rows)
-        return [
-            (identity := _identity(write.response)) in keys and first[identity] is write.response for write in writes
-        ]
+        kept = _INSERT_RESPONSE.execute(connection, [_response_row(response) for response in first.values()])
+        if 0 < kept < len(first):
+            raise TakenIdError
+        if kept:
+            rows = [row for response in first.values() for row in _item_rows(response)]
+            _INSERT_ITEM.execute(connection, rows)
+        return [kept > 0 and first[_identity(write.response)] is write.response for write in writes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +177,9 @@ class DeleteResponse(Write[bool]):
     now: int
 
     @classmethod
-    async def apply(cls, connection: AsyncConnection, writes: Sequence[Self]) -> list[bool]:
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
         return [
-            (
-                await connection.execute(
-                    _DELETE, {"project_id": write.project_id, "response_id": write.response_id, "now": write.now}
-                )
-            ).rowcount
-            > 0
+            connection.execute(_DELETE, _own(write.project_id, write.response_id, write.now)).rowcount > 0
             for write in writes
         ]
 
@@ -219,49 +194,83 @@ class PurgeExpired(Write[int]):
     batch: int
 
     @classmethod
-    async def apply(cls, connection: AsyncConnection, writes: Sequence[Self]) -> list[int]:
-        return [
-            len((await connection.execute(_PURGE, {"now": write.now, "batch": write.batch})).all()) for write in writes
-        ]
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[int]:
+        return [len(connection.execute(_PURGE, {"now": write.now, "batch": write.batch}).all()) for write in writes]
+
+
+class TakenIdError(Exception):
+    """Among several responses one has an id that its project has already. Each alone is told whether it is the one."""
+
+
+def _own(project_id: str, response_id: str, now: int) -> Mapping[str, Any]:
+    return {"project_id": storable(project_id), "response_id": storable(response_id), "now": now}
 
 
 def _identity(response: StoredResponse) -> tuple[str, str]:
     return storable(response.project_id), storable(response.id)
 
 
-def _response_row(response: StoredResponse) -> dict[str, Any]:
+def _response_row(response: StoredResponse) -> tuple[Any, ...]:
+    """Values in the order of `_INSERT_RESPONSE`."""
+    project_id, response_id = _identity(response)
     usage = response.usage
-    return {
-        "project_id": response.project_id,
-        "id": response.id,
-        "parent_key": response.parent_key,
-        "api_key_id": response.api_key_id,
-        "status": response.status,
-        "model": response.model,
-        "account": response.account,
-        "created_at": response.created_at,
-        "expires_at": response.expires_at,
-        "input_tokens": usage and usage.input_tokens,
-        "output_tokens": usage and usage.output_tokens,
-        "total_tokens": usage and usage.total_tokens,
-        "cached_tokens": usage and usage.cached_tokens,
-        "reasoning_tokens": usage and usage.reasoning_tokens,
-        "body": response.body,
-    }
+    counts = (None,) * 5 if usage is None else astuple(usage)
+    turn = pack(response.status, response.account, [_storable_item(item) for item in response.items])
+    return (
+        project_id,
+        response_id,
+        response.parent_key,
+        storable(response.api_key_id),
+        storable(response.status),
+        storable(response.model),
+        storable(response.account),
+        response.created_at,
+        response.expires_at,
+        *counts,
+        msgspec.msgpack.encode(turn.outline),
+        turn.content,
+        response.body,
+    )
 
 
-def _item_rows(response: StoredResponse, key: int) -> list[dict[str, Any]]:
+def _storable_item(item: Item) -> Item:
+    named = (storable(item.id), storable(item.type), item.call_id and storable(item.call_id))
+    if named == (item.id, item.type, item.call_id):
+        return item
+    return replace(item, id=named[0], type=named[1], call_id=named[2])
+
+
+def _item_rows(response: StoredResponse) -> list[tuple[Any, ...]]:
+    """Values in the order of `_INSERT_ITEM`."""
+    project_id, response_id = _identity(response)
     return [
-        {
-            "response_key": key,
-            "project_id": response.project_id,
-            "id": item.id,
-            "position": position,
-            "is_output": item.is_output,
-            "type": item.type,
-            "call_id": item.call_id,
-            "account": item.account,
-            "content": item.content,
-        }
+        (project_id, response_id, position, project_id, storable(item.id))
         for position, item in enumerate(response.items)
     ]
+
+
+def _read_chain(connection: Connection, own: Mapping[str, Any]) -> Chain | None:
+    # A turn is saved after its parent, under a larger key.
+    rows: list[Any] = sorted(_READ_CHAIN.execute(connection, own), key=itemgetter(0))
+    if not rows or rows[0].parent_key is not None:
+        return None
+    # By place: a row's names cost more than what they name.
+    return Chain(rows[-1].key, tuple([Turn(_OUTLINE.decode(outline), content) for _, _, outline, content in rows]))
+
+
+def _read_items(connection: Connection, project_id: str, wanted: Sequence[str], now: int) -> dict[str, Item]:
+    places: dict[int, list[tuple[str, int]]] = {}
+    for start in range(0, len(wanted), _IDS_AT_ONCE):
+        for key, item_id, position in connection.execute(
+            _FIND_ITEMS, {"project_id": project_id, "item_ids": wanted[start : start + _IDS_AT_ONCE], "now": now}
+        ):
+            places.setdefault(key, []).append((item_id, position))
+    found: dict[str, Item] = {}
+    keys = list(places)
+    for start in range(0, len(keys), _IDS_AT_ONCE):
+        for key, outline, content in connection.execute(_READ_TURNS, {"keys": keys[start : start + _IDS_AT_ONCE]}):
+            turn = Turn(_OUTLINE.decode(outline), content)
+            own = turn.items
+            for item_id, position in places[key]:
+                found[item_id] = replace(own[position], served_by=turn.account)
+    return found

@@ -4,11 +4,11 @@ Payloads are bytes, because JSONB and TEXT alter or refuse some of the JSON that
 """
 
 import re
+from importlib import import_module
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     Dialect,
     ForeignKey,
@@ -22,16 +22,18 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 # The newest file in migrations/versions. Ids are four digits, so that an older schema compares as smaller.
-REVISION = "0001"
+REVISION = "0002"
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def storable(text: str) -> str:
     """The text with every NUL (PostgreSQL refuses it) and lone surrogate (SQLite does) replaced by U+FFFD."""
+    # Nearly every text is plain: the search would cost more than all else that is done with it.
+    if text.isascii() and "\x00" not in text:
+        return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 
@@ -101,28 +103,25 @@ responses = Table(
     Column("total_tokens", BigInteger),
     Column("cached_tokens", BigInteger),
     Column("reasoning_tokens", BigInteger),
-    # Last, because SQLite walks a large value's pages to reach the columns after it.
+    # The turn as a chain is read (app.state.records.Turn): an encoded Outline, and the content of its items, joined.
+    # Large values last, because SQLite walks their pages to reach the columns after them.
+    Column("outline", LargeBinary, nullable=False),
+    Column("content", LargeBinary, nullable=False),
     Column("body", LargeBinary, nullable=False),
     UniqueConstraint("project_id", "id"),
     sqlite_autoincrement=True,
 )
 
+# Where an item is, for those who name it by its id.
 items = Table(
     "items",
     metadata,
-    _key(),
-    Column("response_key", BigInteger, ForeignKey("responses.key", ondelete="CASCADE"), nullable=False),
+    Column("response_key", BigInteger, ForeignKey("responses.key", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
     Column("project_id", StorableText, nullable=False),
     Column("id", StorableText, nullable=False),
-    Column("position", Integer, nullable=False),
-    Column("is_output", Boolean, nullable=False),
-    Column("type", StorableText, nullable=False),
-    Column("call_id", StorableText),
-    Column("account", StorableText),
-    Column("content", LargeBinary, nullable=False),
-    UniqueConstraint("response_key", "position"),
     Index(None, "project_id", "id"),
-    sqlite_autoincrement=True,
+    sqlite_with_rowid=False,
 )
 
 meta = Table(
@@ -135,6 +134,7 @@ meta = Table(
 
 def insert_if_new(table: Table, dialect: Dialect) -> Insert:
     """INSERT … ON CONFLICT DO NOTHING: the first row stays as it is."""
-    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[dialect.name]
+    # By name, because the other database's module is long to load and not used.
+    insert: Any = import_module(f"sqlalchemy.dialects.{dialect.name}").insert
     statement: Insert = insert(table).on_conflict_do_nothing()
     return statement

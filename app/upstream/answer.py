@@ -1,63 +1,68 @@
 """Upstream's answer, once its first bytes are here. Must not know what the bytes mean, nor ask for them again."""
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Mapping
+
+import httpx
 
 from app.upstream.account import Account
 from app.upstream.faults import TRANSPORT_ERRORS, broken_off
+from app.upstream.pool import Lease
 
 
 class UpstreamAnswer:
-    """A 2xx answer. `headers` are those a client may see, by lower-case name. It must be closed.
+    """A 2xx answer, with what it keeps in use: the connection and the lease. It must be closed."""
 
-    `held` is what the answer keeps in use: the connection and the lease.
-    """
+    __slots__ = ("_body", "_chunks", "_first", "_headers", "_lease", "account", "status")
 
     def __init__(
         self,
         account: Account,
         status: int,
-        headers: Mapping[str, str],
+        headers: Mapping[bytes, bytes],
         *,
         first: bytes,
-        rest: AsyncIterator[bytes],
-        idle_timeout_seconds: float,
-        held: AsyncExitStack,
+        chunks: AsyncIterator[bytes],
+        body: httpx.AsyncByteStream,
+        lease: Lease,
     ) -> None:
         self.account = account
         self.status = status
-        self.headers = headers
-        self._idle_timeout_seconds = idle_timeout_seconds
-        self._held = held
-        self._chunks = self._read(first, rest)
+        self._headers = headers
+        self._first = first
+        self._chunks = chunks
+        self._body = body
+        self._lease = lease
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers that a client may see, by lower-case name, as ASGI takes them."""
+        return [*self._headers.items()]
 
     @property
     def content_type(self) -> str:
         """The media type without its parameters, in lower case; empty when upstream names none."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return self._headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body, once, in pieces of any size, read by one task. Raises UpstreamBrokenError when it breaks off."""
-        return self._chunks
+    async def read(self) -> bytes:
+        """The next bytes of the body as they came, for one task; none at its end. Raises UpstreamBrokenError."""
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        try:
+            return await anext(self._chunks, b"")
+        except TRANSPORT_ERRORS as exception:
+            raise broken_off(exception) from exception
 
     async def aclose(self) -> None:
         """Close the connection and return the lease. Never raises; may be called again."""
-        # RuntimeError: the body is being read by another task, which the closed connection ends.
-        with suppress(*TRANSPORT_ERRORS, RuntimeError):
-            await self._chunks.aclose()
-        with suppress(*TRANSPORT_ERRORS, RuntimeError):
-            await self._held.aclose()
+        self._lease.end()
+        await close(self._body)
 
-    async def _read(self, first: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        yield first
-        now = asyncio.get_running_loop().time
-        try:
-            async with asyncio.timeout(self._idle_timeout_seconds) as silence:
-                async for chunk in rest:
-                    # The time that the reader takes is not upstream's silence.
-                    silence.reschedule(None)
-                    yield chunk
-                    silence.reschedule(now() + self._idle_timeout_seconds)
-        except TRANSPORT_ERRORS as exception:
-            raise broken_off(exception) from exception
+
+async def close(body: httpx.AsyncByteStream) -> None:
+    """Close the body, and the connection if it has more to send. Never raises."""
+    try:
+        await body.aclose()
+    # RuntimeError: the body is being read by another task, which the closed connection ends.
+    except (*TRANSPORT_ERRORS, RuntimeError):
+        return

@@ -3,18 +3,18 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import httpx
 
 from app.settings import RelaySettings
 from app.upstream.account import Account
-from app.upstream.answer import UpstreamAnswer
+from app.upstream.answer import UpstreamAnswer, close
 from app.upstream.faults import TRANSPORT_ERRORS, Fault, broken, disconnected, encoded, last_word, refused
-from app.upstream.headers import answer_headers, request_headers
+from app.upstream.headers import RequestHeaders, answer_headers, is_encoded
 from app.upstream.pool import Pool
-from app.upstream.transport import body_of, new_request
+from app.upstream.transport import body_of, new_request, timeouts
 
 _MAX_ERROR_BYTES = 64 * 1024
 
@@ -34,6 +34,15 @@ class UpstreamCall:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Destination:
+    """Where an account's calls go, and with which headers: what is the same for each of them."""
+
+    transport: httpx.AsyncBaseTransport
+    url: httpx.URL
+    headers: RequestHeaders
+
+
 class UpstreamClient:
     """Opens calls. `transports` holds a transport for each upstream, by its name.
 
@@ -42,8 +51,18 @@ class UpstreamClient:
 
     def __init__(self, pool: Pool, transports: Mapping[str, httpx.AsyncBaseTransport], settings: RelaySettings) -> None:
         self._pool = pool
-        self._transports = transports
         self._settings = settings
+        self._timeouts = timeouts(
+            connect_seconds=settings.connect_timeout_seconds, silence_seconds=settings.idle_timeout_seconds
+        )
+        self._destinations = {
+            account.name: _Destination(
+                transports[account.upstream.name],
+                httpx.URL(f"{account.upstream.base_url}/responses"),
+                RequestHeaders(account),
+            )
+            for account in pool.accounts()
+        }
 
     async def open(self, call: UpstreamCall) -> UpstreamAnswer:
         """The first account's answer that is one; its first chunk is here. Cancelled, it leaves nothing open.
@@ -69,44 +88,43 @@ class UpstreamClient:
         raise last_word(faults[-1], self._pool.shortest_rest(call.model, call.only))
 
     async def _try(self, account: Account, call: UpstreamCall) -> UpstreamAnswer | Fault:
+        there = self._destinations[account.name]
+        headers = there.headers.beside(call.headers, stream=call.stream)
+        request = new_request("POST", there.url, headers, call.render(account), self._timeouts)
+        lease = self._pool.lease(account)
+        response: httpx.Response | None = None
+        kept = False
         try:
-            return await self._send(account, call)
-        except TRANSPORT_ERRORS as exception:
-            return broken(exception)
-
-    async def _send(self, account: Account, call: UpstreamCall) -> UpstreamAnswer | Fault:
-        request = new_request(
-            "POST",
-            f"{account.upstream.base_url}/responses",
-            request_headers(account, call.headers, stream=call.stream),
-            call.render(account),
-            connect_timeout_seconds=self._settings.connect_timeout_seconds,
-        )
-        async with AsyncExitStack() as held:
-            held.enter_context(self._pool.lease(account))
+            # One deadline for the head and the first bytes after it: they may come one at a time.
             async with asyncio.timeout(self._settings.first_byte_timeout_seconds):
-                response = await self._transports[account.upstream.name].handle_async_request(request)
-                held.push_async_callback(response.aclose)
-                body = body_of(response)
-                held.push_async_callback(body.aclose)
-                first = await anext(body, None) if response.is_success else None
-            if not response.is_success:
-                return await self._refusal(account, response, body)
-            if first is None:
-                return disconnected(unanswered=False)
-            if response.headers.get("content-encoding", "identity") != "identity":
+                response = await there.transport.handle_async_request(request)
+                chunks = aiter(body_of(response))
+                first = await anext(chunks, b"") if response.is_success else b""
+            if not first:
+                return await self._fault(account, response, chunks)
+            if is_encoded(response.headers.raw):
                 raise encoded()
+            kept = True
             return UpstreamAnswer(
                 account,
                 response.status_code,
-                answer_headers(response.headers),
+                answer_headers(response.headers.raw),
                 first=first,
-                rest=body,
-                idle_timeout_seconds=self._settings.idle_timeout_seconds,
-                held=held.pop_all(),
+                chunks=chunks,
+                body=body_of(response),
+                lease=lease,
             )
+        except TRANSPORT_ERRORS as exception:
+            return broken(exception)
+        finally:
+            if not kept:
+                lease.end()
+                if response is not None:
+                    await close(body_of(response))
 
-    async def _refusal(self, account: Account, response: httpx.Response, chunks: AsyncIterator[bytes]) -> Fault:
+    async def _fault(self, account: Account, response: httpx.Response, chunks: AsyncIterator[bytes]) -> Fault:
+        if response.is_success:
+            return disconnected(unanswered=False)
         body = bytearray()
         # What the status says counts, even when the body does not arrive.
         with suppress(*TRANSPORT_ERRORS):

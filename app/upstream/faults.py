@@ -1,32 +1,21 @@
 """What a failed try means: for the account, and for the client if it was the last one. Must not choose an account."""
 
-import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import httpx
 import orjson
 
 from app.errors import ApiError, InvalidRequestError, UpstreamError, UpstreamRefusedError
-from app.upstream.headers import answer_headers
+from app.upstream.headers import answer_headers, as_text
+from app.upstream.http1 import UnansweredError
 from app.upstream.pool import PoolExhaustedError, retry_headers
 from app.upstream.retry_after import retry_after
 
-# Everything that a transport can raise: some of aiohttp's errors pass the httpx transport as they are.
-TRANSPORT_ERRORS = (httpx.TransportError, aiohttp.ClientError, OSError)
+# Everything that a call over a transport can raise. TimeoutError: of a deadline of ours.
+TRANSPORT_ERRORS = (httpx.TransportError, TimeoutError)
 _TIMEOUTS = (TimeoutError, httpx.TimeoutException)
-_UNREACHABLE = (
-    aiohttp.ClientConnectorError,
-    aiohttp.ClientHttpProxyError,
-    aiohttp.InvalidURL,
-    ssl.SSLError,
-    httpx.ConnectError,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-)
-_INVALID_HTTP = (aiohttp.ClientResponseError, httpx.ProtocolError)
+_UNREACHABLE = (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 _CLIENT_FAULTS = frozenset({400, 404, 405, 409, 410, 413, 415, 422, 451})
 _KEY_FAULTS = frozenset({401, 402, 403})
@@ -55,16 +44,13 @@ class Fault:
 
 def broken(exception: BaseException) -> Fault:
     """The fault of a try that ended in one of TRANSPORT_ERRORS. The exception's text stays here: it names hosts."""
-    cause = _what_happened(exception)
-    if isinstance(cause, _TIMEOUTS):
+    if isinstance(exception, _TIMEOUTS):
         return Fault(UpstreamError("Upstream did not answer in time.", code="upstream_timeout", status=504))
-    if isinstance(cause, _UNREACHABLE):
+    if isinstance(exception, _UNREACHABLE):
         return Fault(UpstreamError("Upstream could not be reached.", code="upstream_unreachable"))
-    if isinstance(cause, _INVALID_HTTP):
+    if isinstance(exception, httpx.ProtocolError):
         return Fault(UpstreamError("Upstream did not answer in valid HTTP.", code="upstream_invalid_answer"))
-    # The message of a disconnection in the midst of the headers is what there was of them.
-    cut = isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)
-    return disconnected(unanswered=not cut and not isinstance(cause, aiohttp.ClientPayloadError))
+    return disconnected(unanswered=isinstance(exception, UnansweredError))
 
 
 def disconnected(*, unanswered: bool) -> Fault:
@@ -84,18 +70,20 @@ def encoded() -> UpstreamError:
 
 def broken_off(exception: BaseException) -> UpstreamBrokenError:
     """The error of an answer that ended in one of TRANSPORT_ERRORS after its first byte."""
-    if isinstance(_what_happened(exception), _TIMEOUTS):
+    if isinstance(exception, _TIMEOUTS):
         return UpstreamBrokenError("Upstream stopped sending.", code="upstream_idle_timeout", status=504)
+    if isinstance(exception, httpx.ProtocolError):
+        return UpstreamBrokenError("Upstream's answer stopped being valid HTTP.", code="upstream_invalid_answer")
     return UpstreamBrokenError("Upstream closed the connection early.", code="upstream_disconnected")
 
 
-def refused(status: int, headers: Mapping[str, str], body: bytes, *, cool_down_seconds: float, now: float) -> Fault:
+def refused(status: int, headers: httpx.Headers, body: bytes, *, cool_down_seconds: float, now: float) -> Fault:
     """The fault of an answer that is no success. `now` is unix time.
 
     Raises UpstreamRefusedError when the fault is the client's: no other account would answer differently.
     """
     error = _read_error(body)
-    shown = answer_headers(headers)
+    shown = as_text(answer_headers(headers.raw))
     shown.pop("content-type", None)
     # A key that may not use one model is no worse for the others, so the model is what does not exist.
     if status in _CLIENT_FAULTS or (status in _KEY_FAULTS and error.get("code") == "model_not_found"):
@@ -128,11 +116,6 @@ def last_word(fault: Fault, shortest_rest: float) -> UpstreamError:
         advice = {"x-should-retry": "false"}
     fault.error.headers = {**fault.error.headers, **advice}
     return fault.error
-
-
-def _what_happened(exception: BaseException) -> BaseException:
-    """The aiohttp transport maps most failures to httpx.ConnectTimeout; its cause says what it was."""
-    return (isinstance(exception, httpx.TransportError) and exception.__cause__) or exception
 
 
 def _read_error(body: bytes) -> dict[str, Any]:

@@ -1,46 +1,74 @@
 """The headers that cross the gateway, both ways: built from nothing, by allow-list. Must not know what they go with."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+
+import httpx
 
 from app import __version__
 from app.upstream.account import Account
 
 _FROM_CLIENT = ("openai-beta", "x-client-request-id")
 _MAX_FROM_CLIENT = 512
-_TO_CLIENT = frozenset(
-    {"content-type", "openai-processing-ms", "openai-version", "retry-after", "retry-after-ms", "x-request-id"}
-)
-_RENAMED = {"x-request-id": "x-upstream-request-id"}
-_RATE_LIMITS = "x-ratelimit-"
+# By the name that upstream gives them, the name that the client sees.
+_TO_CLIENT = {
+    b"content-type": b"content-type",
+    b"openai-processing-ms": b"openai-processing-ms",
+    b"openai-version": b"openai-version",
+    b"retry-after": b"retry-after",
+    b"retry-after-ms": b"retry-after-ms",
+    b"x-request-id": b"x-upstream-request-id",
+}
+_RATE_LIMITS = b"x-ratelimit-"
+# What latin-1 can print.
+_SAFE = re.compile(rb"[\x20-\x7e\xa1-\xac\xae-\xff]*")
+_ENCODING = b"content-encoding"
 
 
-def request_headers(account: Account, client: Mapping[str, str], *, stream: bool) -> dict[str, str]:
-    """What upstream is sent. `client` holds the client's headers, by lower-case name; two of them pass."""
-    headers = {
-        "content-type": "application/json",
-        "accept": "text/event-stream" if stream else "application/json",
-        # An encoded stream could not be relayed frame by frame.
-        "accept-encoding": "identity",
-        "user-agent": f"antiphon/{__version__}",
-    }
-    for name in _FROM_CLIENT:
-        value = client.get(name, "")
-        if value and len(value) <= _MAX_FROM_CLIENT and value.isascii() and value.isprintable():
-            headers[name] = value
-    if account.authorization is not None:
-        headers["authorization"] = account.authorization.get_secret_value()
-    return headers
+class RequestHeaders:
+    """What upstream is sent in an account's name. It never changes, but for two headers of the client's."""
+
+    def __init__(self, account: Account) -> None:
+        constant = {
+            "content-type": "application/json",
+            # An encoded stream could not be relayed frame by frame.
+            "accept-encoding": "identity",
+            "user-agent": f"antiphon/{__version__}",
+        }
+        if account.authorization is not None:
+            constant["authorization"] = account.authorization.get_secret_value()
+        self._whole = httpx.Headers({**constant, "accept": "application/json"})
+        self._stream = httpx.Headers({**constant, "accept": "text/event-stream"})
+
+    def beside(self, client: Mapping[str, str], *, stream: bool) -> httpx.Headers:
+        """The headers of one call, not to be changed. `client` holds the client's headers, by lower-case name."""
+        constant = headers = self._stream if stream else self._whole
+        for name in _FROM_CLIENT:
+            value = client.get(name, "")
+            if 0 < len(value) <= _MAX_FROM_CLIENT and value.isascii() and value.isprintable():
+                headers = httpx.Headers(constant) if headers is constant else headers
+                headers[name] = value
+        return headers
 
 
-def answer_headers(upstream: Mapping[str, str]) -> dict[str, str]:
-    """What the client may see of upstream's headers, by lower-case name; unsafe values are dropped."""
-    allowed = {}
-    for raw_name, value in upstream.items():
+def answer_headers(upstream: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """What the client may see of upstream's headers, by lower-case name; unsafe values and repetitions are dropped."""
+    allowed: dict[bytes, bytes] = {}
+    for raw_name, value in upstream:
         name = raw_name.lower()
-        if (name in _TO_CLIENT or name.startswith(_RATE_LIMITS)) and _is_safe(value):
-            allowed[_RENAMED.get(name, name)] = value
+        shown = _TO_CLIENT.get(name)
+        if shown is None and name.startswith(_RATE_LIMITS):
+            shown = name
+        if shown is not None and shown not in allowed and _SAFE.fullmatch(value):
+            allowed[shown] = value
     return allowed
 
 
-def _is_safe(value: str) -> bool:
-    return value.isprintable() and all(ord(character) < 256 for character in value)  # noqa: PLR2004 - latin-1
+def as_text(headers: Mapping[bytes, bytes]) -> dict[str, str]:
+    """The same headers as text."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
+
+
+def is_encoded(upstream: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether the body is compressed, say, in spite of what was asked for."""
+    return any(name.lower() == _ENCODING and value.lower() != b"identity" for name, value in upstream)

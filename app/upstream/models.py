@@ -12,12 +12,14 @@ import orjson
 
 from app.settings import UpstreamSettings
 from app.upstream.account import serves
+from app.upstream.answer import close
 from app.upstream.faults import TRANSPORT_ERRORS
-from app.upstream.headers import request_headers
+from app.upstream.headers import RequestHeaders
 from app.upstream.pool import Pool
-from app.upstream.transport import body_of, new_request
+from app.upstream.transport import body_of, new_request, timeouts
 
 _TIMEOUT_SECONDS = 10.0
+_TIMEOUTS = timeouts(connect_seconds=_TIMEOUT_SECONDS)
 _MAX_LIST_BYTES = 8 * 1024 * 1024
 _RETRY_SECONDS = 30.0
 
@@ -79,10 +81,8 @@ class ModelCatalogue:
         account = next(accounts, None)
         if account is None:
             return None
-        headers = request_headers(account, {}, stream=False)
-        request = new_request(
-            "GET", f"{upstream.base_url}/models", headers, b"", connect_timeout_seconds=_TIMEOUT_SECONDS
-        )
+        headers = RequestHeaders(account).beside({}, stream=False)
+        request = new_request("GET", httpx.URL(f"{upstream.base_url}/models"), headers, b"", _TIMEOUTS)
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 body = await self._read(self._transports[upstream.name], request)
@@ -93,16 +93,17 @@ class ModelCatalogue:
 
     async def _read(self, transport: httpx.AsyncBaseTransport, request: httpx.Request) -> bytes:
         response = await transport.handle_async_request(request)
+        chunks = body_of(response)
         try:
             body = bytearray()
             if response.is_success:
-                async for chunk in body_of(response):
+                async for chunk in chunks:
                     body += chunk
                     if len(body) > _MAX_LIST_BYTES:
                         return b""
             return bytes(body)
         finally:
-            await response.aclose()
+            await close(chunks)
 
 
 def _named_in_settings(upstream: UpstreamSettings) -> Models:

@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from app.errors import UpstreamError
 from app.settings import UpstreamSettings
@@ -12,6 +12,8 @@ from app.upstream.account import Account, accounts_of, serves
 from app.wire.wording import unknown_model
 
 _LONGEST_SDK_WAIT_SECONDS = 60
+_MODELS_REMEMBERED = 256
+_LONGEST_REMEMBERED = 256
 
 
 class PoolExhaustedError(UpstreamError):
@@ -33,11 +35,29 @@ def retry_headers(seconds: float) -> dict[str, str]:
 @dataclass(slots=True)
 class _Seat:
     account: Account
+    # The place of its upstream in the file.
+    rank: int
     in_flight: int = 0
     # The turn in which it was last leased; the smallest is next among equals.
     last_turn: int = 0
     rests_until: float = -math.inf
     doubted_until: float = -math.inf
+
+
+class Lease:
+    """One call in flight on an account, until it is ended."""
+
+    __slots__ = ("_seat",)
+
+    def __init__(self, seat: _Seat) -> None:
+        self._seat: _Seat | None = seat
+        seat.in_flight += 1
+
+    def end(self) -> None:
+        """The call is over. May be called again."""
+        if self._seat is not None:
+            self._seat.in_flight -= 1
+            self._seat = None
 
 
 class Pool:
@@ -53,7 +73,12 @@ class Pool:
         self._cool_down_seconds = cool_down_seconds
         self._clock = clock
         self._turn = 0
-        self._seats = {account.name: _Seat(account) for upstream in self.upstreams for account in accounts_of(upstream)}
+        self._seats = {
+            account.name: _Seat(account, rank)
+            for rank, upstream in enumerate(self.upstreams)
+            for account in accounts_of(upstream)
+        }
+        self._serving = lru_cache(_MODELS_REMEMBERED)(self._find_serving)
 
     def candidates(self, model: str, prefer: str | None = None, only: str | None = None) -> list[Account]:
         """The accounts to try for this model, in order: never empty.
@@ -62,7 +87,7 @@ class Pool:
         equals. Accounts in doubt come last. Raises InvalidRequestError (no upstream serves the model), UpstreamError
         (the account in `only` is gone) or PoolExhaustedError (all of them rest).
         """
-        seats = self._serving(model, only)
+        seats = self._bound(model, only)
         now = self._clock()
         usable = [seat for seat in seats if seat.rests_until <= now]
         if not usable:
@@ -70,31 +95,26 @@ class Pool:
                 "Rate limit reached: every upstream account for this model is resting. Please try again later.",
                 headers=retry_headers(self._shortest_rest(seats)),
             )
-        rank = {upstream.name: number for number, upstream in enumerate(self.upstreams)}
+        if len(usable) == 1:
+            return [usable[0].account]
 
         def order(seat: _Seat) -> tuple[bool, bool, int, int, int]:
-            account = seat.account
             return (
-                account.name != prefer,
+                seat.account.name != prefer,
                 seat.doubted_until > now,
-                rank[account.upstream.name],
+                seat.rank,
                 seat.in_flight,
                 seat.last_turn,
             )
 
         return [seat.account for seat in sorted(usable, key=order)]
 
-    @contextmanager
-    def lease(self, account: Account) -> Iterator[None]:
-        """Count one call in flight on this account."""
+    def lease(self, account: Account) -> Lease:
+        """Count one call in flight on this account, until the lease is ended."""
         seat = self._seats[account.name]
         self._turn += 1
         seat.last_turn = self._turn
-        seat.in_flight += 1
-        try:
-            yield
-        finally:
-            seat.in_flight -= 1
+        return Lease(seat)
 
     def cool(self, account: Account, seconds: float) -> None:
         """Leave the account out for this long, or until its present rest ends if that is later."""
@@ -122,17 +142,21 @@ class Pool:
 
     def shortest_rest(self, model: str, only: str | None = None) -> float:
         """Seconds until some account may serve this model; 0 when one may now."""
-        return self._shortest_rest(self._serving(model, only))
+        return self._shortest_rest(self._bound(model, only))
 
     def accounts(self) -> list[Account]:
         """All accounts, in file order."""
         return [seat.account for seat in self._seats.values()]
 
-    def _serving(self, model: str, only: str | None) -> list[_Seat]:
-        serving = {upstream.name for upstream in self.upstreams if serves(upstream, model)}
-        seats = [seat for seat in self._seats.values() if seat.account.upstream.name in serving]
+    def _find_serving(self, model: str) -> list[_Seat]:
+        seats = [seat for seat in self._seats.values() if serves(seat.account.upstream, model)]
         if not seats:
             raise unknown_model(model)
+        return seats
+
+    def _bound(self, model: str, only: str | None) -> list[_Seat]:
+        # A name of a client's choosing is remembered while it is short.
+        seats = self._serving(model) if len(model) <= _LONGEST_REMEMBERED else self._find_serving(model)
         if only is None:
             return seats
         bound = [seat for seat in seats if seat.account.name == only]

@@ -1,65 +1,26 @@
 """The transports to upstream: the network's, and one to a model in this process. Must not know accounts or faults."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Protocol, cast
-from urllib.request import getproxies, proxy_bypass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from typing import Literal, Protocol
 
-import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
-from yarl import URL
 
-# Below the idle timeout of every server met (5-75 s), so that a kept connection is rarely a dead one.
-_KEEP_ALIVE_SECONDS = 4
-# aiohttp buffers twice this much of a stream that its reader does not take.
-_READ_BUFFER_BYTES = 8192
-_MAX_HEADER_BYTES = 64 * 1024
-_MAX_BODY_IN_ONE_WRITE = 512 * 1024
-_PIECE_BYTES = 64 * 1024
+from app.upstream.network import Network
+from app.upstream.proxies import EnvironmentProxies
 
 
-def network_transport(max_connections: int) -> httpx.AsyncBaseTransport:
+def network_transport(kind: Literal["native", "aiohttp"], max_connections: int) -> httpx.AsyncBaseTransport:
     """The one connection pool of the process, opened by the first request inside the loop; to be closed at the end.
 
-    It keeps no cookies, follows no redirect, decodes nothing.
+    Its errors are httpx's and quote nothing. After `http1.UnansweredError` a server may never have seen the request.
     """
-    tls = httpx.create_ssl_context()
-    proxies = _EnvironmentProxies()
+    tls, proxies = httpx.create_ssl_context(), EnvironmentProxies()
+    if kind == "native":
+        return Network(tls, proxies, max_connections)
+    # Not at the top: it brings a library of 8 MB, which the usual process does without.
+    from app.upstream.aiohttp_network import AiohttpNetwork  # noqa: PLC0415 - see above
 
-    def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            limit=max_connections, limit_per_host=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, ssl=tls
-        )
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            read_bufsize=_READ_BUFFER_BYTES,
-            max_line_size=_MAX_HEADER_BYTES,
-            max_field_size=_MAX_HEADER_BYTES,
-            # trust_env would read .netrc on every request, and send what it finds there where we send no key.
-            trust_env=False,
-            middlewares=(proxies,) if proxies else (),
-        )
-
-    return AiohttpTransport(verify=tls, client=session)
-
-
-class _EnvironmentProxies:
-    """The proxies that `http_proxy`, `https_proxy` and `no_proxy` name, as an aiohttp middleware."""
-
-    def __init__(self) -> None:
-        self._urls = {scheme: URL(url) for scheme, url in getproxies().items() if scheme in {"http", "https"}}
-
-    def __bool__(self) -> bool:
-        return bool(self._urls)
-
-    async def __call__(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        if not proxy_bypass(request.url.host or ""):
-            request.update_proxy(self._urls.get(request.url.scheme), None, None)
-        return await handler(request)
+    return AiohttpNetwork(tls, proxies, max_connections)
 
 
 class InProcessAnswer(Protocol):
@@ -93,34 +54,28 @@ class _InProcessStream(httpx.AsyncByteStream):
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
 
-    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        async for chunk in self._chunks:
-            yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks
 
     async def aclose(self) -> None:
         if isinstance(self._chunks, AsyncGenerator):
             await self._chunks.aclose()
 
 
+def timeouts(*, connect_seconds: float, silence_seconds: float | None = None) -> Mapping[str, object]:
+    """What a request's extensions say: the time to come by a connection, and the silence allowed in its answer."""
+    return {"timeout": {"pool": connect_seconds, "connect": connect_seconds, "read": silence_seconds}}
+
+
 def new_request(
-    method: str, url: str, headers: dict[str, str], body: bytes, *, connect_timeout_seconds: float
+    method: str, url: httpx.URL, headers: httpx.Headers, body: bytes, extensions: Mapping[str, object]
 ) -> httpx.Request:
-    """A request for a transport. The timeout covers the wait for a free connection, DNS, TCP and TLS."""
-    content: bytes | AsyncIterator[bytes] = body
-    if len(body) > _MAX_BODY_IN_ONE_WRITE:
-        content = _pieces(body)
-        headers = {**headers, "content-length": str(len(body))}
-    # The aiohttp transport reads `pool` as the time for all of it.
-    return httpx.Request(
-        method, url, headers=headers, content=content, extensions={"timeout": {"pool": connect_timeout_seconds}}
-    )
+    """A request for a transport, which adds what frames it (`host`, `content-length`)."""
+    return httpx.Request(method, url, headers=headers, stream=httpx.ByteStream(body), extensions=extensions)
 
 
-def body_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """The response's body as it comes off the wire, without httpx's decoding layers."""
-    return cast("AsyncGenerator[bytes, None]", aiter(cast("httpx.AsyncByteStream", response.stream)))
-
-
-async def _pieces(body: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(body), _PIECE_BYTES):
-        yield body[start : start + _PIECE_BYTES]
+def body_of(response: httpx.Response) -> httpx.AsyncByteStream:
+    """The response's body as it comes off the wire, without httpx's decoding layers. To be closed."""
+    if not isinstance(response.stream, httpx.AsyncByteStream):
+        raise TypeError("A transport for asyncio answers with a stream for asyncio.")
+    return response.stream

@@ -66,6 +66,15 @@ def elements(raw: bytes | Json) -> list[bytes]:
     return [bytes(value) for value in _ARRAY.decode(raw)]
 
 
+def is_json(raw: bytes) -> bool:
+    """Whether this is strict JSON: splitting does not look into the values."""
+    try:
+        orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
 def join_object(members: Mapping[str, Json]) -> bytes:
     """The inverse of `members`: a JSON object of values that are already JSON."""
     return _ENCODER.encode(members)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import orjson
 
 from app.wire import sse
@@ -43,14 +44,16 @@ def payload(frame: bytes) -> dict[str, Any]:
 
 
 def member(frame: bytes, name: str) -> bytes | None:
-    """One member of the frame's data, as upstream wrote it; None when there is none, or the data is not strict JSON."""
-    if name not in payload(frame):
-        return None
+    """One member of the frame's data, as upstream wrote it; None when there is none, or the data is no JSON object.
+
+    Nothing has looked into the value: it may not be strict JSON.
+    """
     try:
-        return bytes(members(sse.event_data(frame))[name])
-    except RecursionError:
-        # Nested deeper than can be split: as good as unreadable.
+        value = members(sse.event_data(frame)).get(name)
+    except (msgspec.DecodeError, RecursionError):
+        # The latter: nested deeper than can be split.
         return None
+    return None if value is None else bytes(value)
 
 
 def sequence_number(frame: bytes) -> int | None:

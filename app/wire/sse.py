@@ -29,32 +29,50 @@ class FrameSplitter:
         self._max_frame_bytes = max_frame_bytes
         self._pending = bytearray()
         self._scanned = 0
+        self._has_cr = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The frames that this chunk completes, each with its blank line.
 
         Raises FrameTooLargeError when the frame that is still open outgrows the limit, once all before it are out.
         """
-        pending = self._pending
-        if not pending and chunk.find(b"\n\n") == len(chunk) - 2 > 0 and b"\r" not in chunk:
+        self._has_cr = self._has_cr or b"\r" in chunk
+        if self._pending:
+            self._pending += chunk
+            source: bytes | bytearray = self._pending
+        elif not self._has_cr and chunk.find(b"\n\n") == len(chunk) - 2 > 0:
             # The usual chunk is one whole frame.
             return [chunk]
-        pending += chunk
+        else:
+            source = chunk
         frames: list[bytes] = []
         start = 0
-        for blank in _BLANK_LINE.finditer(pending, self._scanned):
-            end = blank.end()
-            # A CR that ends the chunk may be the first half of a CRLF; only a stream of bare CRs is known not to be.
-            if end == len(pending) and blank.group() in {b"\r\n\r", b"\n\r"}:
-                break
-            frames.append(bytes(pending[start:end]))
+        for end in self._ends(source):
+            frames.append(bytes(source[start:end]))
             start = end
-        if start:
-            del pending[:start]
-        self._scanned = max(0, len(pending) - _LONGEST_PARTIAL_BLANK_LINE)
-        if not frames and len(pending) > self._max_frame_bytes:
+        if source is chunk:
+            self._pending += chunk[start:]
+        else:
+            del self._pending[:start]
+        self._scanned = max(0, len(self._pending) - _LONGEST_PARTIAL_BLANK_LINE)
+        if not frames and len(self._pending) > self._max_frame_bytes:
             raise FrameTooLargeError
         return frames
+
+    def _ends(self, source: bytes | bytearray) -> Iterator[int]:
+        """Where the frames in these bytes end."""
+        if not self._has_cr:
+            end = self._scanned
+            while (place := source.find(b"\n\n", end)) >= 0:
+                end = place + 2
+                yield end
+            return
+        for blank in _BLANK_LINE.finditer(source, self._scanned):
+            end = blank.end()
+            # A CR that ends the chunk may be the first half of a CRLF; only a stream of bare CRs is known not to be.
+            if end == len(source) and blank.group() in {b"\r\n\r", b"\n\r"}:
+                break
+            yield end
 
     @property
     def rest(self) -> bytes:
@@ -73,6 +91,12 @@ def event_name(frame: bytes) -> bytes:
 
 def event_data(frame: bytes) -> bytes:
     """The frame's `data` lines, joined by a newline."""
+    first = frame.find(b"\n")
+    if frame.startswith(b"event: ") and frame.startswith(b"data: ", first + 1) and b"\r" not in frame:
+        end = frame.find(b"\n", first + 1)
+        # The usual frame: a name, one line of data, and nothing else.
+        if frame[end:] == b"\n\n":
+            return frame[first + 1 + len(b"data: ") : end]
     return b"\n".join(_field(frame, b"data"))
 
 

@@ -14,7 +14,7 @@ from app.observability.logging import begin_request, configure
 Read = Callable[[], list[str]]
 
 _KEY = "sk-aph_Ep10Lfej9i4IWVSwLF5W7RXM7llcUMDo49Yt9X"
-_LIBRARIES = ("aiosqlite", "alembic", "asyncio", "sqlalchemy", "uvicorn")
+_LIBRARIES = ("alembic", "asyncio", "sqlalchemy", "uvicorn")
 
 
 @pytest.fixture

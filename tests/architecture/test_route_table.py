@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import httpx2
 from fastapi.routing import APIRoute
 
 from app.api import routes
@@ -16,16 +17,32 @@ README = Path(__file__).parents[2] / "README.md"
 def test_every_route_but_the_probes_authenticates(tmp_path: Path) -> None:
     app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), b"secret of sixteen")
     endpoints = [route for route in app.routes if isinstance(route, APIRoute)]
-    assert len(endpoints) == len(routes.API) + len(routes.PROBES)
+    assert len(endpoints) == len(routes.API) + len(routes.DIRECT) + len(routes.PROBES)
     assert [getattr(route, "path", None) for route in app.routes if route not in endpoints] == ["/openapi.json"]
     for route in endpoints:
-        if route.path not in OPEN:
+        if route.path not in OPEN and not isinstance(route, routes.DirectRoute):
             assert caller in [dependency.call for dependency in route.dependant.dependencies], route.path
+
+
+async def test_every_direct_route_authenticates_before_it_reads(tmp_path: Path) -> None:
+    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), b"secret of sixteen")
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        for method, path, _ in routes.DIRECT:
+            answer = await client.request(method, f"/v1{path}", content=b"\xff not JSON")
+            assert (answer.status_code, answer.json()["error"]["type"]) == (401, "invalid_request_error"), path
+
+
+def test_a_direct_route_is_in_the_document_like_any_other(tmp_path: Path) -> None:
+    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), b"secret of sixteen")
+    documented = app.openapi()["paths"]["/v1/responses"]["post"]
+    assert documented["description"] == "Create a model response, streamed or whole."
+    assert documented["tags"] == ["api"]
 
 
 def test_the_readme_names_every_endpoint() -> None:
     text = README.read_text()
-    for method, path, _ in routes.API:
+    for method, path, _ in (*routes.API, *routes.DIRECT):
         if path == "/responses" and method == "GET":
             continue  # the answer to a WebSocket upgrade, not an endpoint to call
         shown = path.replace("response_id", "id").replace("model_id:path", "id")

@@ -17,7 +17,7 @@ from tests.fakes.upstream import FakeUpstream, Recorded
 
 pytestmark = pytest.mark.live
 
-_NAMES = [name for name, _ in _FIELDS]
+_NAMES = [*_FIELDS]
 _ITEM_TYPES = ["", "unheard_of", *_ITEMS]
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(["\x00", "\u2028", "é" * 600])

@@ -81,7 +81,7 @@ def queries_of(gateway: LiveGateway) -> Iterator[list[str]]:
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         asked.append(statement)
 
-    engine = gateway.app.state.services.database.reader.sync_engine
+    engine = gateway.app.state.services.database.reader
     event.listen(engine, "before_cursor_execute", note)
     yield asked
     event.remove(engine, "before_cursor_execute", note)

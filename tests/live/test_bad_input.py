@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 import orjson
 import pytest
-from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
+from app.observability import logging
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_http import Answer, RawClient
 from tests.fakes.upstream import FakeUpstream
@@ -229,7 +229,7 @@ async def test_the_deepest_body_allowed_is_served(sqlite_gateway: LiveGateway, u
 
 async def test_a_model_name_out_of_proportion_leaves_a_line_in_proportion(sqlite_gateway: LiveGateway) -> None:
     body = orjson.dumps({"model": LONG, "input": "Hello."})
-    with capture_logs(processors=[merge_contextvars]) as lines:
+    with capture_logs(processors=[logging._of_request]) as lines:
         async with RawClient.to(sqlite_gateway.url) as client:
             await client.ask("POST", "/v1/responses", sqlite_gateway.headers(), body)
     (line,) = (line for line in lines if line["event"] == "request")

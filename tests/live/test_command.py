@@ -1,5 +1,6 @@
 """The `antiphon` command as an operator types it: settings, schema, keys, projects, health."""
 
+import re
 import socket
 import sqlite3
 import stat
@@ -222,6 +223,21 @@ def test_what_the_first_start_writes_is_its_owners_alone(tmp_path: Path) -> None
         assert first not in gateway.banner.read_text()
         assert gateway.key == first
         assert served(gateway, first) == "completed"
+    finally:
+        gateway.stop()
+
+
+def test_a_start_on_a_current_database_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path, {"PYTHONPROFILEIMPORTTIME": "1"})
+    try:
+        gateway.start()
+        gateway.stop()
+        gateway.start()
+        assert served(gateway, gateway.key) == "completed"
+        loaded = re.findall(r"^import time: .*\| +(\S+)$", gateway.banner.read_text(), re.MULTILINE)
+        assert "fastapi" in loaded
+        unused = ("aiohttp.", "alembic.", "psycopg.")
+        assert [name for name in loaded if name.startswith(unused)] == []
     finally:
         gateway.stop()
 

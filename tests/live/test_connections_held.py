@@ -32,5 +32,5 @@ async def test_streams_in_flight_hold_no_connection(narrow: LiveGateway, upstrea
             call = await calls.enter_async_context(calling(narrow.url, narrow.key, previous_response_id=first.id))
             await call.until(begin)
         database = narrow.app.state.services.database
-        assert [engine.pool.checkedout() for engine in (database.reader, database.writer)] == [0, 0]
+        assert [workers.busy for workers in (database._readers, database._writer)] == [0, 0]
         assert (await client.responses.retrieve(first.id)).id == first.id

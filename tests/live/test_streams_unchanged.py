@@ -1,8 +1,7 @@
 """Invariants 1 and 2: what a stream's client receives is what upstream sent, in whole frames."""
 
-import asyncio
 import hashlib
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import MutableMapping
 from functools import partial
 from itertools import accumulate
 from typing import Any, cast
@@ -47,17 +46,17 @@ class Memory:
         self.saved: list[StoredResponse] = []
         self.writes: list[bytes] = []
         self.ended = False
-        self._chunks = chunks
+        # An empty chunk would be the end.
+        self._chunks = [*filter(None, chunks)][::-1]
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        for chunk in self._chunks:
-            yield chunk
+    async def read(self) -> bytes:
+        return self._chunks.pop() if self._chunks else b""
 
     async def save(self, response: StoredResponse) -> None:
         self.saved.append(response)
 
-    async def receive(self) -> MutableMapping[str, Any]:
-        return await asyncio.Future()
+    def watch(self, gone: object) -> None:
+        """The client stays."""
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.body":
@@ -73,14 +72,14 @@ async def pumped(chunks: list[bytes], *, store: bool) -> Memory:
     request = parse_create_request(b'{"model":"demo","input":"Hi","store":%b}' % (b"true" if store else b"false"), 64)
     responses = cast("ResponseStore", memory)
     exchange = await prepare(request, _CALLER, responses)
-    client = Client(memory.receive, memory.send, registry, keep_alive_seconds=25, write_timeout_seconds=60)
+    client = Client(memory.send, memory.watch, registry, keep_alive_seconds=25, write_timeout_seconds=60)
     async with client:
-        await client.begin_stream(200, {})
+        await client.begin_stream(200, [])
         await Pump(
             cast("UpstreamAnswer", memory),
             client,
             Fold(request.fields, _LARGEST_EVENT),
-            partial(Settler(responses, 30).settle, exchange, "fake"),
+            partial(Settler(responses, 30).settle, exchange.turn, "fake"),
             max_event_bytes=_LARGEST_EVENT,
         ).run()
     await registry.aclose()

@@ -38,10 +38,13 @@ LARGE = completed("resp_large", "x" * MOST)
 EVENTS = story("resp_good")
 
 
-@pytest.fixture
-async def limited(sqlite_url: str, upstream: FakeUpstream) -> AsyncIterator[LiveGateway]:
-    """A gateway with little patience and little room."""
-    async with running_gateway(sqlite_url, [upstream_settings(upstream.url, KEY)], relay=LIMITS) as gateway:
+@pytest.fixture(params=["native", "aiohttp"])
+async def limited(
+    sqlite_url: str, upstream: FakeUpstream, request: pytest.FixtureRequest
+) -> AsyncIterator[LiveGateway]:
+    """A gateway with little patience and little room, on each transport."""
+    relay = {**LIMITS, "transport": request.param}
+    async with running_gateway(sqlite_url, [upstream_settings(upstream.url, KEY)], relay=relay) as gateway:
         yield gateway
 
 
@@ -58,9 +61,9 @@ async def read(gateway: LiveGateway, response_id: str) -> Answer:
 
 async def kept(gateway: LiveGateway) -> dict[str, str]:
     """The ids and states of all that is stored."""
-    async with gateway.app.state.services.database.reading() as connection:
-        rows = await connection.execute(text("SELECT id, status FROM responses"))
-        return {row.id: row.status for row in rows}
+    every = text("SELECT id, status FROM responses")
+    rows = await gateway.app.state.services.database.read(lambda connection: connection.execute(every).all())
+    return {row.id: row.status for row in rows}
 
 
 def error_of(answer: Answer) -> dict[str, Any]:
@@ -144,10 +147,12 @@ async def test_an_upstream_that_closes_without_a_word_is_asked_once_more(
     assert len(upstream.requests) == 4
 
 
-async def test_a_port_where_nobody_listens_is_one_clear_error(sqlite_url: str) -> None:
+@pytest.mark.parametrize("transport", ["native", "aiohttp"])
+async def test_a_port_where_nobody_listens_is_one_clear_error(sqlite_url: str, transport: str) -> None:
     async with FakeUpstream() as gone:
         pass
-    async with running_gateway(sqlite_url, [upstream_settings(gone.url, KEY)]) as gateway:
+    relay = {"transport": transport}
+    async with running_gateway(sqlite_url, [upstream_settings(gone.url, KEY)], relay=relay) as gateway:
         answer = await create(gateway)
         assert (answer.status, error_of(answer)["code"]) == (502, "upstream_unreachable")
         assert answer.headers["x-should-retry"] == "false"
@@ -169,7 +174,7 @@ UNFINISHED: Mapping[str, tuple[Reply, str]] = {
     "a reset": (Reply.sse(EVENTS[:3], then=Act.RESET), "upstream_disconnected"),
     "an end without the last event": (Reply.sse(EVENTS[:3]), "upstream_disconnected"),
     "an event past the limit": (
-        Reply.sse([*EVENTS[:3], b"data: " + b"x" * MOST * 2]),
+        Reply.sse([*EVENTS[:3], b"data: " + b"x" * MOST * 2], pause=0.01),
         "upstream_event_too_large",
     ),
     "a last event without a response": (
@@ -196,6 +201,18 @@ async def test_a_fault_in_a_stream_ends_it_as_failed(limited: LiveGateway, upstr
     assert await kept(limited) == {"resp_good": "failed"}
     assert (await read(limited, "resp_good")).status == 200
     assert (await create(limited, stream=True)).body.count(b"event: response.completed") == 1
+
+
+async def test_a_bad_chunk_size_in_a_stream_ends_it_as_failed(sqlite_url: str, upstream: FakeUpstream) -> None:
+    begun = [step for step in Reply.sse(EVENTS[:3]).steps if isinstance(step, bytes)][:-1]
+    upstream.enqueue(Reply([*begun, 0.05, b"zz\r\n", Act.STALL]))
+    # aiohttp does not tell: there it counts as silence.
+    async with running_gateway(sqlite_url, [upstream_settings(upstream.url, KEY)]) as gateway:
+        answer = await create(gateway, stream=True)
+        assert answer.body.startswith(b"".join(EVENTS[:3]))
+        (failed,) = failures(answer)
+        assert "upstream_invalid_answer" in failed["error"]["message"]
+        assert await kept(gateway) == {"resp_good": "failed"}
 
 
 async def test_a_stream_that_is_compressed_unasked_is_refused_before_its_first_byte(

@@ -45,7 +45,7 @@ async def test_work_is_cancelled_when_the_process_stops_and_the_client_can_still
     registry: Registry, connection: Connection
 ) -> None:
     client = connection.client(registry)
-    await client.begin_stream(200, {})
+    await client.begin_stream(200, [])
     with pytest.raises(ShutdownError):
         await wait_in(client, client.stop, client.stop)
     assert no_cancel_is_left()
@@ -75,7 +75,7 @@ async def test_a_call_that_was_stopped_before_it_began_does_not_begin(
 async def test_a_stop_after_the_call_changes_nothing(registry: Registry, connection: Connection) -> None:
     client = connection.client(registry)
     async with client:
-        await client.answer(200, {}, b"{}")
+        await client.answer(200, [], b"{}")
     client.stop()
     await asyncio.sleep(0)
     assert no_cancel_is_left()
@@ -183,7 +183,7 @@ async def test_a_stop_that_races_with_the_end_interrupts_or_does_nothing(
 
 async def test_a_whole_answer_tells_its_length(registry: Registry, connection: Connection) -> None:
     async with connection.client(registry) as client:
-        await client.answer(201, {"x-a": "\u00e9"}, b'{"a":1}')
+        await client.answer(201, [(b"x-a", b"\xe9")], b'{"a":1}')
     assert connection.sent == [
         {"type": "http.response.start", "status": 201, "headers": [(b"x-a", b"\xe9"), (b"content-length", b"7")]},
         {"type": "http.response.body", "body": b'{"a":1}', "more_body": False},
@@ -191,11 +191,11 @@ async def test_a_whole_answer_tells_its_length(registry: Registry, connection: C
 
 
 async def whole(client: Client) -> None:
-    await client.answer(200, {}, b"{}")
+    await client.answer(200, [], b"{}")
 
 
 async def streamed(client: Client) -> None:
-    await client.begin_stream(200, {})
+    await client.begin_stream(200, [])
     await client.write(b"data: 1\n\n")
     await client.end_stream()
 
@@ -214,7 +214,7 @@ async def test_a_finished_answer_is_not_taken_for_a_client_that_left(
 
 async def test_a_stream_is_ended_once(registry: Registry, connection: Connection) -> None:
     async with connection.client(registry) as client:
-        await client.begin_stream(200, {})
+        await client.begin_stream(200, [])
         await client.end_stream()
         await client.end_stream()
     assert len(connection.sent) == 2
@@ -223,5 +223,5 @@ async def test_a_stream_is_ended_once(registry: Registry, connection: Connection
 async def test_whether_the_answer_has_begun_is_known(registry: Registry, connection: Connection) -> None:
     async with connection.client(registry) as client:
         assert not client.begun
-        await client.begin_stream(200, {})
+        await client.begin_stream(200, [])
         assert client.begun

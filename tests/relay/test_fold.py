@@ -104,3 +104,9 @@ def test_an_error_event_is_remembered() -> None:
 )
 def test_the_next_number_follows_the_last_that_was_given(frames: list[bytes], number: int) -> None:
     assert fold_of(*frames).next_number() == number
+
+
+@pytest.mark.parametrize("raw", [b'{"type":"message","n":NaN}', b'{"type":"\xff"}', b'{"type":"\\ud800"}'])
+def test_an_item_that_is_no_strict_json_is_not_kept(raw: bytes) -> None:
+    fold = fold_of(_CREATED, b'event: response.output_item.done\ndata: {"item":%b}\n\n' % raw, done("two", 3))
+    assert ended(fold)["output"] == [item("two")]

@@ -145,7 +145,7 @@ def test_named_items_prefer_the_account_that_can_read_them() -> None:
 
 @pytest.fixture
 async def responses(sqlite_url: str) -> Any:
-    database = Database(sqlite_url.replace("sqlite:", "sqlite+aiosqlite:"), pool_size=2, commit_timeout=5.0)
+    database = Database(sqlite_url, pool_size=2, commit_timeout=5.0)
     yield ResponseStore(database, Writer(database, 5.0))
     await database.aclose()
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from typing import Any
 
 import orjson
@@ -15,7 +14,7 @@ from app.relay.settle import Settler
 from app.settings import RelaySettings
 from app.state.records import Chain
 from app.upstream.answer import UpstreamAnswer
-from tests.builders import Connection, make_account, make_caller, make_chain, make_request, make_turn
+from tests.builders import Body, Connection, make_account, make_caller, make_chain, make_lease, make_request, make_turn
 from tests.fakes.streams import response, story
 
 _STREAM = b"".join(story("resp_1"))
@@ -51,22 +50,19 @@ class Call:
     async def open(self, call: Any) -> UpstreamAnswer:
         self.opening.set()
         await self.answers.wait()
-        held = AsyncExitStack()
-        held.push_async_callback(self._close)
         return UpstreamAnswer(
             make_account(),
             200,
-            {"content-type": self.content_type},
+            {b"content-type": self.content_type.encode()},
             first=self.body,
-            rest=_nothing(),
-            idle_timeout_seconds=60,
-            held=held,
+            chunks=_nothing(),
+            body=Body(self._close),
+            lease=make_lease(),
         )
 
-    async def _close(self) -> None:
+    def _close(self) -> None:
         self.closed = True
         self.closing()
-        await asyncio.sleep(0)
 
     async def read_chain(self, *_: object) -> Chain:
         self.stop()

@@ -15,15 +15,15 @@ from tests.settings.problems import problem
         ("postgresql://u:p@h:6543/d?sslmode=require", "postgresql+psycopg"),
         ("postgresql+psycopg://u@h/d", "postgresql+psycopg"),
         ("postgresql:///d?host=/run/postgresql", "postgresql+psycopg"),
-        ("sqlite:///some/file.db", "sqlite+aiosqlite"),
-        ("sqlite+aiosqlite:////var/lib/file.db", "sqlite+aiosqlite"),
+        ("sqlite:///some/file.db", "sqlite"),
+        ("sqlite+aiosqlite:////var/lib/file.db", "sqlite"),
     ],
 )
 def test_database_urls_are_taken_as_they_are_pasted(given: str, driver: str) -> None:
     storage = load_settings(environ={"DATABASE_URL": given}).storage
     assert storage.url == given
     assert storage.is_sqlite == driver.startswith("sqlite")
-    assert Location.parse(storage.url).async_url.drivername == driver
+    assert Location.parse(storage.url).url.drivername == driver
 
 
 @pytest.mark.parametrize(

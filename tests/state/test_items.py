@@ -5,8 +5,8 @@ import pytest
 import typing_extensions
 from openai.types.responses import response_input_item_param
 
-from app.state.items import NO_ACCOUNT, bind, input_items, output_items, references
-from app.state.records import Item
+from app.state.items import bind, input_items, output_items, references
+from app.state.records import NO_ACCOUNT, Item
 from tests.builders import ACCOUNT, OTHER, answers, calls, make_item, says, thinks, user
 
 # Every type that a stateless upstream may be sent, with all the members that the gateway could touch.

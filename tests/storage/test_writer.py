@@ -1,6 +1,7 @@
 """Grouping, isolation and failure of writes, on every database."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,14 +9,14 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.testing import capture_logs
 
 from app.errors import StorageError
-from app.state.records import Item
+from app.state.records import Item, Project
 from app.storage.database import Database
+from app.storage.project_store import ProjectStore
 from app.storage.response_store import DeleteResponse, ResponseStore, SaveResponse
 from app.storage.writer import Write, Writer
 from tests.storage.conftest import NOW, MakeResponse
@@ -25,8 +26,8 @@ from tests.storage.conftest import NOW, MakeResponse
 def transactions(database: Database) -> list[str]:
     """The ends of the writing connection's transactions, as they happen."""
     ends: list[str] = []
-    event.listen(database.writer.sync_engine, "commit", lambda _: ends.append("commit"))
-    event.listen(database.writer.sync_engine, "rollback", lambda _: ends.append("rollback"))
+    event.listen(database.writer, "commit", lambda _: ends.append("commit"))
+    event.listen(database.writer, "rollback", lambda _: ends.append("rollback"))
     return ends
 
 
@@ -34,11 +35,20 @@ def transactions(database: Database) -> list[str]:
 async def held_lock(url: str) -> AsyncIterator[None]:
     """Another process's write transaction, which nobody's writes get past."""
     other = Database(url, pool_size=1, commit_timeout=5.0)
-    async with other.writer.connect() as connection:
-        lock = "SELECT 1" if url.startswith("sqlite") else "LOCK TABLE responses, projects, meta IN EXCLUSIVE MODE"
-        await connection.execute(text(lock))
-        yield
-        await connection.rollback()
+    lock = "SELECT 1" if url.startswith("sqlite") else "LOCK TABLE responses, projects, meta IN EXCLUSIVE MODE"
+    held, release = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold(connection: Connection) -> None:
+        connection.execute(text(lock))
+        loop.call_soon_threadsafe(held.set)
+        release.wait(20)
+
+    holding = other.write(lambda session: session.write(hold))
+    await held.wait()
+    yield
+    release.set()
+    await holding
     await other.aclose()
 
 
@@ -49,8 +59,8 @@ class Count(Write[int]):
     error: Exception | None = None
 
     @classmethod
-    async def apply(cls, connection: AsyncConnection, writes: Sequence[Self]) -> Sequence[int]:
-        await connection.execute(text("SELECT 1"))
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> Sequence[int]:
+        connection.execute(text("SELECT 1"))
         for write in writes:
             if write.error is not None:
                 raise write.error
@@ -169,7 +179,6 @@ async def test_a_write_that_is_late_is_a_storage_error_and_may_still_be_committe
     database_url: str, database: Database, responses: ResponseStore, make_response: MakeResponse
 ) -> None:
     impatient = Writer(database, 0.2)
-    impatient.start()
     async with held_lock(database_url):
         with pytest.raises(StorageError, match="commit in time"):
             await impatient.submit(SaveResponse(make_response("late")))
@@ -183,7 +192,6 @@ async def test_a_lock_that_outlasts_the_wait_fails_the_group_and_the_next_write_
 ) -> None:
     database = Database(database_url, pool_size=1, commit_timeout=0.5)
     writer = Writer(database, 5.0)
-    writer.start()
     async with held_lock(database_url):
         outcomes = await asyncio.gather(
             *(writer.submit(SaveResponse(make_response(f"n{number}"))) for number in range(3)), return_exceptions=True
@@ -196,11 +204,17 @@ async def test_a_lock_that_outlasts_the_wait_fails_the_group_and_the_next_write_
 
 async def test_a_full_queue_refuses_at_once(database_url: str, database: Database) -> None:
     writer = Writer(database, 5.0, capacity=3)
+    release = threading.Event()
+    database.write(lambda _: release.wait(20))
+    busy = asyncio.create_task(writer.submit(Count()))
+    for _ in range(3):
+        await asyncio.sleep(0)
     waiting = [asyncio.create_task(writer.submit(Count())) for _ in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(StorageError, match="more writes"):
         await writer.submit(Count())
-    writer.start()
+    release.set()
+    assert await busy == 1
     assert await asyncio.gather(*waiting) == [3, 3, 3]
     await writer.aclose()
 
@@ -209,7 +223,6 @@ async def test_closing_commits_what_waits_and_refuses_the_rest(
     database: Database, responses: ResponseStore, make_response: MakeResponse
 ) -> None:
     writer = Writer(database, 5.0)
-    writer.start()
     saving = asyncio.create_task(writer.submit(SaveResponse(make_response("last"))))
     await asyncio.sleep(0)
     await writer.aclose()
@@ -223,7 +236,6 @@ async def test_closing_commits_what_waits_and_refuses_the_rest(
 async def test_closing_does_not_wait_for_a_database_that_hangs(database_url: str) -> None:
     database = Database(database_url, pool_size=1, commit_timeout=0.5)
     writer = Writer(database, 0.2)
-    writer.start()
     async with held_lock(database_url):
         saving = asyncio.create_task(writer.submit(DeleteResponse("proj_a", "resp_none", NOW)))
         await asyncio.sleep(0.05)
@@ -240,7 +252,6 @@ async def test_a_failed_write_whose_caller_left_disturbs_nobody(database: Databa
     caller = asyncio.create_task(writer.submit(Count(ValueError("bad"))))
     await asyncio.sleep(0)
     caller.cancel()
-    writer.start()
     await writer.aclose()
     del writer
     assert caller.cancelled() or caller.cancelling()
@@ -252,9 +263,7 @@ async def test_deleted_content_is_nowhere_in_sqlites_files(
 ) -> None:
     database = Database(sqlite_url, pool_size=1, commit_timeout=5.0)
     writer = Writer(database, 5.0)
-    writer.start()
-    async with database.writer.begin() as connection:
-        await connection.execute(text("INSERT INTO projects VALUES ('proj_a', 'a', NULL, 0)"))
+    await ProjectStore(database, writer).create(Project("proj_a", "a", None, NOW))
     store = ResponseStore(database, writer)
     content = b"very private words" * 1000
     await store.save(make_response("one", body=content, items=(Item("i", "message", False, content),)))

@@ -1,11 +1,16 @@
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 
 import httpx
 import pytest
+import uvloop
 
+from app.upstream.network import Network
+from app.upstream.proxies import EnvironmentProxies
 from app.upstream.transport import network_transport
 from tests.fakes.upstream import FakeUpstream
-from tests.upstream.rig import KEYS, Rig, rig, upstream_settings
+from tests.upstream.rig import KEYS, NetworkOf, Rig, rig, upstream_settings
 
 
 @pytest.fixture
@@ -14,9 +19,21 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
         yield server
 
 
+@pytest.fixture(params=["native", "aiohttp"])
+async def network(request: pytest.FixtureRequest) -> NetworkOf:
+    """Makes a transport of each kind."""
+    return partial(network_transport, request.param)
+
+
 @pytest.fixture
-async def transport() -> AsyncIterator[httpx.AsyncBaseTransport]:
-    async with network_transport(100) as network:
+async def transport(network: NetworkOf) -> AsyncIterator[httpx.AsyncBaseTransport]:
+    async with network(100) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def native() -> AsyncIterator[Network]:
+    async with Network(httpx.create_ssl_context(), EnvironmentProxies(), 2) as network:
         yield network
 
 
@@ -30,3 +47,10 @@ def one(upstream: FakeUpstream, transport: httpx.AsyncBaseTransport) -> Rig:
 def three(upstream: FakeUpstream, transport: httpx.AsyncBaseTransport) -> Rig:
     """Three keys of one upstream."""
     return rig(transport, upstream_settings(upstream.url, *KEYS))
+
+
+def pytest_asyncio_loop_factories(item: pytest.Function) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that serves; a module that sets `BOTH_LOOPS` runs on the standard library's as well."""
+    if getattr(item.module, "BOTH_LOOPS", False):
+        return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+    return {"uvloop": uvloop.new_event_loop}

@@ -33,6 +33,9 @@ def relay_settings(**more: Any) -> RelaySettings:
     return RelaySettings(**{**quick, **more})
 
 
+NetworkOf = Callable[[int], httpx.AsyncBaseTransport]
+
+
 @dataclass
 class Rig:
     """A client over some upstreams, and what it leaves behind."""
@@ -52,13 +55,20 @@ class Rig:
         """Open, read to the end, close."""
         answer = await self.open(body, **call)
         try:
-            return b"".join([chunk async for chunk in answer.chunks()])
+            return await read_all(answer)
         finally:
             await answer.aclose()
 
     @property
     def in_flight(self) -> int:
         return sum(self.pool.in_flight(account) for account in self.pool.accounts())
+
+
+async def read_all(answer: UpstreamAnswer) -> bytes:
+    received = b""
+    while chunk := await answer.read():
+        received += chunk
+    return received
 
 
 def rig(transport: httpx.AsyncBaseTransport, *upstreams: UpstreamSettings, **relay: Any) -> Rig:

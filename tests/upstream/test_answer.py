@@ -8,7 +8,7 @@ import pytest
 from app.upstream.faults import UpstreamBrokenError
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
-from tests.upstream.rig import EVENTS, KEYS, SSE, Rig, rig, upstream_settings
+from tests.upstream.rig import EVENTS, KEYS, SSE, Rig, read_all, rig, upstream_settings
 
 pytestmark = pytest.mark.live
 
@@ -17,7 +17,7 @@ async def test_nothing_is_tried_again_once_a_byte_is_here(upstream: FakeUpstream
     upstream.enqueue(Reply.sse(EVENTS[:1], then=Act.RESET))
     answer = await three.open()
     with pytest.raises(UpstreamBrokenError) as caught:
-        assert [chunk async for chunk in answer.chunks()] == []
+        await read_all(answer)
     await answer.aclose()
     assert caught.value.code == "upstream_disconnected"
     assert len(upstream.requests) == 1
@@ -30,10 +30,9 @@ async def test_nothing_is_tried_again_once_a_byte_is_here(upstream: FakeUpstream
 async def test_an_answer_that_is_cut_says_so_after_what_came(fault: Reply, upstream: FakeUpstream, one: Rig) -> None:
     upstream.enqueue(fault)
     answer = await one.open()
-    chunks = answer.chunks()
-    assert await anext(chunks) == EVENTS[0]
+    assert await answer.read() == EVENTS[0]
     with pytest.raises(UpstreamBrokenError):
-        await anext(chunks)
+        await answer.read()
     await answer.aclose()
 
 
@@ -43,12 +42,11 @@ async def test_a_stream_that_falls_silent_is_given_up(
     one = rig(transport, upstream_settings(upstream.url), idle_timeout_seconds=0.2)
     upstream.enqueue(Reply.sse(EVENTS, then=Act.STALL))
     answer = await one.open()
-    chunks = answer.chunks()
     received = b""
     while len(received) < len(SSE):
-        received += await anext(chunks)
+        received += await answer.read()
     with pytest.raises(UpstreamBrokenError) as caught:
-        await anext(chunks)
+        await answer.read()
     await answer.aclose()
     assert received == SSE
     assert caught.value.code == "upstream_idle_timeout"
@@ -62,7 +60,7 @@ async def test_the_time_a_reader_takes_is_not_silence(
     upstream.enqueue(Reply.sse(EVENTS * 2, pause=0.1))
     answer = await one.open()
     received = b""
-    async for chunk in answer.chunks():
+    while chunk := await answer.read():
         received += chunk
         await asyncio.sleep(0.3)
     await answer.aclose()
@@ -72,7 +70,7 @@ async def test_the_time_a_reader_takes_is_not_silence(
 async def test_closing_early_closes_the_connection(upstream: FakeUpstream, one: Rig) -> None:
     upstream.enqueue(Reply.sse(EVENTS[:1], then=Act.STALL))
     answer = await one.open()
-    assert await anext(answer.chunks()) == EVENTS[0]
+    assert await answer.read() == EVENTS[0]
     assert not upstream.requests[0].closed.is_set()
     await answer.aclose()
     await asyncio.wait_for(upstream.requests[0].closed.wait(), 2)
@@ -82,9 +80,8 @@ async def test_closing_early_closes_the_connection(upstream: FakeUpstream, one: 
 async def test_closing_while_another_task_reads_ends_the_reader(upstream: FakeUpstream, one: Rig) -> None:
     upstream.enqueue(Reply.sse(EVENTS[:1], then=Act.STALL))
     answer = await one.open()
-    chunks = answer.chunks()
-    await anext(chunks)
-    reader = asyncio.ensure_future(anext(chunks, None))
+    await answer.read()
+    reader = asyncio.ensure_future(answer.read())
     await asyncio.sleep(0.05)
     await answer.aclose()
     assert one.in_flight == 0
@@ -98,8 +95,7 @@ async def test_a_cancelled_reader_leaves_nothing(upstream: FakeUpstream, one: Ri
     async def relay() -> None:
         answer = await one.open()
         try:
-            async for _ in answer.chunks():
-                pass
+            await read_all(answer)
         finally:
             await answer.aclose()
 

@@ -7,10 +7,10 @@ import pytest
 
 from app.demo.answer import answer
 from app.settings import UpstreamSettings
-from app.upstream.transport import InProcessTransport, body_of, network_transport, new_request
+from app.upstream.transport import InProcessTransport, body_of, new_request, timeouts
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream
-from tests.upstream.rig import rig, upstream_settings
+from tests.upstream.rig import NetworkOf, read_all, rig, upstream_settings
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class Closing:
             self.closed = True
 
 
+def get(url: str) -> httpx.Request:
+    return new_request("GET", httpx.URL(url), httpx.Headers(), b"", timeouts(connect_seconds=1))
+
+
 async def test_a_model_in_this_process_is_called_like_any_other() -> None:
     heard: list[tuple[str, str, bytes]] = []
 
@@ -43,7 +47,7 @@ async def test_a_model_in_this_process_is_called_like_any_other() -> None:
 
     model = rig(InProcessTransport(speak), UpstreamSettings(name="demo", base_url="http://demo"))
     opened = await model.open(b"x" * 600_000)
-    received = b"".join([chunk async for chunk in opened.chunks()])
+    received = await read_all(opened)
     await opened.aclose()
     assert received.startswith(b"0\n1\n")
     assert received.endswith(b"999\n")
@@ -88,55 +92,42 @@ async def test_the_demo_model_answers_in_process() -> None:
     assert b"event: response.completed\n" in await demo.read(body)
 
 
-async def test_a_small_body_is_one_write_and_a_big_one_comes_in_pieces() -> None:
-    small = new_request("POST", "http://a/v1", {}, b"x" * 1000, connect_timeout_seconds=1)
-    assert small.content == b"x" * 1000
-    big = new_request("POST", "http://a/v1", {"accept": "a"}, b"x" * 600_000, connect_timeout_seconds=1)
-    assert isinstance(big.stream, httpx.AsyncByteStream)
-    pieces = [len(piece) async for piece in big.stream]
-    assert (max(pieces), sum(pieces)) == (65_536, 600_000)
-    assert big.headers["content-length"] == "600000"
-    assert "transfer-encoding" not in big.headers
-
-
 async def test_a_proxy_named_by_the_environment_is_used_with_its_credentials(
-    upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+    upstream: FakeUpstream, network: NetworkOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", upstream.origin.replace("//", "//user:pass@"))
     monkeypatch.setenv("no_proxy", "inside.test")
     upstream.enqueue(Reply.json(200, {}))
-    async with network_transport(10) as network:
-        assert await rig(network, upstream_settings("http://outside.test/v1")).read() == b"{}"
+    async with network(10) as transport:
+        assert await rig(transport, upstream_settings("http://outside.test/v1")).read() == b"{}"
         request = upstream.requests[0]
         assert request.path == "http://outside.test/v1/responses"
         assert request.headers["proxy-authorization"] == "Basic dXNlcjpwYXNz"
         assert request.headers["authorization"].startswith("Bearer ")
         with pytest.raises(httpx.TransportError):
-            await network.handle_async_request(
-                new_request("GET", "http://inside.test", {}, b"", connect_timeout_seconds=1)
-            )
+            await transport.handle_async_request(get("http://inside.test"))
     assert len(upstream.requests) == 1
 
 
 async def test_a_netrc_file_sets_no_authorization(
-    upstream: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    upstream: FakeUpstream, network: NetworkOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password something\n")
     monkeypatch.setenv("NETRC", str(netrc))
     upstream.enqueue(Reply.json(200, {}), Reply.json(200, {}))
-    async with network_transport(10) as network:
-        await rig(network, UpstreamSettings(name="local", base_url=upstream.url)).read()
-        await rig(network, upstream_settings(upstream.url)).read()
+    async with network(10) as transport:
+        await rig(transport, UpstreamSettings(name="local", base_url=upstream.url)).read()
+        await rig(transport, upstream_settings(upstream.url)).read()
     assert "authorization" not in upstream.requests[0].headers
     assert upstream.requests[1].headers["authorization"].startswith("Bearer ")
 
 
-async def test_closing_the_transport_closes_its_connections(upstream: FakeUpstream) -> None:
+async def test_closing_the_transport_closes_its_connections(upstream: FakeUpstream, network: NetworkOf) -> None:
     upstream.enqueue(Reply.json(200, {}))
-    async with network_transport(10) as network:
-        request = new_request("GET", upstream.url, {}, b"", connect_timeout_seconds=1)
-        response = await network.handle_async_request(request)
+    async with network(10) as transport:
+        request = get(upstream.url)
+        response = await transport.handle_async_request(request)
         assert b"".join([chunk async for chunk in body_of(response)]) == b"{}"
         await response.aclose()
         assert upstream.open_connections == 1

@@ -59,7 +59,7 @@ def test_data_over_several_lines_is_read_as_one() -> None:
     assert events.payload(frame) == {"type": "response.failed"}
 
 
-@pytest.mark.parametrize("data", [b"", b"[DONE]", b"[1]", b'"text"', b"null", b'{"a":NaN}', b'{"a":"\xff"}', b'{"a"'])
+@pytest.mark.parametrize("data", [b"", b"[DONE]", b"[1]", b'"text"', b"null", b'{"a":NaN}', b'{"a"'])
 def test_data_that_is_no_json_object_has_no_members(data: bytes) -> None:
     frame = named(b"error", data)
     assert events.payload(frame) == {}

@@ -1,0 +1,54 @@
+"""PostgreSQL: how its connections are made, begin a transaction and are interrupted. Safe behind pgbouncer."""
+
+import os
+import socket
+import sys
+
+import psycopg
+from sqlalchemy import URL, Engine, NullPool, create_engine
+
+from app.storage.session import Driver
+
+# Seconds the server gets to take a cancellation, before it is hung up on.
+_CANCEL_GRACE = 1.0
+
+
+class Postgres(Driver):
+    """One database of a server; `timeout` (seconds) bounds each statement of a transaction that writes."""
+
+    # As many as the operator allows.
+    most_readers = sys.maxsize
+
+    def __init__(self, url: URL, timeout: float) -> None:
+        self._url = url
+        milliseconds = int(timeout * 1000)
+        # One trip for all three. Limits of the transaction, gone with it: pgbouncer refuses start-up options that it
+        # does not know, and hands the session to somebody else.
+        self.begin = (
+            f"BEGIN; SET LOCAL statement_timeout = {milliseconds};"
+            f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
+        )
+        self._connect_args = {
+            "autocommit": True,
+            # Behind pgbouncer the next statement may meet another server, which never saw the preparation.
+            "prepare_threshold": None,
+            "connect_timeout": 5,
+            # A peer that vanished is noticed by the socket: a write is never cancelled from this side.
+            "tcp_user_timeout": milliseconds,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        }
+
+    def engine(self, *, writes: bool) -> Engine:  # noqa: ARG002 (its readers are not prepared in another way)
+        return create_engine(self._url, poolclass=NullPool, hide_parameters=True, connect_args=self._connect_args)
+
+    def interrupt(self, connection: psycopg.Connection) -> None:
+        try:
+            connection.cancel_safe(timeout=_CANCEL_GRACE)
+        except psycopg.Error:
+            with socket.socket(fileno=os.dup(connection.pgconn.socket)) as line:
+                line.shutdown(socket.SHUT_RDWR)
+
+    def erase_log(self, connection: psycopg.Connection) -> None:
+        """PostgreSQL's log is the server's own affair."""

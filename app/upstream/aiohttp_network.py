@@ -1,0 +1,154 @@
+"""The same over aiohttp, for who would rather use a library. Must not know what an account or a fault is."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
+from typing import Self, cast
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+from yarl import URL
+
+from app.upstream.http1 import UnansweredError
+from app.upstream.keep_alive import IDLE_SECONDS
+from app.upstream.proxies import EnvironmentProxies
+
+# aiohttp buffers twice this much of a stream that its reader does not take.
+_READ_BUFFER_BYTES = 8192
+_MAX_HEADER_BYTES = 64 * 1024
+_MAX_BODY_IN_ONE_WRITE = 512 * 1024
+_PIECE_BYTES = 64 * 1024
+_FAILURES = (httpx.TransportError, aiohttp.ClientError, OSError)
+_UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.InvalidURL, ssl.SSLError)
+
+
+class AiohttpNetwork(httpx.AsyncBaseTransport):
+    """The connections of the process. It keeps no cookies, follows no redirect, decodes nothing.
+
+    A request's timeouts and the errors are those of app.upstream.network, but `pool` bounds a connection's making too.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, proxies: EnvironmentProxies, max_connections: int) -> None:
+        def session() -> aiohttp.ClientSession:
+            connector = aiohttp.TCPConnector(
+                limit=max_connections, limit_per_host=0, keepalive_timeout=IDLE_SECONDS, ssl=tls
+            )
+            return aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                read_bufsize=_READ_BUFFER_BYTES,
+                max_line_size=_MAX_HEADER_BYTES,
+                max_field_size=_MAX_HEADER_BYTES,
+                # trust_env would read .netrc on every request, and send what it finds there where we send no key.
+                trust_env=False,
+                middlewares=(_ProxyMiddleware(proxies),),
+            )
+
+        # Opened by the first request, inside the loop.
+        self._inner = AiohttpTransport(verify=tls, client=session)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        timeout = dict(request.extensions.get("timeout", {}))
+        # aiohttp counts the wait for the head, and the time that a reader takes, as silence.
+        silence = timeout.pop("read", None)
+        body = await request.aread()
+        headers = request.headers
+        stream: httpx.AsyncByteStream = httpx.ByteStream(body)
+        if len(body) > _MAX_BODY_IN_ONE_WRITE:
+            stream = _Pieces(body)
+            headers["content-length"] = str(len(body))
+        asked = httpx.Request(
+            request.method, request.url, headers=headers, stream=stream, extensions={"timeout": timeout}
+        )
+        if isinstance(stream, httpx.ByteStream):
+            await asked.aread()
+        try:
+            response = await self._inner.handle_async_request(asked)
+        except _FAILURES as error:
+            raise _translated(error) from None
+        return httpx.Response(
+            response.status_code,
+            headers=response.headers,
+            stream=_Body(cast("httpx.AsyncByteStream", response.stream), silence),
+            request=request,
+        )
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _ProxyMiddleware:
+    def __init__(self, proxies: EnvironmentProxies) -> None:
+        self._proxies = proxies
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        proxy = self._proxies.on_the_way_to(httpx.URL(str(request.url)))
+        if proxy is not None:
+            request.update_proxy(URL(str(proxy)), None, None)
+        return await handler(request)
+
+
+class _Pieces(httpx.AsyncByteStream):
+    """A request's body that is too large for one write."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._body), _PIECE_BYTES):
+            yield self._body[start : start + _PIECE_BYTES]
+
+
+class _Body(httpx.AsyncByteStream):
+    """An answer's body. `silence` is the time, in seconds, that a reader waits for bytes after the first."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, silence: float | None) -> None:
+        self._stream = stream
+        self._chunks = cast("AsyncGenerator[bytes, None]", aiter(stream))
+        self._silence = silence
+        self._begun = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._silence if self._begun else None):
+                chunk = await anext(self._chunks)
+        except TimeoutError:
+            raise httpx.ReadTimeout("The answer fell silent.") from None
+        except _FAILURES as error:
+            raise _translated(error) from None
+        self._begun = True
+        return chunk
+
+    async def aclose(self) -> None:
+        # RuntimeError: the body is being read by another task, which the closed connection ends.
+        with suppress(*_FAILURES, RuntimeError):
+            await self._chunks.aclose()
+        with suppress(*_FAILURES, RuntimeError):
+            await self._stream.aclose()
+
+
+def _translated(error: Exception) -> httpx.TransportError:
+    """The httpx error for what happened. aiohttp's text stays here: it names hosts, and quotes what came.
+
+    The transport below maps most failures to httpx.ConnectTimeout; its cause says what it was.
+    """
+    cause = (isinstance(error, httpx.TransportError) and error.__cause__) or error
+    if isinstance(cause, (TimeoutError, httpx.TimeoutException)):
+        return httpx.ConnectTimeout("The connection was not made in time.")
+    if isinstance(cause, _UNREACHABLE):
+        return httpx.ConnectError("The connection could not be made.")
+    if isinstance(cause, aiohttp.ClientResponseError):
+        return httpx.RemoteProtocolError("What came is not a valid answer.")
+    # The message of a disconnection in the midst of the headers is what there was of them.
+    cut = isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)
+    if cut or isinstance(cause, aiohttp.ClientPayloadError):
+        return httpx.ReadError("The connection was closed in the midst of an answer.")
+    return UnansweredError("The connection was closed before any byte of an answer.")

@@ -1,0 +1,117 @@
+"""Opens connections: names, sockets, TLS, tunnels through a proxy. Must not know what is said on a connection."""
+
+import asyncio
+import socket
+import ssl
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import httpx
+from aiohappyeyeballs import AddrInfoType, start_connection
+
+from app.upstream.http1 import Connection, UnansweredError
+from app.upstream.route import Route
+
+# All connections that open within this time share one look-up of a name.
+_NAME_SECONDS = 10.0
+# How long an address has before the next is tried beside it (RFC 8305).
+_NEXT_ADDRESS_SECONDS = 0.25
+_KEEP_ALIVE_SECONDS = 60
+# Not every system names them.
+_KEEP_ALIVE_TIMES = [getattr(socket, name) for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL") if hasattr(socket, name)]
+_PROXY_SCHEMES = ("http", "https")
+
+
+@dataclass(slots=True)
+class _Name:
+    """The addresses of one name. The lock makes concurrent callers wait for one look-up."""
+
+    addresses: Sequence[AddrInfoType] = field(default_factory=tuple)
+    fresh_until: float = 0.0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class _Unkept:
+    """Keeps no connection: a tunnel is one of its own kind."""
+
+    def rested(self, connection: Connection) -> None:
+        connection.abort(httpx.ReadError("The proxy ended the tunnel."))
+
+    def gone(self, connection: Connection) -> None:
+        pass
+
+
+class Connector:
+    """Opens connections along routes."""
+
+    def __init__(self, tls: ssl.SSLContext) -> None:
+        self._tls = tls
+        self._names: defaultdict[tuple[str, int], _Name] = defaultdict(_Name)
+
+    async def connect(self, connection: Connection, route: Route) -> None:
+        """Connect it to the route's origin. Raises httpx.ConnectError or ProxyError; cancelled, it leaves nothing open.
+
+        Whoever calls aborts the connection when this fails.
+        """
+        try:
+            if route.proxy is None:
+                await self._open(connection, route.peer, tls_name=route.host if route.is_tls else None)
+            else:
+                await self._through(route.proxy, connection, route)
+        # UnicodeError: a name that is none. RuntimeError: some of uvloop's socket errors.
+        except (OSError, UnicodeError, RuntimeError):
+            # The text of the cause names hosts and addresses.
+            raise httpx.ConnectError("The connection could not be made.") from None
+
+    async def _through(self, proxy: httpx.URL, connection: Connection, route: Route) -> None:
+        if proxy.scheme not in _PROXY_SCHEMES:
+            raise httpx.ProxyError("A proxy is spoken to by http or https.")
+        tls_name = proxy.host if proxy.scheme == "https" else None
+        if not route.is_tls:
+            await self._open(connection, route.peer, tls_name=tls_name)
+            return
+        tunnel = Connection(_Unkept())
+        try:
+            await self._open(tunnel, route.peer, tls_name=tls_name)
+            await self._ask_for_tunnel(tunnel, route.connect_head(proxy))
+            loop = asyncio.get_running_loop()
+            transport = await loop.start_tls(
+                cast("asyncio.Transport", tunnel.transport), connection, self._tls, server_hostname=route.host
+            )
+        except BaseException:
+            tunnel.abort(UnansweredError("The tunnel was given up."))
+            raise
+        connection.connection_made(cast("asyncio.Transport", transport))
+
+    async def _ask_for_tunnel(self, tunnel: Connection, head: bytes) -> None:
+        try:
+            answer = await tunnel.ask(head, b"", None)
+        except httpx.TransportError:
+            raise httpx.ProxyError("The proxy gave no answer.") from None
+        if not httpx.codes.is_success(answer.status):
+            raise httpx.ProxyError("The proxy opened no tunnel.")
+
+    async def _open(self, connection: Connection, peer: tuple[str, int], *, tls_name: str | None) -> None:
+        addresses = await self._addresses(peer)
+        opened = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
+        # A model may think for minutes without a word: nothing on the way must take that for the end.
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option in _KEEP_ALIVE_TIMES:
+            opened.setsockopt(socket.IPPROTO_TCP, option, _KEEP_ALIVE_SECONDS)
+        await asyncio.get_running_loop().create_connection(
+            lambda: connection,
+            sock=opened,
+            ssl=None if tls_name is None else self._tls,
+            server_hostname=tls_name,
+        )
+
+    async def _addresses(self, peer: tuple[str, int]) -> Sequence[AddrInfoType]:
+        loop = asyncio.get_running_loop()
+        name = self._names[peer]
+        async with name.lock:
+            if name.fresh_until <= loop.time():
+                name.addresses = await loop.getaddrinfo(*peer, type=socket.SOCK_STREAM)
+                name.fresh_until = loop.time() + _NAME_SECONDS
+        return name.addresses

@@ -1,0 +1,123 @@
+"""The body of one answer on its way from a connection to its reader. Must not know how it was framed."""
+
+import asyncio
+from typing import Protocol, Self
+
+import httpx
+
+_MAX_WAITING_BYTES = 64 * 1024
+
+
+class Source(Protocol):
+    """Where a body comes from: a connection that can be told to wait, or to stop."""
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def abort(self, error: httpx.TransportError) -> None: ...
+
+
+class ResponseBody(httpx.AsyncByteStream):
+    """Read once, by one task; all that has come is one chunk. What came before an error is read before it.
+
+    `silence` is the time, in seconds, that a reader waits for bytes after the first; None for no end. The first are
+    waited for as long as the caller likes, and the time that a reader takes is not silence.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_error",
+        "_loop",
+        "_paused",
+        "_reader",
+        "_silence",
+        "_since",
+        "_source",
+        "_timer",
+        "_waiting_bytes",
+        "pieces",
+    )
+
+    def __init__(self, source: Source, silence: float | None, loop: asyncio.AbstractEventLoop) -> None:
+        # Filled by the source, which then calls `arrived`.
+        self.pieces: list[bytes] = []
+        self._source: Source | None = source
+        self._silence = silence
+        self._loop = loop
+        self._waiting_bytes = 0
+        self._reader: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._since = 0.0
+        self._begun = False
+        self._paused = False
+        self._error: httpx.TransportError | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next bytes. Raises httpx.ReadTimeout, ReadError or RemoteProtocolError where they end too early."""
+        pieces = self.pieces
+        while not pieces:
+            if self._source is None:
+                raise StopAsyncIteration if self._error is None else self._error
+            self._reader = reader = self._loop.create_future()
+            if self._begun and self._silence is not None:
+                self._since = self._loop.time()
+                if self._timer is None:
+                    self._timer = self._loop.call_later(self._silence, self._check_silence)
+            try:
+                await reader
+            finally:
+                self._reader = None
+        self._begun = True
+        chunk = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._waiting_bytes = 0
+        if self._paused:
+            self._paused = False
+            if self._source is not None:
+                self._source.resume_reading()
+        return chunk
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Have the source closed, unless it has sent all; who reads at this moment gets an error."""
+        if self._source is not None:
+            self._source.abort(httpx.ReadError("The answer was closed before its end."))
+
+    def arrived(self, size: int) -> None:
+        """Wake the reader: there are new pieces, of `size` bytes. Without a reader the source may have to wait."""
+        self._waiting_bytes += size
+        if self._reader is not None:
+            self._wake()
+        elif self._waiting_bytes > _MAX_WAITING_BYTES and not self._paused and self._source is not None:
+            self._paused = True
+            self._source.pause_reading()
+
+    def end(self, error: httpx.TransportError | None = None) -> None:
+        """Nothing more will come; `error` says why if that is too early. The source is forgotten."""
+        if self._paused and self._source is not None:
+            self._source.resume_reading()
+        self._source = None
+        self._error = error
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def _check_silence(self) -> None:
+        """Fires once in a while, not for each chunk: bytes that come do not touch the timer."""
+        self._timer = None
+        if self._reader is None or self._silence is None or self._source is None:
+            return
+        left = self._since + self._silence - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check_silence)
+        else:
+            self._source.abort(httpx.ReadTimeout("The answer fell silent."))

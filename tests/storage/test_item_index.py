@@ -1,0 +1,34 @@
+"""Items that are asked for by their ids, on every database."""
+
+from msgspec.structs import replace
+
+from app.state.records import Item
+from app.storage.response_store import ResponseStore
+from tests.storage.conftest import NOW, MakeResponse
+
+
+async def test_items_are_found_by_id_newest_first(responses: ResponseStore, make_response: MakeResponse) -> None:
+    older = Item("msg_x", "message", is_output=True, content=b"older")
+    newer = Item("msg_x", "message", is_output=False, content=b"newer", account="a", call_id="c")
+    await responses.save(make_response("one", items=(older,)))
+    await responses.save(make_response("two", items=(newer, Item("msg_y", "message", False, b"y"))))
+    found = await responses.read_items("proj_a", ["msg_x", "msg_y", "msg_unknown"], NOW)
+    assert found == {
+        "msg_x": replace(newer, served_by="account-1"),
+        "msg_y": Item("msg_y", "message", False, b"y", served_by="account-1"),
+    }
+
+
+async def test_of_equal_ids_in_one_turn_the_last_is_found(
+    responses: ResponseStore, make_response: MakeResponse
+) -> None:
+    twice = tuple(Item("msg_x", "message", False, content) for content in (b"earlier", b"later"))
+    await responses.save(make_response("one", items=twice))
+    assert (await responses.read_items("proj_a", ["msg_x"], NOW))["msg_x"].content == b"later"
+
+
+async def test_any_number_of_item_ids_may_be_asked_for(responses: ResponseStore, make_response: MakeResponse) -> None:
+    await responses.save(make_response("one"))
+    assert await responses.read_items("proj_a", [], NOW) == {}
+    wanted = [*(f"msg_{number}" for number in range(2500)), "msg_one_out"]
+    assert list(await responses.read_items("proj_a", wanted, NOW)) == ["msg_one_out"]

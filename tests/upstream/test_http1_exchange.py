@@ -1,0 +1,231 @@
+"""One connection of the native transport: what is sent on it, what is held of it, and who gives up."""
+
+import asyncio
+import sys
+
+import httpx
+import pytest
+
+from app.upstream.http1 import Connection, UnansweredError
+from app.upstream.network import Network
+from app.upstream.response_body import ResponseBody
+from app.upstream.transport import body_of, new_request, timeouts
+from tests.fakes.replies import Act, Reply
+from tests.fakes.upstream import FakeUpstream
+from tests.upstream.native import CHUNKED, Keeper, Wire, ask, kept
+from tests.upstream.rig import serving
+
+BOTH_LOOPS = True
+pytestmark = pytest.mark.live
+
+
+async def test_an_early_refusal_of_a_large_body_is_heard_though_the_connection_is_reset(native: Network) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(Reply.head(413, {"content-length": "2", "connection": "close"}) + b"{}")
+        await writer.drain()
+        # Closing with bytes unread resets the connection.
+        writer.transport.abort()
+
+    async with serving(refuse) as address:
+        response = await ask(native, f"http://{address}/v1", b"x" * 20_000_000)
+        assert response.status_code == 413
+        assert [chunk async for chunk in body_of(response)] == [b"{}"]
+    assert kept(native) == 0
+
+
+async def test_a_refusal_that_leaves_a_body_unread_leaves_no_connection(native: Network) -> None:
+    given_up = asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(Reply.head(413, {"content-length": "2"}) + b"{}")
+        await given_up.wait()
+
+    async with serving(refuse) as address:
+        response = await ask(native, f"http://{address}/v1", b"x" * 20_000_000)
+        assert [chunk async for chunk in body_of(response)] == [b"{}"]
+        assert kept(native) == 0
+        given_up.set()
+
+
+async def test_of_a_body_that_is_not_taken_little_is_queued(native: Network) -> None:
+    given_up = asyncio.Event()
+
+    async def read_nothing(*_: object) -> None:
+        await given_up.wait()
+
+    async with serving(read_nothing) as address:
+        call = asyncio.ensure_future(ask(native, f"http://{address}/v1", b"x" * 20_000_000))
+        await asyncio.sleep(0.2)
+        (connection,) = native._connections._routes
+        assert connection.transport is not None
+        assert 0 < connection.transport.get_write_buffer_size() <= 4 * 64 * 1024
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        assert kept(native) == 0
+        given_up.set()
+
+
+async def test_a_body_is_sent_to_its_end_though_the_answer_has_begun(native: Network) -> None:
+    sent = b"0123456789" * 500_000
+    received = b""
+
+    async def answer_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal received
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(CHUNKED + b"5\r\nhello\r\n")
+        received = await reader.readexactly(len(sent))
+        writer.write(b"0\r\n\r\n")
+        await reader.read()
+
+    async with serving(answer_first) as address:
+        response = await ask(native, f"http://{address}/v1", sent)
+        assert [chunk async for chunk in body_of(response)] == [b"hello"]
+        assert kept(native) == 1
+        await native.aclose()
+    assert received == sent
+
+
+async def test_a_body_that_is_sent_is_held_no_longer(native: Network, upstream: FakeUpstream) -> None:
+    sent = b"0123456789" * 500_000
+    before = sys.getrefcount(sent)
+    upstream.enqueue(Reply([CHUNKED + b"5\r\nhello\r\n", Act.STALL]))
+    response = await ask(native, upstream.url, sent)
+    body = body_of(response)
+    del response
+    assert await anext(aiter(body)) == b"hello"
+    assert sys.getrefcount(sent) == before
+    await body.aclose()
+
+
+async def test_a_body_that_nobody_reads_stops_its_sender(native: Network) -> None:
+    size = 20_000_000
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(Reply.head(200, {"content-length": str(size)}))
+        for _ in range(size // 100_000):
+            writer.write(bytes(100_000))
+            await writer.drain()
+            poured.append(100_000)
+        await reader.read()
+
+    poured: list[int] = []
+    async with serving(pour) as address:
+        response = await ask(native, f"http://{address}/v1")
+        body = body_of(response)
+        assert isinstance(body, ResponseBody)
+        held, before = 0, -1
+        while len(poured) != before:
+            before = len(poured)
+            await asyncio.sleep(0.1)
+            held = sum(len(piece) for piece in body.pieces)
+        assert sum(poured) < size
+        assert held <= 64 * 1024 + 256 * 1024
+        assert sum([len(chunk) async for chunk in body]) == size
+        assert kept(native) == 1
+        await native.aclose()
+
+
+@pytest.mark.parametrize("header", ["a\r\nx-evil: 1", "a\nb", "a\rb"])
+async def test_a_header_with_a_line_break_is_not_sent(native: Network, upstream: FakeUpstream, header: str) -> None:
+    request = new_request(
+        "POST", httpx.URL(upstream.url), httpx.Headers({"x": header}), b"", timeouts(connect_seconds=1)
+    )
+    with pytest.raises(httpx.LocalProtocolError):
+        await native.handle_async_request(request)
+    assert upstream.connections == 0
+
+
+async def test_a_request_is_framed_by_the_transport_whatever_its_headers_say(
+    native: Network, upstream: FakeUpstream
+) -> None:
+    upstream.enqueue(Reply.json(200, 1), Reply.json(200, 2))
+    wrong = {"Host": "evil.test", "Content-Length": "99", "Transfer-Encoding": "chunked", "accept": "a"}
+    request = new_request("POST", httpx.URL(upstream.url), httpx.Headers(wrong), b"{}", timeouts(connect_seconds=1))
+    response = await native.handle_async_request(request)
+    assert [chunk async for chunk in body_of(response)] == [b"1"]
+    async with httpx.AsyncClient(transport=native) as client:
+        assert (await client.get(upstream.url)).json() == 2
+    assert dict(upstream.requests[0].headers) == {
+        "host": upstream.origin.removeprefix("http://"),
+        "accept": "a",
+        "content-length": "2",
+    }
+    assert "content-length" not in upstream.requests[1].headers
+
+
+async def test_a_request_that_is_given_up_as_its_answer_comes_leaves_the_connection_to_who_has_it_now() -> None:
+    wire, keeper = Wire(), Keeper()
+    connection = Connection(keeper)
+    connection.connection_made(wire)
+    first = asyncio.ensure_future(connection.ask(b"GET", b"", None))
+    await asyncio.sleep(0)
+    connection.data_received(Reply.head(200, {"content-length": "2"}) + b"{}")
+    assert keeper.rests == 1
+    second = asyncio.ensure_future(connection.ask(b"GET", b"", None))
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert not wire.aborted
+    connection.data_received(Reply.head(200, {"content-length": "3"}) + b"[1]")
+    assert [chunk async for chunk in (await second).body] == [b"[1]"]
+
+
+async def test_an_answer_to_a_request_that_was_given_up_is_not_received() -> None:
+    wire, keeper = Wire(), Keeper()
+    connection = Connection(keeper)
+    connection.connection_made(wire)
+    call = asyncio.ensure_future(connection.ask(b"GET", b"", None))
+    await asyncio.sleep(0)
+    call.cancel()
+    connection.data_received(CHUNKED)
+    assert wire.aborted
+    await asyncio.gather(call, return_exceptions=True)
+    assert (call.cancelled(), keeper.gone_) == (True, 1)
+
+
+async def test_a_connection_that_was_lost_while_it_was_idle_answers_nothing() -> None:
+    connection = Connection(Keeper())
+    connection.connection_made(Wire())
+    connection.connection_lost(None)
+    with pytest.raises(UnansweredError):
+        await connection.ask(b"GET", b"", None)
+
+
+async def test_a_connection_that_is_given_up_before_it_is_made_is_closed_when_it_is() -> None:
+    wire, keeper = Wire(), Keeper()
+    connection = Connection(keeper)
+    connection.abort(httpx.ConnectError(""))
+    connection.connection_made(wire)
+    assert (wire.aborted, keeper.gone_) == (True, 1)
+
+
+async def test_a_whole_answer_that_is_too_much_at_once_leaves_the_connection_reading() -> None:
+    wire, keeper = Wire(), Keeper()
+    connection = Connection(keeper)
+    connection.connection_made(wire)
+    call = asyncio.ensure_future(connection.ask(b"GET", b"", None))
+    await asyncio.sleep(0)
+    connection.data_received(Reply.head(200, {"content-length": "200000"}) + bytes(100_000))
+    assert wire.paused
+    connection.data_received(bytes(100_000))
+    assert not wire.paused
+    assert keeper.rests == 1
+    assert sum([len(chunk) async for chunk in (await call).body]) == 200_000
+
+
+async def test_an_end_leaves_no_timer() -> None:
+    connection = Connection(Keeper())
+    connection.connection_made(Wire())
+    call = asyncio.ensure_future(connection.ask(b"GET", b"", 60.0))
+    await asyncio.sleep(0)
+    connection.data_received(CHUNKED + b"5\r\nhello\r\n")
+    body = (await call).body
+    assert await anext(body) == b"hello"
+    reader = asyncio.ensure_future(anext(body, b""))
+    await asyncio.sleep(0)
+    assert body._timer is not None
+    connection.data_received(b"0\r\n\r\n")
+    assert await reader == b""
+    assert body._timer is None
