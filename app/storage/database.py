@@ -7,7 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.errors import StorageError
 from app.storage.location import Location
@@ -24,20 +24,26 @@ _GRACE = 2.0
 # rollback, syntax, check option, program limit) that blame one statement; all others blame the database.
 _STATEMENT_FAULTS = frozenset({1, 18, 19, 20, 21, 25, "22", "23", "40", "42", "44", "54"})
 
+_UNREACHABLE = frozenset({"OperationalError", "InterfaceError"})
+
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the database as a whole is at fault (down, locked, full, read-only), and not one statement."""
-    if not isinstance(error, DBAPIError):
-        return isinstance(error, OSError)
+    """Whether the database as a whole is at fault (down, locked, full, read-only), and not one statement.
+
+    `error` is SQLAlchemy's or the driver's.
+    """
+    cause = error.orig if isinstance(error, DBAPIError) else error
     code: int | str | None
-    if isinstance(error.orig, sqlite3.Error):
-        extended = getattr(error.orig, "sqlite_errorcode", None)
+    if isinstance(cause, sqlite3.Error):
+        extended = getattr(cause, "sqlite_errorcode", None)
         code = None if extended is None else extended & 0xFF
     else:
-        sqlstate = getattr(error.orig, "sqlstate", None)
+        sqlstate = getattr(cause, "sqlstate", None)
         code = None if sqlstate is None else sqlstate[:2]
     if code is None:
-        return isinstance(error, OperationalError | InterfaceError)
+        # By PEP 249's names, so that the driver of a database that is not used need not be there.
+        kinds = (*type(error).__mro__, *type(cause).__mro__)
+        return isinstance(cause, OSError) or not _UNREACHABLE.isdisjoint(kind.__name__ for kind in kinds)
     return code not in _STATEMENT_FAULTS
 
 

@@ -113,7 +113,7 @@ class ResponseStore:
 
     async def save(self, response: StoredResponse) -> None:
         """Commit a turn. An id the project already has is a StorageError; the first response stays untouched."""
-        if not await self._writer.submit(SaveResponse(response)):
+        if not await self._writer.submit(SaveResponse.of(response)):
             raise StorageError("A response with this id is already stored.", code="duplicate_response")
 
     async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
@@ -146,24 +146,32 @@ class ResponseStore:
         return purged
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SaveResponse(Write[bool]):
-    """A turn and its items. False when the project already has the id."""
+    """A turn and its items, as rows. False when the project already has the id."""
 
-    response: StoredResponse
+    identity: tuple[str, str]
+    row: tuple[Any, ...]
+    item_rows: list[tuple[Any, ...]]
+
+    @classmethod
+    def of(cls, response: StoredResponse) -> Self:
+        """The rows of this response: made where it comes from, because the writing thread is the narrow place."""
+        identity = storable(response.project_id), storable(response.id)
+        items = [_storable_item(item) for item in response.items]
+        return cls(identity, _response_row(response, identity, items), _item_rows(identity, items))
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
-        first: dict[tuple[str, str], StoredResponse] = {}
+        first: dict[tuple[str, str], Self] = {}
         for write in writes:
-            first.setdefault(_identity(write.response), write.response)
-        kept = _INSERT_RESPONSE.execute(connection, [_response_row(response) for response in first.values()])
+            first.setdefault(write.identity, write)
+        kept = _INSERT_RESPONSE.execute(connection, [write.row for write in first.values()])
         if 0 < kept < len(first):
             raise TakenIdError
         if kept:
-            rows = [row for response in first.values() for row in _item_rows(response)]
-            _INSERT_ITEM.execute(connection, rows)
-        return [kept > 0 and first[_identity(write.response)] is write.response for write in writes]
+            _INSERT_ITEM.execute(connection, [row for write in first.values() for row in write.item_rows])
+        return [kept > 0 and first[write.identity] is write for write in writes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,19 +214,13 @@ def _own(project_id: str, response_id: str, now: int) -> Mapping[str, Any]:
     return {"project_id": storable(project_id), "response_id": storable(response_id), "now": now}
 
 
-def _identity(response: StoredResponse) -> tuple[str, str]:
-    return storable(response.project_id), storable(response.id)
-
-
-def _response_row(response: StoredResponse) -> tuple[Any, ...]:
+def _response_row(response: StoredResponse, identity: tuple[str, str], items: Sequence[Item]) -> tuple[Any, ...]:
     """Values in the order of `_INSERT_RESPONSE`."""
-    project_id, response_id = _identity(response)
     usage = response.usage
     counts = (None,) * 5 if usage is None else astuple(usage)
-    turn = pack(response.status, response.account, [_storable_item(item) for item in response.items])
+    turn = pack(response.status, response.account, items)
     return (
-        project_id,
-        response_id,
+        *identity,
         response.parent_key,
         storable(response.api_key_id),
         storable(response.status),
@@ -240,13 +242,9 @@ def _storable_item(item: Item) -> Item:
     return replace(item, id=named[0], type=named[1], call_id=named[2])
 
 
-def _item_rows(response: StoredResponse) -> list[tuple[Any, ...]]:
+def _item_rows(identity: tuple[str, str], items: Sequence[Item]) -> list[tuple[Any, ...]]:
     """Values in the order of `_INSERT_ITEM`."""
-    project_id, response_id = _identity(response)
-    return [
-        (project_id, response_id, position, project_id, storable(item.id))
-        for position, item in enumerate(response.items)
-    ]
+    return [(*identity, position, identity[0], item.id) for position, item in enumerate(items)]
 
 
 def _read_chain(connection: Connection, own: Mapping[str, Any]) -> Chain | None:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import URL, Engine, NullPool, create_engine, event
 
 from app.storage.session import Driver
+from app.storage.statements import MOST_ROWS
 
 _READER = ("temp_store=MEMORY", "wal_autocheckpoint=0", "query_only=ON")
 # No commit goes on while the log's pages are copied into the file. Done at four times the default's size, many pages of
@@ -29,7 +30,9 @@ class Sqlite(Driver):
         self._common = (f"busy_timeout={int(timeout * 1000)}", "synchronous=FULL", "foreign_keys=ON")
 
     def engine(self, *, writes: bool) -> Engine:
-        engine = create_engine(self._url, poolclass=NullPool, hide_parameters=True)
+        # Room for the insertions of every size, and for what else there is.
+        kept = {"cached_statements": 4 * MOST_ROWS}
+        engine = create_engine(self._url, poolclass=NullPool, hide_parameters=True, connect_args=kept)
         event.listen(engine, "connect", _Preparation((*self._common, *(_WRITER if writes else _READER))))
         return engine
 

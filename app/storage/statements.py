@@ -1,13 +1,13 @@
 """The hot statements as text for the driver: SQLAlchemy's work on each execution would cost more than theirs."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Dialect, Select, Table
 
-# Rows in one statement: a power of two, within SQLite's 32,766 parameters. PostgreSQL plans every subquery in them, in
-# more than linear time.
-_ROWS_AT_ONCE = 256
+# A statement for each number of rows up to here, which SQLite's driver keeps prepared.
+MOST_ROWS = 64
 
 
 class Query:
@@ -29,27 +29,29 @@ class Query:
 
 
 class Insertion:
-    """INSERT … VALUES of any number of rows in few statements: a trip to the server, or to SQLite's lock, costs most.
+    """INSERT … VALUES of many rows in one statement: a trip to the server, or to SQLite's lock, costs most.
 
-    `values` has an expression for each column, with `?` for a parameter. What conflicts is left out.
+    `values` has an expression for each column, with `?` for a parameter. What conflicts is left out. The driver runs
+    it, and its errors are the driver's own: the less this thread needs of the interpreter, which
+    it shares, the better.
     """
 
     def __init__(self, table: Table, values: Mapping[str, str]) -> None:
         self._row = f"({', '.join(values.values())})"
         self._head = f"INSERT INTO {table.name} ({', '.join(values)}) VALUES "  # noqa: S608 (names of our own)
+        self._texts: dict[tuple[str, int], str] = {}
 
     def execute(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """Insert these rows; return how many went in."""
+        driver: Any = connection.connection.driver_connection
+        style = connection.dialect.paramstyle
         inserted = 0
-        start = 0
-        while start < len(rows):
-            # Powers of two: few different texts, which SQLite's driver keeps prepared.
-            size = min(1 << (len(rows) - start).bit_length() - 1, _ROWS_AT_ONCE)
-            values = [value for row in rows[start : start + size] for value in row]
-            inserted += connection.exec_driver_sql(self._text(connection, size), tuple(values)).rowcount
-            start += size
+        for start in range(0, len(rows), MOST_ROWS):
+            some = rows[start : start + MOST_ROWS]
+            text = self._texts.get((style, len(some))) or self._text(style, len(some))
+            inserted += driver.execute(text, tuple(chain.from_iterable(some))).rowcount
         return inserted
 
-    def _text(self, connection: Connection, size: int) -> str:
+    def _text(self, style: str, size: int) -> str:
         text = self._head + ", ".join([self._row] * size) + " ON CONFLICT DO NOTHING"
-        return text if connection.dialect.paramstyle == "qmark" else text.replace("?", "%s")
+        return self._texts.setdefault((style, size), text if style == "qmark" else text.replace("?", "%s"))

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -83,10 +83,10 @@ async def test_writes_of_different_kinds_share_a_transaction_in_order(
 ) -> None:
     transactions.clear()
     outcomes = await asyncio.gather(
-        writer.submit(SaveResponse(make_response("one"))),
+        writer.submit(SaveResponse.of(make_response("one"))),
         writer.submit(DeleteResponse("proj_a", "resp_one", NOW)),
-        writer.submit(SaveResponse(make_response("one"))),
-        writer.submit(SaveResponse(make_response("one"))),
+        writer.submit(SaveResponse.of(make_response("one"))),
+        writer.submit(SaveResponse.of(make_response("one"))),
     )
     assert list(outcomes) == [True, True, True, False]
     assert transactions == ["commit"]
@@ -108,19 +108,19 @@ async def test_a_bad_write_fails_only_its_own_caller(
     responses: ResponseStore, make_response: MakeResponse, transactions: list[str]
 ) -> None:
     transactions.clear()
-    nameless = (Item("i", "message", False, b"secret"), Item(None, "message", False, b""))  # type: ignore[arg-type]
+    timeless = replace(make_response("timeless"), created_at=None)  # type: ignore[arg-type]
     with capture_logs() as logs:
         outcomes = await asyncio.gather(
             responses.save(make_response("a")),
             responses.save(make_response("orphan", project_id="proj_none")),
             responses.save(make_response("b")),
-            responses.save(make_response("nameless", items=nameless)),
+            responses.save(timeless),
             return_exceptions=True,
         )
     assert [type(outcome) for outcome in outcomes] == [type(None), StorageError, type(None), StorageError]
     assert transactions == ["rollback", "commit", "rollback", "commit", "rollback"]
     assert await responses.read_body("proj_a", "resp_b", NOW) is not None
-    assert await responses.read_body("proj_a", "resp_nameless", NOW) is None
+    assert await responses.read_body("proj_a", "resp_timeless", NOW) is None
     failure = outcomes[1]
     assert isinstance(failure, StorageError)
     assert (failure.status, failure.code) == (503, "storage_unavailable")
@@ -181,7 +181,7 @@ async def test_a_write_that_is_late_is_a_storage_error_and_may_still_be_committe
     impatient = Writer(database, 0.2)
     async with held_lock(database_url):
         with pytest.raises(StorageError, match="commit in time"):
-            await impatient.submit(SaveResponse(make_response("late")))
+            await impatient.submit(SaveResponse.of(make_response("late")))
     assert await impatient.submit(Count()) == 1
     assert await responses.read_body("proj_a", "resp_late", NOW) is not None
     await impatient.aclose()
@@ -194,10 +194,11 @@ async def test_a_lock_that_outlasts_the_wait_fails_the_group_and_the_next_write_
     writer = Writer(database, 5.0)
     async with held_lock(database_url):
         outcomes = await asyncio.gather(
-            *(writer.submit(SaveResponse(make_response(f"n{number}"))) for number in range(3)), return_exceptions=True
+            *(writer.submit(SaveResponse.of(make_response(f"n{number}"))) for number in range(3)),
+            return_exceptions=True,
         )
         assert {type(outcome) for outcome in outcomes} == {StorageError}
-    assert await writer.submit(SaveResponse(make_response("n0")))
+    assert await writer.submit(SaveResponse.of(make_response("n0")))
     await writer.aclose()
     await database.aclose()
 
@@ -223,7 +224,7 @@ async def test_closing_commits_what_waits_and_refuses_the_rest(
     database: Database, responses: ResponseStore, make_response: MakeResponse
 ) -> None:
     writer = Writer(database, 5.0)
-    saving = asyncio.create_task(writer.submit(SaveResponse(make_response("last"))))
+    saving = asyncio.create_task(writer.submit(SaveResponse.of(make_response("last"))))
     await asyncio.sleep(0)
     await writer.aclose()
     assert await saving
