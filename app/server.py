@@ -45,6 +45,14 @@ class HttpProtocol(HttpToolsProtocol):
         if gone is not None and self._lost:
             gone()
 
+    def push(self, body: bytes) -> bool:
+        """Write a piece of the streamed answer that is under way, if the client has taken what came before."""
+        cycle = self.cycle
+        if not cycle.chunked_encoding or cycle.response_complete or self._lost or self.flow.write_paused:
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        return True
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._lost = True
@@ -76,7 +84,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._between_requests = False
         super().on_message_begin()
-        self.scope["extensions"] = {"antiphon": {"watch": self.watch}}
+        self.scope["extensions"] = {"antiphon": {"connection": self}}
 
     def on_message_complete(self) -> None:
         self._between_requests = True

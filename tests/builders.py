@@ -109,6 +109,12 @@ class Connection:
         if gone is not None and self.is_left:
             gone()
 
+    def push(self, body: bytes) -> bool:
+        if not self.reading.is_set():
+            return False
+        self.sent.append({"type": "http.response.body", "body": body, "more_body": True})
+        return True
+
     def leave(self) -> None:
         """The client closes the connection."""
         self.is_left = True
@@ -142,7 +148,7 @@ class Connection:
     def client(self, registry: Registry, *, keep_alive: float = 0, write_timeout: float = 60) -> Client:
         return Client(
             self.send,
-            self.watch,
+            self,
             registry,
             keep_alive_seconds=keep_alive,
             write_timeout_seconds=write_timeout,

@@ -34,8 +34,7 @@ class CreateResponse:
             caller,
             headers,
             send,
-            # Our server's own word for a client that has left: a task that waits for ASGI's would cost more.
-            scope["extensions"]["antiphon"]["watch"],
+            scope["extensions"]["antiphon"]["connection"],
         )
 
 

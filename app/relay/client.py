@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from app.relay.registry import Registry
 from app.wire.sse import KEEP_ALIVE
@@ -11,8 +11,16 @@ from app.wire.sse import KEEP_ALIVE
 Message = MutableMapping[str, Any]
 RawHeader = tuple[bytes, bytes]
 Send = Callable[[Message], Awaitable[None]]
-# Gives the server what to call when the connection is lost, at once if it is; None when nobody has to know any more.
-Watch = Callable[[Callable[[], None] | None], None]
+
+
+class Connection(Protocol):
+    """What our server adds to ASGI, whose ways cost a task for each call and a coroutine for each event."""
+
+    def watch(self, gone: Callable[[], None] | None) -> None:
+        """Call `gone` when the connection is lost, at once if it is; None when nobody has to know any more."""
+
+    def push(self, body: bytes) -> bool:
+        """Write a piece of a streamed answer now; False when that cannot be, as while the client reads slowly."""
 
 
 class InterruptedRunError(Exception):
@@ -38,14 +46,14 @@ class Client:
     def __init__(
         self,
         send: Send,
-        watch: Watch,
+        connection: Connection,
         registry: Registry,
         *,
         keep_alive_seconds: float,
         write_timeout_seconds: float,
     ) -> None:
         self._send = send
-        self._watch = watch
+        self._connection = connection
         self._registry = registry
         self._keep_alive = keep_alive_seconds
         self._write_timeout = write_timeout_seconds
@@ -62,7 +70,7 @@ class Client:
         if self._reason is not None:
             raise self._reason
         self._call = asyncio.current_task()
-        self._watch(self._leave)
+        self._connection.watch(self._leave)
         return self
 
     async def __aexit__(
@@ -71,7 +79,7 @@ class Client:
         call, self._call = self._call, None
         if self._timer is not None:
             self._timer.cancel()
-        self._watch(None)
+        self._connection.watch(None)
         if self._reason is not None and call is not None and call.uncancel() == 0 and kind is asyncio.CancelledError:
             raise self._reason from error
 
@@ -104,6 +112,13 @@ class Client:
         await self._send({"type": "http.response.body", "body": frames, "more_body": more_body})
         self._writing = False
 
+    def write_now(self, frames: bytes) -> bool:
+        """Send whole frames in one write, if that can be done without waiting."""
+        if not self._connection.push(frames):
+            return False
+        self._last_write = self._loop.time()
+        return True
+
     async def end_stream(self) -> None:
         """Send the end of a streamed answer, if it has not been sent."""
         if not self._ended:
@@ -116,7 +131,7 @@ class Client:
     async def _end(self, body: bytes) -> None:
         self._ended = True
         # A client may leave once it has its answer.
-        self._watch(None)
+        self._connection.watch(None)
         await self.write(body, more_body=False)
 
     def _leave(self) -> None:

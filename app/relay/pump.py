@@ -40,6 +40,8 @@ class Pump:
         try:
             while not self._ended and (chunk := await self._answer.read()):
                 await self._pass_on(self._splitter.feed(chunk))
+                if not self._ended:
+                    await self._answer.pour(self._pass_on_now)
             if not self._ended:
                 await self._pass_on_unfinished_frame()
         except FrameTooLargeError:
@@ -68,6 +70,13 @@ class Pump:
         self._ended = True
         with suppress(StorageError, UpstreamError):
             await self._settle(self._fold.ended("cancelled"))
+
+    def _pass_on_now(self, chunk: bytes) -> bool:
+        """Relay a chunk that is one frame of no consequence, as nearly all are; any other is for `_pass_on`."""
+        if not self._splitter.is_frame(chunk) or events.kind(chunk) is not None or not self._client.write_now(chunk):
+            return False
+        self._fold.see(chunk, None)
+        return True
 
     async def _pass_on(self, frames: Sequence[bytes]) -> None:
         for place, frame in enumerate(frames):

@@ -5,7 +5,7 @@ from functools import partial
 
 from app.errors import ApiError, OverloadedError, UpstreamError
 from app.observability.logging import note
-from app.relay.client import Client, ClientGoneError, Send, ShutdownError, Watch
+from app.relay.client import Client, ClientGoneError, Connection, Send, ShutdownError
 from app.relay.fold import Fold
 from app.relay.prepare import Exchange, OpenTurn, prepare
 from app.relay.pump import Pump
@@ -51,13 +51,13 @@ class Relay:
         self._write_timeout_seconds = write_timeout_seconds
 
     async def serve(
-        self, request: CreateRequest, caller: ApiKey, headers: Mapping[str, str], send: Send, watch: Watch
+        self, request: CreateRequest, caller: ApiKey, headers: Mapping[str, str], send: Send, connection: Connection
     ) -> None:
         """Answer one create call. Raises ApiError while nothing has been sent; after that an error is an event."""
         note(model=request.model[:_LONGEST_LOGGED], stream=request.stream)
         client = Client(
             send,
-            watch,
+            connection,
             self._registry,
             keep_alive_seconds=self._settings.keep_alive_seconds,
             write_timeout_seconds=self._write_timeout_seconds,

@@ -1,12 +1,13 @@
 """Upstream's answer, once its first bytes are here. Must not know what the bytes mean, nor ask for them again."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import httpx
 
 from app.upstream.account import Account
 from app.upstream.faults import TRANSPORT_ERRORS, broken_off
 from app.upstream.pool import Lease
+from app.upstream.response_body import ResponseBody
 
 
 class UpstreamAnswer:
@@ -52,6 +53,14 @@ class UpstreamAnswer:
             return await anext(self._chunks, b"")
         except TRANSPORT_ERRORS as exception:
             raise broken_off(exception) from exception
+
+    async def pour(self, take: Callable[[bytes], bool]) -> None:
+        """Hand chunks to `take` as they come off the wire, until it declines one, which is read next, or the end.
+
+        No task is woken for them. A transport that cannot do this hands over nothing.
+        """
+        if isinstance(self._body, ResponseBody) and not self._first:
+            await self._body.pour(take)
 
     async def aclose(self) -> None:
         """Close the connection and return the lease. Never raises; may be called again."""

@@ -1,6 +1,7 @@
 """The body of one answer on its way from a connection to its reader. Must not know how it was framed."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol, Self
 
 import httpx
@@ -32,6 +33,7 @@ class ResponseBody(httpx.AsyncByteStream):
         "_silence",
         "_since",
         "_source",
+        "_take",
         "_timer",
         "_waiting_bytes",
         "pieces",
@@ -45,6 +47,7 @@ class ResponseBody(httpx.AsyncByteStream):
         self._loop = loop
         self._waiting_bytes = 0
         self._reader: asyncio.Future[None] | None = None
+        self._take: Callable[[bytes], bool] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._since = 0.0
         self._begun = False
@@ -60,17 +63,9 @@ class ResponseBody(httpx.AsyncByteStream):
         while not pieces:
             if self._source is None:
                 raise StopAsyncIteration if self._error is None else self._error
-            self._reader = reader = self._loop.create_future()
-            if self._begun and self._silence is not None:
-                self._since = self._loop.time()
-                if self._timer is None:
-                    self._timer = self._loop.call_later(self._silence, self._check_silence)
-            try:
-                await reader
-            finally:
-                self._reader = None
+            await self._wait()
         self._begun = True
-        chunk = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        chunk = self._chunk()
         pieces.clear()
         self._waiting_bytes = 0
         if self._paused:
@@ -78,6 +73,18 @@ class ResponseBody(httpx.AsyncByteStream):
             if self._source is not None:
                 self._source.resume_reading()
         return chunk
+
+    async def pour(self, take: Callable[[bytes], bool]) -> None:
+        """Hand what comes to `take` as it comes off the wire, which wakes no task; until it declines, or the end.
+
+        What it declined by False, and an error, are there for the next reader.
+        """
+        self._take = take
+        try:
+            while not self.pieces and self._source is not None:
+                await self._wait()
+        finally:
+            self._take = None
 
     async def aclose(self) -> None:
         self.close()
@@ -89,6 +96,10 @@ class ResponseBody(httpx.AsyncByteStream):
 
     def arrived(self, size: int) -> None:
         """Wake the reader: there are new pieces, of `size` bytes. Without a reader the source may have to wait."""
+        if self._take is not None and self._take(self._chunk()):
+            self.pieces.clear()
+            self._since = self._loop.time()
+            return
         self._waiting_bytes += size
         if self._reader is not None:
             self._wake()
@@ -106,6 +117,21 @@ class ResponseBody(httpx.AsyncByteStream):
             self._timer.cancel()
             self._timer = None
         self._wake()
+
+    def _chunk(self) -> bytes:
+        return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+
+    async def _wait(self) -> None:
+        """Until something has come, or nothing more will."""
+        self._reader = reader = self._loop.create_future()
+        if self._begun and self._silence is not None:
+            self._since = self._loop.time()
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._silence, self._check_silence)
+        try:
+            await reader
+        finally:
+            self._reader = None
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():

@@ -31,20 +31,24 @@ class FrameSplitter:
         self._scanned = 0
         self._has_cr = False
 
+    def is_frame(self, chunk: bytes) -> bool:
+        """Whether this chunk, the usual one, is one whole frame: feeding it would change nothing."""
+        return (
+            not self._pending and not self._has_cr and chunk.find(b"\n\n") == len(chunk) - 2 > 0 and b"\r" not in chunk
+        )
+
     def feed(self, chunk: bytes) -> list[bytes]:
         """The frames that this chunk completes, each with its blank line.
 
         Raises FrameTooLargeError when the frame that is still open outgrows the limit, once all before it are out.
         """
+        if self.is_frame(chunk):
+            return [chunk]
         self._has_cr = self._has_cr or b"\r" in chunk
+        source: bytes | bytearray = chunk
         if self._pending:
             self._pending += chunk
-            source: bytes | bytearray = self._pending
-        elif not self._has_cr and chunk.find(b"\n\n") == len(chunk) - 2 > 0:
-            # The usual chunk is one whole frame.
-            return [chunk]
-        else:
-            source = chunk
+            source = self._pending
         frames: list[bytes] = []
         start = 0
         for end in self._ends(source):

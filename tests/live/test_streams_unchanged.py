@@ -1,7 +1,7 @@
 """Invariants 1 and 2: what a stream's client receives is what upstream sent, in whole frames."""
 
 import hashlib
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from functools import partial
 from itertools import accumulate
 from typing import Any, cast
@@ -52,6 +52,14 @@ class Memory:
     async def read(self) -> bytes:
         return self._chunks.pop() if self._chunks else b""
 
+    async def pour(self, take: Callable[[bytes], bool]) -> None:
+        while self._chunks and take(self._chunks[-1]):
+            self._chunks.pop()
+
+    def push(self, body: bytes) -> bool:
+        self.writes.append(body)
+        return True
+
     async def save(self, response: StoredResponse) -> None:
         self.saved.append(response)
 
@@ -72,7 +80,7 @@ async def pumped(chunks: list[bytes], *, store: bool) -> Memory:
     request = parse_create_request(b'{"model":"demo","input":"Hi","store":%b}' % (b"true" if store else b"false"), 64)
     responses = cast("ResponseStore", memory)
     exchange = await prepare(request, _CALLER, responses)
-    client = Client(memory.send, memory.watch, registry, keep_alive_seconds=25, write_timeout_seconds=60)
+    client = Client(memory.send, memory, registry, keep_alive_seconds=25, write_timeout_seconds=60)
     async with client:
         await client.begin_stream(200, [])
         await Pump(

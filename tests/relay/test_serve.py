@@ -81,7 +81,7 @@ class Call:
         )
         request = make_request(store=False, **fields)
         try:
-            await relay.serve(request, make_caller(), {}, self.connection.send, self.connection.watch)
+            await relay.serve(request, make_caller(), {}, self.connection.send, self.connection)
         finally:
             await self.registry.aclose()
 

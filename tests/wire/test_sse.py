@@ -149,3 +149,25 @@ def test_a_frame_of_our_own_reads_back_as_it_was_meant() -> None:
 def test_a_keep_alive_is_a_whole_frame_without_an_event() -> None:
     assert split([KEEP_ALIVE]) == ([KEEP_ALIVE], b"")
     assert (event_name(KEEP_ALIVE), event_data(KEEP_ALIVE)) == (b"", b"")
+
+
+@settings(deadline=None)
+@example([b"data: 1", b"\n\n"])
+@given(st.lists(st.sampled_from([b"a", b"\n", b"\r", b"\n\n", b"data: 1"]), max_size=8))
+def test_a_chunk_that_is_a_frame_is_one_however_it_is_fed(pieces: list[bytes]) -> None:
+    chunk = b"".join(pieces)
+    in_pieces = FrameSplitter(1000)
+    frames = [frame for piece in pieces for frame in in_pieces.feed(piece)]
+    if FrameSplitter(1000).is_frame(chunk):
+        assert (frames, in_pieces.rest) == ([chunk], b"")
+
+
+def test_no_chunk_is_a_frame_after_the_beginning_of_one_or_where_lines_end_otherwise() -> None:
+    splitter = FrameSplitter(1000)
+    assert splitter.is_frame(b"data: 1\n\n")
+    splitter.feed(b"data:")
+    assert not splitter.is_frame(b" 1\n\n")
+    assert splitter.feed(b" 1\n\n") == [b"data: 1\n\n"]
+    assert splitter.is_frame(b"data: 1\n\n")
+    splitter.feed(b"data: 1\r\n\r\n")
+    assert not splitter.is_frame(b"data: 1\n\n")
