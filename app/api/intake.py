@@ -8,9 +8,11 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
+from app.deadline import Deadline
 from app.errors import InvalidRequestError
 from app.settings import ServerSettings
 from app.state.listing import DEFAULT_LIMIT, PageQuery
+from app.wire.body import LARGE_BYTES
 from app.wire.fields import enum, integer
 from app.wire.requests import INCLUDE, CreateRequest, parse_create_request
 
@@ -18,8 +20,6 @@ _ORDER = enum("asc", "desc")
 _LIMIT = integer(minimum=1, maximum=100)
 # Longer than any limit in question, and short enough to be read as a number at no cost.
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
-# Above this, parsing would hold up every other stream of the process (20 MB: 21 ms), so a thread does it.
-_PARSED_IN_THREAD_BYTES = 1_000_000
 _JSON = "application/json"
 
 
@@ -31,10 +31,12 @@ def headers_of(scope: Scope) -> Mapping[str, str]:
 async def read_create_request(headers: Mapping[str, str], receive: Receive, limits: ServerSettings) -> CreateRequest:
     """The valid create request in this HTTP request. Raises InvalidRequestError, or ClientDisconnect."""
     _check_media_type(headers)
-    raw = await _read_body(headers, receive, limits)
-    if len(raw) > _PARSED_IN_THREAD_BYTES:
-        return await asyncio.to_thread(parse_create_request, raw, limits.max_json_depth)
-    return parse_create_request(raw, limits.max_json_depth)
+    parts, size = await _read_body(headers, receive, limits)
+
+    def parse() -> CreateRequest:
+        return parse_create_request(b"".join(parts), limits.max_json_depth)
+
+    return parse() if size < LARGE_BYTES else await asyncio.to_thread(parse)
 
 
 def read_page_query(request: Request) -> PageQuery:
@@ -87,14 +89,15 @@ def _check_media_type(headers: Mapping[str, str]) -> None:
         )
 
 
-async def _read_body(headers: Mapping[str, str], receive: Receive, limits: ServerSettings) -> bytes:
+async def _read_body(headers: Mapping[str, str], receive: Receive, limits: ServerSettings) -> tuple[list[bytes], int]:
+    """The body in the pieces that it came in, and its size."""
     announced = headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > limits.max_body_bytes:
         raise _too_large(limits)
     parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(limits.body_timeout_seconds):
+        with Deadline(limits.body_timeout_seconds):
             more = True
             while more:
                 message = await receive()
@@ -111,7 +114,7 @@ async def _read_body(headers: Mapping[str, str], receive: Receive, limits: Serve
             code="request_timeout",
             status=408,
         ) from None
-    return b"".join(parts)
+    return parts, size
 
 
 def _too_large(limits: ServerSettings) -> InvalidRequestError:

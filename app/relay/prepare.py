@@ -1,5 +1,6 @@
 """From a valid request to what upstream is sent: the state it builds on, read once, and its body for one account."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from app.state.replay import check_calls, replay
 from app.storage.response_store import ResponseStore
 from app.upstream.account import Account
 from app.wire import wording
-from app.wire.body import Json, elements, join_array, join_object
+from app.wire.body import LARGE_BYTES, Json, elements, join_array, join_object
 from app.wire.requests import CreateRequest
 
 _GATEWAY_STATE = ("previous_response_id", "conversation", "background")
@@ -121,7 +122,13 @@ async def prepare(request: CreateRequest, caller: ApiKey, responses: ResponseSto
             raise wording.item_not_found(item_id)
     items: tuple[Item, ...] = ()
     if request.input is not None and (request.store or chain is not None or named):
-        items = input_items(request.input, bytes(request.members["input"]), resolved)
+        given, raw = request.input, request.members["input"]
+        is_large = len(memoryview(raw)) >= LARGE_BYTES
+        items = (
+            await asyncio.to_thread(input_items, given, raw, resolved)
+            if is_large
+            else input_items(given, raw, resolved)
+        )
     if chain is not None:
         check_calls(chain, items)
     return Exchange(request, caller, chain, items, refers=bool(named))

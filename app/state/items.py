@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from app.ids import new_item_id
 from app.state.records import NO_ACCOUNT, Item
-from app.wire.body import elements, join_object, members
+from app.wire.body import Json, elements, join_object, members
 from app.wire.input_items import item_type
 
 # Only the account that made these can read them again: the first two are encrypted for it, the others
@@ -48,10 +48,10 @@ def output_items(output: Sequence[bytes], account: str) -> tuple[Item, ...]:
     return tuple(_output_item(orjson.loads(raw), raw, account) for raw in output)
 
 
-def input_items(given: str | Sequence[Any], raw: bytes, resolved: Mapping[str, Item]) -> tuple[Item, ...]:
+def input_items(given: str | Sequence[Any], raw: bytes | Json, resolved: Mapping[str, Item]) -> tuple[Item, ...]:
     """The input of a turn as items: `given` decoded and `raw` as sent. References become the items they name."""
     if isinstance(given, str):
-        content = b'{"type":"message","role":"user","content":' + raw + b"}"
+        content = b"".join((b'{"type":"message","role":"user","content":', raw, b"}"))
         return (Item(id=new_item_id("message"), type="message", is_output=False, content=content),)
     return tuple(
         replace(resolved[item["id"]], is_output=False) if item_type(item) == "item_reference" else _item(item, part)

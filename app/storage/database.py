@@ -77,7 +77,7 @@ class Database:
             raise StorageError("The database could not answer. Try again in a moment.") from error
 
     def write(self, work: Callable[[Session], T]) -> asyncio.Future[T]:
-        """Have the writing thread run this, after what it was given before. Errors are those of SQLAlchemy."""
+        """Have the writing thread run this, after what it was given before. Errors are SQLAlchemy's or the driver's."""
         return self._writer.submit(work)
 
     def interrupt_write(self) -> None:

@@ -24,7 +24,7 @@ class Postgres(Driver):
         milliseconds = int(timeout * 1000)
         # One trip for all three. Limits of the transaction, gone with it: pgbouncer refuses start-up options that it
         # does not know, and hands the session to somebody else.
-        self.begin = (
+        self._begin = (
             f"BEGIN; SET LOCAL statement_timeout = {milliseconds};"
             f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
         )
@@ -42,6 +42,9 @@ class Postgres(Driver):
 
     def engine(self, *, writes: bool) -> Engine:  # noqa: ARG002 (its readers are not prepared in another way)
         return create_engine(self._url, poolclass=NullPool, hide_parameters=True, connect_args=self._connect_args)
+
+    def begin(self, connection: psycopg.Connection) -> None:
+        connection.execute(self._begin)
 
     def interrupt(self, connection: psycopg.Connection) -> None:
         try:

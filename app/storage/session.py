@@ -5,8 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, RootTransaction
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine
 
 T = TypeVar("T")
 
@@ -14,15 +13,16 @@ T = TypeVar("T")
 class Driver(ABC):
     """What is different between the databases. Its connections are in autocommit: nothing begins by itself."""
 
-    begin: str
-    """What begins a transaction that writes, and bounds its time."""
-
     most_readers: int
     """How many connections are of use to read with."""
 
     @abstractmethod
     def engine(self, *, writes: bool) -> Engine:
         """An engine whose connections are prepared for writing or for reading."""
+
+    @abstractmethod
+    def begin(self, connection: Any) -> None:
+        """Begin a transaction that writes, and bound its time."""
 
     @abstractmethod
     def interrupt(self, connection: Any) -> None:
@@ -47,22 +47,32 @@ class Session:
         return self._once_more(lambda: self._read(work))
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """Run this in a transaction of its own, and return its result once that is committed."""
-        transaction = self._once_more(self._begin)
-        with transaction:
-            return work(transaction.connection)
+        """Run this in a transaction of its own, and return its result once that is committed.
+
+        The driver begins and commits, not SQLAlchemy: here the interpreter is waited for, so the less of it the better.
+        """
+        connection = self._once_more(self._begin)
+        try:
+            result = work(connection)
+            _driven(connection).commit()
+        except BaseException:
+            _roll_back(connection)
+            raise
+        # SQLAlchemy takes its own statements for a transaction, and has not seen the end of it.
+        connection.rollback()
+        return result
 
     def erase_log(self) -> None:
         """Have what was deleted forgotten by the database's log too. Best effort."""
         # Whatever happens here, the deletion before it is committed and must be reported so.
         with suppress(Exception):
-            self._driver.erase_log(self._open().connection.driver_connection)
+            self._driver.erase_log(_driven(self._open()))
 
     def interrupt(self) -> None:
         """End the statement that runs now. For another thread; the connection may be lost by it."""
         self._interrupted = True
         if self._connection is not None and not self._connection.invalidated:
-            self._driver.interrupt(self._connection.connection.driver_connection)
+            self._driver.interrupt(_driven(self._connection))
 
     def close(self) -> None:
         """Close the connection."""
@@ -77,11 +87,13 @@ class Session:
     def _once_more(self, attempt: Callable[[], T]) -> T:
         """Try again on a new connection when an idle one turns out to be lost: cheaper than to ask it first."""
         self._interrupted = False
-        was_open = self._connection is not None and not self._connection.invalidated
+        idle = self._connection
+        if idle is not None and idle.invalidated:
+            idle = None
         try:
             return attempt()
-        except DBAPIError as error:
-            if not was_open or not error.connection_invalidated or self._interrupted:
+        except Exception:
+            if idle is None or not idle.invalidated or self._interrupted:
                 raise
         return attempt()
 
@@ -92,12 +104,26 @@ class Session:
         finally:
             connection.rollback()
 
-    def _begin(self) -> RootTransaction:
+    def _begin(self) -> Connection:
         connection = self._open()
-        transaction = connection.begin()
         try:
-            connection.exec_driver_sql(self._driver.begin)
+            self._driver.begin(_driven(connection))
         except BaseException:
-            transaction.rollback()
+            _roll_back(connection)
             raise
-        return transaction
+        return connection
+
+
+def _driven(connection: Connection) -> Any:
+    """The driver's connection below SQLAlchemy's."""
+    return connection.connection.driver_connection
+
+
+def _roll_back(connection: Connection) -> None:
+    """End the transaction, or the connection that cannot even do that: it is lost, and the transaction with it."""
+    try:
+        if not connection.invalidated:
+            _driven(connection).rollback()
+    except Exception:  # noqa: BLE001 (the error that led here is the one to raise)
+        connection.invalidate()
+    connection.rollback()

@@ -9,7 +9,9 @@ from sqlalchemy import URL, Engine, NullPool, create_engine, event
 from app.storage.session import Driver
 from app.storage.statements import MOST_ROWS
 
-_READER = ("temp_store=MEMORY", "wal_autocheckpoint=0", "query_only=ON")
+# In memory also because a statement that may yet fail keeps the pages that it changes, and they hold content.
+_COMMON = ("temp_store=MEMORY", "synchronous=FULL", "foreign_keys=ON")
+_READER = ("wal_autocheckpoint=0", "query_only=ON")
 # No commit goes on while the log's pages are copied into the file. Done at four times the default's size, many pages of
 # the indexes are copied once in place of four times.
 _WRITER = ("journal_mode=WAL", "secure_delete=ON", "wal_autocheckpoint=4000")
@@ -20,28 +22,30 @@ _CHECKPOINT_WAIT = 200
 class Sqlite(Driver):
     """One file in WAL mode; `timeout` (seconds) bounds the wait for another process's lock."""
 
-    # A deferred BEGIN that turns into a write fails at once when another writer came between; this one waits.
-    begin = "BEGIN IMMEDIATE"
     # One could read as fast, as long as nothing has to come from the disk. More get into each other's way.
     most_readers = 4
 
     def __init__(self, url: URL, timeout: float) -> None:
         self._url = url
-        self._common = (f"busy_timeout={int(timeout * 1000)}", "synchronous=FULL", "foreign_keys=ON")
+        self._patience = f"busy_timeout={int(timeout * 1000)}"
 
     def engine(self, *, writes: bool) -> Engine:
         # Room for the insertions of every size, and for what else there is.
         kept = {"cached_statements": 4 * MOST_ROWS}
         engine = create_engine(self._url, poolclass=NullPool, hide_parameters=True, connect_args=kept)
-        event.listen(engine, "connect", _Preparation((*self._common, *(_WRITER if writes else _READER))))
+        event.listen(engine, "connect", _Preparation((self._patience, *_COMMON, *(_WRITER if writes else _READER))))
         return engine
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        # A deferred BEGIN that turns into a write fails at once when another writer came between; this one waits. As a
+        # script, because that gives up the interpreter's lock once, and `execute` five times.
+        connection.executescript("BEGIN IMMEDIATE")
 
     def interrupt(self, connection: sqlite3.Connection) -> None:
         connection.interrupt()
 
     def erase_log(self, connection: sqlite3.Connection) -> None:
-        patience, *_ = self._common
-        for pragma in (f"busy_timeout={_CHECKPOINT_WAIT}", "wal_checkpoint(TRUNCATE)", patience):
+        for pragma in (f"busy_timeout={_CHECKPOINT_WAIT}", "wal_checkpoint(TRUNCATE)", self._patience):
             connection.execute(f"PRAGMA {pragma}").fetchall()
 
 

@@ -1,6 +1,5 @@
 """One call to upstream: through the pool until an account answers. Must not know what a response or an event is."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from app.deadline import Deadline
 from app.settings import RelaySettings
 from app.upstream.account import Account
 from app.upstream.answer import UpstreamAnswer, close
@@ -89,26 +89,27 @@ class UpstreamClient:
 
     async def _try(self, account: Account, call: UpstreamCall) -> UpstreamAnswer | Fault:
         there = self._destinations[account.name]
-        headers = there.headers.beside(call.headers, stream=call.stream)
-        request = new_request("POST", there.url, headers, call.render(account), self._timeouts)
+        ours = there.headers.beside(call.headers, stream=call.stream)
+        request = new_request("POST", there.url, ours, call.render(account), self._timeouts)
         lease = self._pool.lease(account)
         response: httpx.Response | None = None
         kept = False
         try:
             # One deadline for the head and the first bytes after it: they may come one at a time.
-            async with asyncio.timeout(self._settings.first_byte_timeout_seconds):
+            with Deadline(self._settings.first_byte_timeout_seconds):
                 response = await there.transport.handle_async_request(request)
                 chunks = aiter(body_of(response))
                 first = await anext(chunks, b"") if response.is_success else b""
             if not first:
                 return await self._fault(account, response, chunks)
-            if is_encoded(response.headers.raw):
+            theirs = response.headers.raw
+            if is_encoded(theirs):
                 raise encoded()
             kept = True
             return UpstreamAnswer(
                 account,
                 response.status_code,
-                answer_headers(response.headers.raw),
+                answer_headers(theirs),
                 first=first,
                 chunks=chunks,
                 body=body_of(response),
@@ -127,12 +128,11 @@ class UpstreamClient:
             return disconnected(unanswered=False)
         body = bytearray()
         # What the status says counts, even when the body does not arrive.
-        with suppress(*TRANSPORT_ERRORS):
-            async with asyncio.timeout(self._settings.first_byte_timeout_seconds):
-                async for chunk in chunks:
-                    body += chunk
-                    if len(body) >= _MAX_ERROR_BYTES:
-                        break
+        with suppress(*TRANSPORT_ERRORS), Deadline(self._settings.first_byte_timeout_seconds):
+            async for chunk in chunks:
+                body += chunk
+                if len(body) >= _MAX_ERROR_BYTES:
+                    break
         return refused(
             response.status_code,
             response.headers,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import httpx
 
@@ -19,10 +20,12 @@ _TO_CLIENT = {
     b"retry-after-ms": b"retry-after-ms",
     b"x-request-id": b"x-upstream-request-id",
 }
+# An upstream sends much the same names with each answer.
+_NAMES_REMEMBERED = 128
 _RATE_LIMITS = b"x-ratelimit-"
 # What latin-1 can print.
 _SAFE = re.compile(rb"[\x20-\x7e\xa1-\xac\xae-\xff]*")
-_ENCODING = b"content-encoding"
+_UNENCODED = frozenset({b"identity"})
 
 
 class RequestHeaders:
@@ -54,11 +57,8 @@ class RequestHeaders:
 def answer_headers(upstream: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """What the client may see of upstream's headers, by lower-case name; unsafe values and repetitions are dropped."""
     allowed: dict[bytes, bytes] = {}
-    for raw_name, value in upstream:
-        name = raw_name.lower()
-        shown = _TO_CLIENT.get(name)
-        if shown is None and name.startswith(_RATE_LIMITS):
-            shown = name
+    for name, value in upstream:
+        shown = _shown(name)
         if shown is not None and shown not in allowed and _SAFE.fullmatch(value):
             allowed[shown] = value
     return allowed
@@ -71,4 +71,12 @@ def as_text(headers: Mapping[bytes, bytes]) -> dict[str, str]:
 
 def is_encoded(upstream: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether the body is compressed, say, in spite of what was asked for."""
-    return any(name.lower() == _ENCODING and value.lower() != b"identity" for name, value in upstream)
+    encodings = {value.lower() for name, value in upstream if name.lower() == b"content-encoding"}
+    return not encodings <= _UNENCODED
+
+
+@lru_cache(_NAMES_REMEMBERED)
+def _shown(name: bytes) -> bytes | None:
+    """The name under which the client sees a header of upstream's; None when it does not."""
+    lowered = name.lower()
+    return lowered if lowered.startswith(_RATE_LIMITS) else _TO_CLIENT.get(lowered)

@@ -8,6 +8,7 @@ import httpx
 from app.upstream.connector import Connector
 from app.upstream.keep_alive import KeepAlive
 from app.upstream.proxies import EnvironmentProxies
+from app.upstream.request_body import RequestBody
 from app.upstream.route import Route
 
 
@@ -34,13 +35,14 @@ class Network(httpx.AsyncBaseTransport):
         origin = (url.raw_scheme, url.raw_host, url.port)
         route = self._routes.get(origin) or self._routes.setdefault(origin, self._route(url))
         timeout = request.extensions.get("timeout", {})
-        content = await request.aread()
-        head = route.head(request, len(content))
+        stream = request.stream
+        body = stream.content if isinstance(stream, RequestBody) else await request.aread()
+        head = route.head(request, len(body))
         connections = self._connections
         connection = connections.idle(route) or await connections.open(
             route, wait_seconds=timeout.get("pool"), connect_seconds=timeout.get("connect")
         )
-        answer = await connection.ask(head, content, timeout.get("read"))
+        answer = await connection.ask(head, body, timeout.get("read"))
         return httpx.Response(answer.status, headers=answer.headers, stream=answer.body, request=request)
 
     async def aclose(self) -> None:

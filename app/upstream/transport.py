@@ -7,6 +7,7 @@ import httpx
 
 from app.upstream.network import Network
 from app.upstream.proxies import EnvironmentProxies
+from app.upstream.request_body import RequestBody
 
 
 def network_transport(kind: Literal["native", "aiohttp"], max_connections: int) -> httpx.AsyncBaseTransport:
@@ -71,7 +72,7 @@ def new_request(
     method: str, url: httpx.URL, headers: httpx.Headers, body: bytes, extensions: Mapping[str, object]
 ) -> httpx.Request:
     """A request for a transport, which adds what frames it (`host`, `content-length`)."""
-    return httpx.Request(method, url, headers=headers, stream=httpx.ByteStream(body), extensions=extensions)
+    return httpx.Request(method, url, headers=headers, stream=RequestBody(body), extensions=extensions)
 
 
 def body_of(response: httpx.Response) -> httpx.AsyncByteStream:

@@ -18,6 +18,9 @@ _OBJECT = msgspec.json.Decoder(dict[str, Json])
 _ARRAY = msgspec.json.Decoder(list[Json])
 _ENCODER = msgspec.json.Encoder()
 
+LARGE_BYTES = 1_000_000
+"""From here on work on a body would hold up every other stream of the process: a thread does it, a step at a time."""
+
 # Values weigh far more decoded than sent, and nothing else runs while they are decoded (7,000,000 lists: 3 s, 600 MB).
 _MOST_VALUES = 1_000_000
 

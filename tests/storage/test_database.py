@@ -2,14 +2,15 @@
 
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from app.errors import ConfigurationError, StorageError
@@ -104,6 +105,41 @@ async def test_a_server_that_dropped_its_connections_is_reached_again(postgres_u
     await database.aclose()
 
 
+def _end_by_sqlalchemy(connection: Connection) -> None:
+    connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+
+def _end_by_the_driver(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    driver.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def _end_before_the_commit(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    with psycopg.connect(driver.info.dsn) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", (driver.info.backend_pid,))
+
+
+@pytest.mark.parametrize("end", [_end_by_sqlalchemy, _end_by_the_driver, _end_before_the_commit])
+async def test_a_transaction_that_lost_its_connection_fails_and_is_not_repeated(
+    postgresql_url: str, end: Callable[[Connection], None]
+) -> None:
+    database = Database(postgresql_url, pool_size=1, commit_timeout=5.0)
+    runs: list[Connection] = []
+
+    def work(connection: Connection) -> None:
+        runs.append(connection)
+        end(connection)
+
+    await write(database, "SELECT 1")
+    with pytest.raises((SQLAlchemyError, psycopg.Error)) as raised:
+        await database.write(lambda session: session.write(work))
+    assert is_outage(raised.value)
+    assert len(runs) == 1
+    assert await write(database, "SELECT 1") == [1]
+    await database.aclose()
+
+
 async def test_postgres_bounds_a_writing_transaction_and_nothing_else(postgresql_url: str) -> None:
     database = Database(postgresql_url, pool_size=1, commit_timeout=1.5)
     shown = "SELECT current_setting('statement_timeout') || current_setting('idle_in_transaction_session_timeout')"
@@ -125,6 +161,14 @@ async def test_sqlites_writer_is_durable(sqlite_url: str) -> None:
     names = ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "busy_timeout")
     values = await write(database, *(f"PRAGMA {name}" for name in names))
     assert values == ["wal", 2, 1, 1, 5000]
+    await database.aclose()
+
+
+async def test_sqlite_writes_no_temporary_files(sqlite_url: str) -> None:
+    database = Database(sqlite_url, pool_size=1, commit_timeout=5.0)
+    in_memory = 2
+    assert await read_value(database, "PRAGMA temp_store") == in_memory
+    assert await write(database, "PRAGMA temp_store") == [in_memory]
     await database.aclose()
 
 

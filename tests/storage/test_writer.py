@@ -1,15 +1,18 @@
 """Grouping, isolation and failure of writes, on every database."""
 
 import asyncio
+import sqlite3
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
-from sqlalchemy import Connection, event, text
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
@@ -23,11 +26,28 @@ from tests.storage.conftest import NOW, MakeResponse
 
 
 @pytest.fixture
-def transactions(database: Database) -> list[str]:
-    """The ends of the writing connection's transactions, as they happen."""
+async def transactions(database: Database) -> list[str]:
+    """The ends of the writing connection's transactions, as its driver makes them happen."""
     ends: list[str] = []
-    event.listen(database.writer, "commit", lambda _: ends.append("commit"))
-    event.listen(database.writer, "rollback", lambda _: ends.append("rollback"))
+
+    def watch(connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        if isinstance(driver, sqlite3.Connection):
+            driver.set_trace_callback(
+                lambda text: ends.append(text.lower()) if text in {"COMMIT", "ROLLBACK"} else None
+            )
+            return
+
+        def watched(name: str, end: Callable[[], None]) -> None:
+            if driver.info.transaction_status != TransactionStatus.IDLE:
+                ends.append(name)
+            end()
+
+        for name in ("commit", "rollback"):
+            setattr(driver, name, partial(watched, name, getattr(driver, name)))
+
+    await database.write(lambda session: session.write(watch))
+    ends.clear()
     return ends
 
 

@@ -208,6 +208,16 @@ async def test_a_status_counts_when_its_body_never_comes(
     await upstream.wait_until_idle()
 
 
+async def test_one_deadline_covers_the_head_and_the_first_bytes(
+    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
+) -> None:
+    one = rig(transport, upstream_settings(upstream.url), first_byte_timeout_seconds=0.5)
+    upstream.enqueue(Reply([0.3, Reply.head(200, {"content-length": "2"}), 0.3, b"{}"]))
+    error = await failure(one.open())
+    assert (error.status, error.code) == (504, "upstream_timeout")
+    await upstream.wait_until_idle()
+
+
 async def test_early_hints_are_passed_over(upstream: FakeUpstream, one: Rig) -> None:
     whole = Reply.json(200, {}).steps[0]
     assert isinstance(whole, bytes)

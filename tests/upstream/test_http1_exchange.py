@@ -156,6 +156,21 @@ async def test_a_request_is_framed_by_the_transport_whatever_its_headers_say(
     assert "content-length" not in upstream.requests[1].headers
 
 
+async def test_a_head_is_remembered_for_its_own_headers_only(native: Network, upstream: FakeUpstream) -> None:
+    upstream.respond = lambda _: Reply.json(200, 1)
+    asked = [{"x": "one"}, {"x": "two"}, {"x": "one"}, {"y": "one"}]
+    for number, headers in enumerate(asked):
+        request = new_request(
+            "POST", httpx.URL(upstream.url), httpx.Headers(headers), b"." * number, timeouts(connect_seconds=1)
+        )
+        response = await native.handle_async_request(request)
+        assert [chunk async for chunk in body_of(response)] == [b"1"]
+    host = {"host": upstream.origin.removeprefix("http://")}
+    assert [dict(request.headers) for request in upstream.requests] == [
+        {**host, **headers, "content-length": str(number)} for number, headers in enumerate(asked)
+    ]
+
+
 async def test_a_request_that_is_given_up_as_its_answer_comes_leaves_the_connection_to_who_has_it_now() -> None:
     wire, keeper = Wire(), Keeper()
     connection = Connection(keeper)
