@@ -19,6 +19,10 @@ from app.storage.location import Location
 from app.storage.schema import migrate
 
 
+# New containers, less those that are gone, before the collector looks at them. Python's own 700 costs 3 % of a call.
+_COLLECTED_AT = 10_000
+
+
 def start(settings: Settings) -> None:
     """Serve until a signal ends it. Raises ConfigurationError when the gateway cannot be started as configured."""
     logging.configure(settings.logging.level, settings.logging.format)
@@ -54,6 +58,8 @@ def _serve(settings: Settings, secret: bytes, listener: socket.socket) -> None:
     app = create_app(settings, secret)
     # What is loaded and built by now stays: a full collection would walk it (50 ms in which no stream moves) in vain.
     gc.freeze()
+    # A call makes hundreds of containers and next to no cycles: the collector need not look after every seventh call.
+    gc.set_threshold(_COLLECTED_AT)
     serve(app, settings.server, listener)
 
 
