@@ -47,6 +47,11 @@ def is_outage(error: BaseException) -> bool:
     return code not in _STATEMENT_FAULTS
 
 
+def _is_of_database(error: Exception) -> bool:
+    """Whether this comes from the database, its driver or the way to it, and not from what was done with it."""
+    return isinstance(error, SQLAlchemyError | sqlite3.Error | OSError) or hasattr(error, "sqlstate")
+
+
 class Database:
     """The threads that read from one location, and the one that writes there.
 
@@ -73,7 +78,9 @@ class Database:
         """
         try:
             return await self._readers.run(lambda session: session.read(work), self._timeout)
-        except (SQLAlchemyError, TimeoutError, OSError) as error:
+        except Exception as error:
+            if not _is_of_database(error):
+                raise
             raise StorageError("The database could not answer. Try again in a moment.") from error
 
     def write(self, work: Callable[[Session], T]) -> asyncio.Future[T]:

@@ -129,10 +129,8 @@ class ResponseStore:
     async def read_body(self, project_id: str, response_id: str, now: int) -> bytes | None:
         """The response object as it was saved."""
         own = _own(project_id, response_id, now)
-        body: bytes | None = await self._database.read(
-            lambda connection: _READ_BODY.execute(connection, own).scalar_one_or_none()
-        )
-        return body
+        rows = await self._database.read(lambda connection: _READ_BODY.fetch(connection, own))
+        return rows[0][0] if rows else None
 
     async def delete(self, project_id: str, response_id: str, now: int) -> bool:
         """Remove the response and its items; False when the project has no such living response."""
@@ -249,11 +247,10 @@ def _item_rows(identity: tuple[str, str], items: Sequence[Item]) -> list[tuple[A
 
 def _read_chain(connection: Connection, own: Mapping[str, Any]) -> Chain | None:
     # A turn is saved after its parent, under a larger key.
-    rows: list[Any] = sorted(_READ_CHAIN.execute(connection, own), key=itemgetter(0))
-    if not rows or rows[0].parent_key is not None:
+    rows = sorted(_READ_CHAIN.fetch(connection, own), key=itemgetter(0))
+    if not rows or rows[0][1] is not None:
         return None
-    # By place: a row's names cost more than what they name.
-    return Chain(rows[-1].key, tuple([Turn(_OUTLINE.decode(outline), content) for _, _, outline, content in rows]))
+    return Chain(rows[-1][0], tuple([Turn(_OUTLINE.decode(outline), content) for _, _, outline, content in rows]))
 
 
 def _read_items(connection: Connection, project_id: str, wanted: Sequence[str], now: int) -> dict[str, Item]:

@@ -100,9 +100,12 @@ class Session:
     def _read(self, work: Callable[[Connection], T]) -> T:
         connection = self._open()
         try:
-            return work(connection)
-        finally:
-            connection.rollback()
+            result = work(connection)
+        except BaseException:
+            _roll_back(connection)
+            raise
+        connection.rollback()
+        return result
 
     def _begin(self) -> Connection:
         connection = self._open()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Dialect, Select, Table
+from sqlalchemy import Connection, Dialect, Select, Table
 
 # A statement for each number of rows up to here, which SQLite's driver keeps prepared.
 MOST_ROWS = 64
@@ -17,11 +17,13 @@ class Query:
         self._statement = statement
         self._compiled: dict[str, tuple[str, Sequence[str] | None]] = {}
 
-    def execute(self, connection: Connection, parameters: Mapping[str, Any]) -> CursorResult[Any]:
-        """Run it with these parameters, by their names."""
+    def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """All rows for these parameters, which are given by their names. Errors are the driver's own."""
         text, order = self._compiled.get(connection.dialect.name) or self._compile(connection.dialect)
         given = parameters if order is None else tuple([parameters[name] for name in order])
-        return connection.exec_driver_sql(text, given)
+        driver: Any = connection.connection.driver_connection
+        rows: list[tuple[Any, ...]] = driver.execute(text, given).fetchall()
+        return rows
 
     def _compile(self, dialect: Dialect) -> tuple[str, Sequence[str] | None]:
         compiled: Any = self._statement.compile(dialect=dialect)
