@@ -18,7 +18,6 @@ from app.settings import Settings, StorageSettings, load_settings
 from app.storage.location import Location
 from app.storage.schema import migrate
 
-
 # New containers, less those that are gone, before the collector looks at them. Python's own 700 costs 3 % of a call.
 _COLLECTED_AT = 10_000
 

@@ -225,3 +225,19 @@ async def test_whether_the_answer_has_begun_is_known(registry: Registry, connect
         assert not client.begun
         await client.begin_stream(200, [])
         assert client.begun
+
+
+async def test_what_can_be_written_at_once_is_and_counts_as_a_sign_of_life(
+    registry: Registry, connection: Connection
+) -> None:
+    async with connection.client(registry, keep_alive=30) as client:
+        await client.begin_stream(200, [])
+        client._last_write -= 60
+        assert client.write_now(b"data: 1\n\n")
+        client._on_silence()
+        assert not registry._tasks
+        connection.reading.clear()
+        assert not client.write_now(b"data: 2\n\n")
+        connection.reading.set()
+        await client.end_stream()
+    assert connection.body == b"data: 1\n\n"
