@@ -33,9 +33,9 @@ class Load:
         return max(1, round(self.each * (min(share, 1) if self.paced or self.rate else share)))
 
 
-def asked(text: str = "Tell me a story about a unicorn.", /, **members: object) -> dict[str, object]:
+def asked(given: object = "Tell me a story about a unicorn.", /, **members: object) -> dict[str, object]:
     """A request's body."""
-    return {"input": text, **members}
+    return {"input": given, **members}
 
 
 def streamed(events: int, pause_ms: int | None = None, /, **members: object) -> dict[str, object]:
