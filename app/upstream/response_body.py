@@ -95,15 +95,15 @@ class ResponseBody(httpx.AsyncByteStream):
             self._source.abort(httpx.ReadError("The answer was closed before its end."))
 
     def arrived(self, size: int) -> None:
-        """Wake the reader: there are new pieces, of `size` bytes. Without a reader the source may have to wait."""
+        """Wake the reader: there are new pieces, of `size` bytes. Until it takes them the source may have to wait."""
         if self._take is not None and self._take(self._chunk()):
             self.pieces.clear()
             self._since = self._loop.time()
             return
         self._waiting_bytes += size
-        if self._reader is not None:
-            self._wake()
-        elif self._waiting_bytes > _MAX_WAITING_BYTES and not self._paused and self._source is not None:
+        self._wake()
+        # Also with a reader: the system may hand over megabytes before its task has its turn.
+        if self._waiting_bytes > _MAX_WAITING_BYTES and not self._paused and self._source is not None:
             self._paused = True
             self._source.pause_reading()
 

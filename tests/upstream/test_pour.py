@@ -7,6 +7,7 @@ import pytest
 
 from app.upstream.faults import UpstreamBrokenError
 from app.upstream.network import Network
+from app.upstream.response_body import ResponseBody
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import read_all, rig, upstream_settings
@@ -101,3 +102,33 @@ async def test_who_pours_can_be_cancelled(upstream: FakeUpstream, native: Networ
         await pouring
     await answer.aclose()
     await asyncio.wait_for(upstream.requests[0].closed.wait(), 2)
+
+
+class Faucet:
+    """Where a body comes from; it counts how often it is turned."""
+
+    def __init__(self) -> None:
+        self.turned: list[str] = []
+
+    def pause_reading(self) -> None:
+        self.turned.append("off")
+
+    def resume_reading(self) -> None:
+        self.turned.append("on")
+
+    def abort(self, error: httpx.TransportError) -> None:
+        raise error
+
+
+async def test_what_comes_before_the_reader_has_its_turn_is_bounded() -> None:
+    faucet = Faucet()
+    body = ResponseBody(faucet, None, asyncio.get_running_loop())
+    reading = asyncio.ensure_future(anext(body))
+    await asyncio.sleep(0)
+    for _ in range(3):
+        # The system hands over all this before any task runs.
+        body.pieces.append(b"x" * 40_000)
+        body.arrived(40_000)
+    assert faucet.turned == ["off"]
+    assert len(await reading) == 120_000
+    assert faucet.turned == ["off", "on"]
