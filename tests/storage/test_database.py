@@ -10,12 +10,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Select, literal_column, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from app.errors import ConfigurationError, StorageError
 from app.storage.database import Database, is_outage
 from app.storage.location import Location
+from app.storage.statements import Query
 
 
 async def read_value(database: Database, query: str) -> object:
@@ -89,7 +90,12 @@ async def test_readers_wait_for_each_other_only_so_long(database_url: str) -> No
     await database.aclose()
 
 
-async def test_a_server_that_dropped_its_connections_is_reached_again(postgres_url: str, postgresql_url: str) -> None:
+@pytest.mark.parametrize(
+    "statement", [select(literal_column("1")), Query(select(literal_column("1")))], ids=["sqlalchemy", "driver"]
+)
+async def test_a_server_that_dropped_its_connections_is_reached_again(
+    postgres_url: str, postgresql_url: str, statement: Select[Any] | Query
+) -> None:
     database = Database(postgresql_url, pool_size=2, commit_timeout=5.0)
     other = Database(postgresql_url, pool_size=1, commit_timeout=5.0)
     await database.ping()
@@ -99,7 +105,10 @@ async def test_a_server_that_dropped_its_connections_is_reached_again(postgres_u
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
-    await database.ping()
+    if isinstance(statement, Query):
+        assert await database.read(lambda connection: statement.fetch(connection, {})) == [(1,)]
+    else:
+        assert await database.read(lambda connection: connection.scalar(statement)) == 1
     assert await write(database, "SELECT 1") == [1]
     await other.aclose()
     await database.aclose()
