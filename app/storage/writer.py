@@ -24,7 +24,7 @@ _log = structlog.get_logger("antiphon.writer")
 
 
 class Write(ABC, Generic[T]):
-    """One change to the database, with a result of type T. Subclasses are frozen dataclasses beside their store."""
+    """One change to the database, with a result of type T. Subclasses are dataclasses beside their store."""
 
     # Whether content is removed when the result is true, so that SQLite's log has to be emptied of it too.
     erases: ClassVar[bool] = False
