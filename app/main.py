@@ -57,9 +57,9 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         registry=registry,
         relay=Relay(
             upstream=UpstreamClient(pool, transports, settings.relay),
-            responses=responses,
+            memory=responses,
             registry=registry,
-            settler=Settler(responses, storage.retention_days),
+            settler=Settler(storage.retention_days),
             settings=settings.relay,
             write_timeout_seconds=settings.server.write_timeout_seconds,
             keeping_upstreams=frozenset(upstream.name for upstream in upstreams if upstream.state == "upstream"),

@@ -5,10 +5,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from app.relay.memory import Memory
 from app.state.items import input_items, references
 from app.state.records import ApiKey, Chain, Item
 from app.state.replay import check_calls, replay
-from app.storage.response_store import ResponseStore
 from app.upstream.account import Account
 from app.wire import wording
 from app.wire.body import LARGE_BYTES, Json, elements, join_array, join_object
@@ -23,7 +23,9 @@ _ENCRYPTED_REASONING = b'"reasoning.encrypted_content"'
 class OpenTurn:
     """What has to be known of a turn until it is settled; the prompt is not held until then.
 
-    `items` is the turn's input: none where nothing will be kept. `parent_key` is the row of the turn it continues.
+    It will be kept in `memory`, if anywhere. `items` is the turn's input: none where nothing will be kept. `store` is
+    what the client asked. `parent_key` is the row of the turn it continues, `background_id` the id that a response in
+    the background was given before it began.
     """
 
     caller: ApiKey
@@ -32,6 +34,9 @@ class OpenTurn:
     previous_response_id: str | None
     parent_key: int | None
     items: tuple[Item, ...]
+    memory: Memory | None
+    conversation_id: str | None = None
+    background_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class Exchange:
     """One call: what the client asked, for whom, what it continues, and its own input as items.
 
     `items` are left out where neither the replay nor the store needs them. `refers` says that some of them stand for
-    references, which no upstream is sent.
+    references, which no upstream is sent. `memory` is where its outcome is kept; None where nothing is.
     """
 
     request: CreateRequest
@@ -47,6 +52,7 @@ class Exchange:
     chain: Chain | None
     items: tuple[Item, ...]
     refers: bool
+    memory: Memory | None
 
     @property
     def turn(self) -> OpenTurn:
@@ -58,7 +64,8 @@ class Exchange:
             store=request.store,
             previous_response_id=request.previous_response_id,
             parent_key=self.chain.key if self.chain else None,
-            items=self.items if request.store else (),
+            items=self.items if self.memory else (),
+            memory=self.memory,
         )
 
     @property
@@ -107,21 +114,24 @@ class Exchange:
                 members["include"] = Json(join_array([*included, _ENCRYPTED_REASONING]))
 
 
-async def prepare(request: CreateRequest, caller: ApiKey, responses: ResponseStore) -> Exchange:
-    """Read the state that the request names. Raises the API's own errors for ids this project does not have."""
+async def prepare(request: CreateRequest, caller: ApiKey, memory: Memory, *, keep: bool) -> Exchange:
+    """Read the state that the request names; with `keep` its outcome will go to the same memory.
+
+    Raises the API's own errors for ids this project does not have.
+    """
     chain = None
     if request.previous_response_id is not None:
-        chain = await responses.read_chain(caller.project_id, request.previous_response_id, int(time.time()))
+        chain = await memory.read_chain(caller.project_id, request.previous_response_id, int(time.time()))
         if chain is None:
             raise wording.previous_response_not_found(request.previous_response_id)
     named = references(request.input)
     resolved: Mapping[str, Item] = {}
     if named:
-        resolved = await responses.read_items(caller.project_id, named, int(time.time()))
+        resolved = await memory.read_items(caller.project_id, named, int(time.time()))
         for item_id in sorted(named - resolved.keys()):
             raise wording.item_not_found(item_id)
     items: tuple[Item, ...] = ()
-    if request.input is not None and (request.store or chain is not None or named):
+    if request.input is not None and (keep or chain is not None or named):
         given, raw = request.input, request.members["input"]
         is_large = len(memoryview(raw)) >= LARGE_BYTES
         items = (
@@ -131,4 +141,4 @@ async def prepare(request: CreateRequest, caller: ApiKey, responses: ResponseSto
         )
     if chain is not None:
         check_calls(chain, items)
-    return Exchange(request, caller, chain, items, refers=bool(named))
+    return Exchange(request, caller, chain, items, refers=bool(named), memory=memory if keep else None)

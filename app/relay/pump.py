@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 from app.errors import StorageError, UpstreamError
-from app.relay.client import Client
 from app.relay.fold import Fold
 from app.upstream.answer import UpstreamAnswer
 from app.wire import events
@@ -16,6 +16,19 @@ _TAIL_SECONDS = 5.0
 Settle = Callable[[bytes | None], Awaitable[bytes | None]]
 
 
+class Listener(Protocol):
+    """Who hears a stream: a client's connection, or the journal of a run in the background."""
+
+    async def write(self, frames: bytes) -> None:
+        """Take whole frames; waits while they cannot be taken."""
+
+    def write_now(self, frames: bytes) -> bool:
+        """Take one frame of no consequence, if that can be done without waiting."""
+
+    async def end_stream(self) -> None:
+        """Nothing follows."""
+
+
 class Pump:
     """One stream.
 
@@ -24,10 +37,10 @@ class Pump:
     """
 
     def __init__(
-        self, answer: UpstreamAnswer, client: Client, fold: Fold, settle: Settle, *, max_event_bytes: int
+        self, answer: UpstreamAnswer, listener: Listener, fold: Fold, settle: Settle, *, max_event_bytes: int
     ) -> None:
         self._answer = answer
-        self._client = client
+        self._listener = listener
         self._fold = fold
         self._settle = settle
         self._splitter = FrameSplitter(max_event_bytes)
@@ -50,7 +63,7 @@ class Pump:
             await self.fail(fault.code or "server_error", fault.message)
         if self._tail_follows:
             await self._pass_on_tail()
-        await self._client.end_stream()
+        await self._listener.end_stream()
 
     async def fail(self, code: str, message: str) -> None:
         """End the response in upstream's stead: settled as failed, and one `response.failed` for the client.
@@ -73,7 +86,7 @@ class Pump:
 
     def _pass_on_now(self, chunk: bytes) -> bool:
         """Relay a chunk that is one frame of no consequence, as nearly all are; any other is for `_pass_on`."""
-        if not self._splitter.is_frame(chunk) or events.kind(chunk) is not None or not self._client.write_now(chunk):
+        if not self._splitter.is_frame(chunk) or events.kind(chunk) is not None or not self._listener.write_now(chunk):
             return False
         self._fold.see(chunk, None)
         return True
@@ -83,12 +96,12 @@ class Pump:
             kind = events.kind(frame)
             if kind in events.TERMINAL:
                 if place:
-                    await self._client.write(b"".join(frames[:place]))
+                    await self._listener.write(b"".join(frames[:place]))
                 self._tail_follows = await self._finish(frame, b"".join(frames[place:]))
                 return
             self._fold.see(frame, kind)
         if frames:
-            await self._client.write(b"".join(frames))
+            await self._listener.write(b"".join(frames))
 
     async def _finish(self, terminal: bytes, held: bytes) -> bool:
         """Commit, then write the terminal event and what came with it; False when the commit was not made.
@@ -105,7 +118,7 @@ class Pump:
             await self._end_as_failed(error.code or "server_error", error.message)
             return False
         self._last_word_said = True
-        await self._client.write(held)
+        await self._listener.write(held)
         return True
 
     async def _end_as_failed(self, code: str, message: str) -> None:
@@ -118,7 +131,7 @@ class Pump:
 
     async def _write_failure(self, body: bytes) -> None:
         self._last_word_said = True
-        await self._client.write(events.failed(body, self._fold.next_number()))
+        await self._listener.write(events.failed(body, self._fold.next_number()))
 
     def _failure(self, code: str, message: str) -> bytes:
         return self._fold.ended("failed", {"code": "server_error", "message": f"{message} ({code})"})
@@ -137,6 +150,6 @@ class Pump:
             async with asyncio.timeout(_TAIL_SECONDS):
                 while chunk := await self._answer.read():
                     if frames := self._splitter.feed(chunk):
-                        await self._client.write(b"".join(frames))
+                        await self._listener.write(b"".join(frames))
         if rest := self._splitter.rest:
-            await self._client.write(rest)
+            await self._listener.write(rest)

@@ -7,13 +7,13 @@ from app.errors import ApiError, OverloadedError, UpstreamError
 from app.observability.logging import note
 from app.relay.client import Client, ClientGoneError, Connection, Send, ShutdownError
 from app.relay.fold import Fold
+from app.relay.memory import Memory
 from app.relay.prepare import Exchange, OpenTurn, prepare
 from app.relay.pump import Pump
 from app.relay.registry import Registry
 from app.relay.settle import Settler, not_a_response
 from app.settings import RelaySettings
 from app.state.records import ApiKey
-from app.storage.response_store import ResponseStore
 from app.upstream.account import upstream_name
 from app.upstream.answer import UpstreamAnswer
 from app.upstream.connect import UpstreamCall, UpstreamClient
@@ -28,14 +28,14 @@ _LONGEST_LOGGED = 200
 class Relay:
     """Serves create calls. Streamed and whole answers differ only in who reads upstream's bytes.
 
-    `keeping_upstreams` are the names of those that keep chains themselves.
+    `memory` has what is stored. `keeping_upstreams` are the names of those that keep chains themselves.
     """
 
     def __init__(
         self,
         *,
         upstream: UpstreamClient,
-        responses: ResponseStore,
+        memory: Memory,
         registry: Registry,
         settler: Settler,
         settings: RelaySettings,
@@ -44,16 +44,26 @@ class Relay:
     ) -> None:
         self._keeping_upstreams = keeping_upstreams
         self._upstream = upstream
-        self._responses = responses
+        self._memory = memory
         self._registry = registry
         self._settler = settler
         self._settings = settings
         self._write_timeout_seconds = write_timeout_seconds
 
     async def serve(
-        self, request: CreateRequest, caller: ApiKey, headers: Mapping[str, str], send: Send, connection: Connection
+        self,
+        request: CreateRequest,
+        caller: ApiKey,
+        headers: Mapping[str, str],
+        send: Send,
+        connection: Connection,
+        *,
+        lane: Memory | None = None,
     ) -> None:
-        """Answer one create call. Raises ApiError while nothing has been sent; after that an error is an event."""
+        """Answer one create call. Raises ApiError while nothing has been sent; after that an error is an event.
+
+        A call on a `lane` is remembered there, also where the client has nothing stored.
+        """
         note(model=request.model[:_LONGEST_LOGGED], stream=request.stream)
         client = Client(
             send,
@@ -64,7 +74,7 @@ class Relay:
         )
         pump: Pump | None = None
         with self._registry.run(client.stop):
-            exchange = await prepare(request, caller, self._responses)
+            exchange = await prepare(request, caller, lane or self._memory, keep=request.store or lane is not None)
             turn, fold = exchange.turn, Fold(request.fields, self._settings.max_answer_bytes)
             call = self._call(exchange, headers)
             # A running stream holds what its settling needs, and not the prompt.

@@ -7,7 +7,6 @@ from app.observability.logging import note
 from app.relay.prepare import OpenTurn
 from app.state.items import bind, output_items
 from app.state.records import StoredResponse, Usage
-from app.storage.response_store import ResponseStore
 from app.wire import response
 
 _SECONDS_PER_DAY = 86_400
@@ -16,10 +15,9 @@ _LARGEST_COUNT = 2**63 - 1
 
 
 class Settler:
-    """Keeps finished turns. With `store: false` it keeps nothing."""
+    """Keeps finished turns, each in the memory that it has; one without leaves nothing."""
 
-    def __init__(self, responses: ResponseStore, default_retention_days: int) -> None:
-        self._responses = responses
+    def __init__(self, default_retention_days: int) -> None:
         self._default_retention_days = default_retention_days
 
     async def settle(self, turn: OpenTurn, account: str, raw: bytes | None) -> bytes | None:
@@ -30,20 +28,25 @@ class Settler:
         """
         facts = response.read(raw) if raw is not None else None
         if raw is None or facts is None:
-            if turn.store:
+            if turn.memory is not None:
                 raise not_a_response()
             return None
-        body = facts.as_asked(store=turn.store, previous_response_id=turn.previous_response_id)
+        body = facts.as_asked(
+            store=turn.store,
+            previous_response_id=turn.previous_response_id,
+            conversation_id=turn.conversation_id,
+            background_id=turn.background_id,
+        )
         usage = _usage(facts)
         note(
-            response_id=facts.id,
+            response_id=turn.background_id or facts.id,
             response_status=facts.status,
             stored=turn.store,
             input_tokens=usage.input_tokens if usage else None,
             output_tokens=usage.output_tokens if usage else None,
         )
-        if turn.store:
-            await self._responses.save(self._stored(turn, account, facts, body, usage))
+        if turn.memory is not None:
+            await turn.memory.save(self._stored(turn, account, facts, body, usage))
         return body
 
     def _stored(
@@ -53,7 +56,7 @@ class Settler:
         caller = turn.caller
         days = caller.retention_days if caller.retention_days is not None else self._default_retention_days
         return StoredResponse(
-            id=facts.id,
+            id=turn.background_id or facts.id,
             project_id=caller.project_id,
             api_key_id=caller.id,
             parent_key=turn.parent_key,

@@ -46,15 +46,31 @@ class ResponseFacts:
         """Each output item's bytes."""
         return [] if self.items is None else elements(self.items)
 
-    def as_asked(self, *, store: bool, previous_response_id: str | None) -> bytes:
+    def as_asked(
+        self,
+        *,
+        store: bool,
+        previous_response_id: str | None,
+        conversation_id: str | None = None,
+        background_id: str | None = None,
+    ) -> bytes:
         """The response object with the members that say what this gateway's client asked.
 
         Upstream was called statelessly, so its own `store` and `previous_response_id` speak of another call. Every
-        other member keeps upstream's bytes.
+        other member keeps upstream's bytes, but for the id of one in the background, which was given before upstream
+        was called.
         """
         previous = _NULL if previous_response_id is None else Json(orjson.dumps(previous_response_id))
-        asked = {"store": _TRUE if store else _FALSE, "previous_response_id": previous}
-        return join_object({**self.members, **asked, "conversation": _NULL, "background": _FALSE})
+        conversation = _NULL if conversation_id is None else Json(orjson.dumps({"id": conversation_id}))
+        asked = {
+            "store": _TRUE if store else _FALSE,
+            "previous_response_id": previous,
+            "conversation": conversation,
+            "background": _FALSE,
+        }
+        if background_id is not None:
+            asked |= {"id": Json(orjson.dumps(background_id)), "background": _TRUE}
+        return join_object({**self.members, **asked})
 
 
 def read(raw: bytes) -> ResponseFacts | None:

@@ -79,7 +79,7 @@ async def pumped(chunks: list[bytes], *, store: bool) -> Memory:
     registry = Registry(1)
     request = parse_create_request(b'{"model":"demo","input":"Hi","store":%b}' % (b"true" if store else b"false"), 64)
     responses = cast("ResponseStore", memory)
-    exchange = await prepare(request, _CALLER, responses)
+    exchange = await prepare(request, _CALLER, responses, keep=request.store)
     client = Client(memory.send, memory, registry, keep_alive_seconds=25, write_timeout_seconds=60)
     async with client:
         await client.begin_stream(200, [])
@@ -87,7 +87,7 @@ async def pumped(chunks: list[bytes], *, store: bool) -> Memory:
             cast("UpstreamAnswer", memory),
             client,
             Fold(request.fields, _LARGEST_EVENT),
-            partial(Settler(responses, 30).settle, exchange.turn, "fake"),
+            partial(Settler(30).settle, exchange.turn, "fake"),
             max_event_bytes=_LARGEST_EVENT,
         ).run()
     await registry.aclose()

@@ -33,7 +33,7 @@ _CHAIN = make_chain(make_turn([user("1")], [thinks(), says("2")]))
 
 def exchange(request: CreateRequest, chain: Chain | None = None) -> Exchange:
     items = input_items(request.input, request.members["input"], {}) if request.input is not None else ()
-    return Exchange(request, make_caller(), chain, items, refers=False)
+    return Exchange(request, make_caller(), chain, items, refers=False, memory=None)
 
 
 def rendered(request: CreateRequest, chain: Chain | None = None, **upstream: Any) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def test_a_chain_prefers_the_account_that_served_its_latest_turn() -> None:
 def test_named_items_prefer_the_account_that_can_read_them() -> None:
     thought = make_item(thinks(), is_output=True, account=OTHER)
     items = (thought, make_item(user("1")))
-    assert Exchange(make_request(), make_caller(), None, items, refers=True).prefer == OTHER
+    assert Exchange(make_request(), make_caller(), None, items, refers=True, memory=None).prefer == OTHER
 
 
 @pytest.fixture
@@ -152,17 +152,17 @@ async def responses(sqlite_url: str) -> Any:
 
 async def test_a_request_that_names_nothing_reads_nothing() -> None:
     closed: Any = object()
-    exchange = await prepare(make_request(input="1"), make_caller(), closed)
+    exchange = await prepare(make_request(input="1"), make_caller(), closed, keep=True)
     assert (exchange.chain, exchange.refers) == (None, False)
     assert [orjson.loads(item.content)["content"] for item in exchange.items] == ["1"]
     prompt = make_request(input=None, prompt={"id": "pmpt_1"})
-    assert (await prepare(prompt, make_caller(), closed)).items == ()
+    assert (await prepare(prompt, make_caller(), closed, keep=True)).items == ()
 
 
 async def test_an_unknown_previous_response_is_refused_by_its_name(responses: ResponseStore) -> None:
     request = make_request(previous_response_id='resp_"quoted"')
     with pytest.raises(InvalidRequestError) as caught:
-        await prepare(request, make_caller(), responses)
+        await prepare(request, make_caller(), responses, keep=True)
     assert (caught.value.status, caught.value.code) == (400, "previous_response_not_found")
     assert caught.value.param == "previous_response_id"
     assert caught.value.message == "Previous response with id 'resp_\"quoted\"' not found."
@@ -170,7 +170,7 @@ async def test_an_unknown_previous_response_is_refused_by_its_name(responses: Re
 
 async def test_an_unknown_item_is_not_found(responses: ResponseStore) -> None:
     with pytest.raises(NotFoundError, match=r"Item with id 'msg_9' not found\."):
-        await prepare(make_request(input=[{"id": "msg_9"}]), make_caller(), responses)
+        await prepare(make_request(input=[{"id": "msg_9"}]), make_caller(), responses, keep=True)
 
 
 class _Stored:
@@ -185,7 +185,7 @@ class _Stored:
 
 async def test_references_become_what_they_name_and_are_not_sent() -> None:
     stored: Any = _Stored()
-    made = await prepare(make_request(input=[{"id": "rs_1"}, user("2")]), make_caller(), stored)
+    made = await prepare(make_request(input=[{"id": "rs_1"}, user("2")]), make_caller(), stored, keep=True)
     assert made.refers
     sent = orjson.loads(made.render(make_account()))
     assert sent["input"] == [{"type": "reasoning", "summary": [], "encrypted_content": "sealed"}, user("2")]
@@ -194,4 +194,4 @@ async def test_references_become_what_they_name_and_are_not_sent() -> None:
 async def test_an_open_call_has_to_be_answered_before_upstream_is_asked() -> None:
     stored: Any = _Stored()
     with pytest.raises(InvalidRequestError, match=r"No tool output found for function call call_1\."):
-        await prepare(make_request(input="2", previous_response_id="resp_1"), make_caller(), stored)
+        await prepare(make_request(input="2", previous_response_id="resp_1"), make_caller(), stored, keep=True)

@@ -72,9 +72,9 @@ class Call:
         itself: Any = self
         relay = Relay(
             upstream=itself,
-            responses=itself,
+            memory=itself,
             registry=self.registry,
-            settler=Settler(itself, 30),
+            settler=Settler(30),
             settings=RelaySettings(),
             write_timeout_seconds=60,
             keeping_upstreams=(),

@@ -1,0 +1,19 @@
+"""What a call remembers and leaves behind, whoever keeps it. Must not know where that is."""
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from app.state.records import Chain, Item, StoredResponse
+
+
+class Memory(Protocol):
+    """A project's earlier turns, and the place for the next. Times are unix seconds; what fails is a StorageError."""
+
+    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
+        """The response and its ancestors; None when it is not there to see, or an ancestor is gone."""
+
+    async def read_items(self, project_id: str, item_ids: Collection[str], now: int) -> Mapping[str, Item]:
+        """Those of these items that are there to see."""
+
+    async def save(self, response: StoredResponse) -> None:
+        """Keep a finished turn: it can be continued once this returns."""
