@@ -3,14 +3,13 @@
 A Settings object that exists is valid. Where values are found is app.settings_sources' matter.
 """
 
-import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal
-from urllib.parse import SplitResult, urlsplit
+from typing import Annotated, ClassVar, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -27,10 +26,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from app.errors import ConfigurationError
 from app.settings_sources import BROKEN, SettingsGroup, SettingsReader, Source
+from app.settings_urls import LOOPBACK_OF, check_database_url, leads_to, split_url
 
 _MIB = 1024 * 1024
 _SECRET_LENGTH = 16
-_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
+_OPENAI_HOST = "api.openai.com"
 
 
 class ServerSettings(SettingsGroup):
@@ -45,11 +45,13 @@ class ServerSettings(SettingsGroup):
     body_timeout_seconds: float = Field(30.0, gt=0, description="Time a client has to send its request body.")
     write_timeout_seconds: float = Field(60.0, gt=0, description="A client that reads nothing for this long is cut.")
     drain_seconds: float = Field(30.0, ge=0, description="Time live calls have to finish at shutdown.")
+    websocket_idle_seconds: float = Field(600.0, gt=0, description="An idle WebSocket is closed after this time.")
+    websocket_seconds: float = Field(3600.0, gt=0, description="Any WebSocket is closed after this time.")
 
     @property
     def local_host(self) -> str:
         """The host in a URL of this gateway on its own machine: loopback for every interface, IPv6 in brackets."""
-        host = _LOOPBACK_OF.get(self.host, self.host)
+        host = LOOPBACK_OF.get(self.host, self.host)
         return f"[{host}]" if ":" in host else host
 
 
@@ -84,7 +86,7 @@ class StorageSettings(SettingsGroup):
     @classmethod
     def _known(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            _check_database_url(value.get_secret_value())
+            check_database_url(value.get_secret_value())
         return value
 
     @field_validator("secret_key")
@@ -129,6 +131,21 @@ class RelaySettings(SettingsGroup):
     )
 
 
+class BackgroundSettings(SettingsGroup):
+    """Responses in the background: how many at once, how long they wait and are kept."""
+
+    background_runs: int = Field(64, ge=1, description="Background responses generated at once per process.")
+    background_queue: int = Field(
+        1000, ge=1, description="Background responses of a project that may be unfinished; more get a 429."
+    )
+    background_wait_seconds: float = Field(
+        86_400.0, gt=0, description="Time a background response waits for a rate-limited key before it fails."
+    )
+    background_keep_seconds: int = Field(
+        600, ge=1, description="Time a background response's events, and it if not stored, are kept past its end."
+    )
+
+
 class LoggingSettings(SettingsGroup):
     """The log on standard output."""
 
@@ -138,6 +155,9 @@ class LoggingSettings(SettingsGroup):
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe lines that are kept.")
     format: Literal["json", "console"] = Field("json", description="A JSON object per line, or text for people.")
+
+
+Endpoint: TypeAlias = Literal["compact", "input_tokens"]
 
 
 class UpstreamSettings(BaseModel):
@@ -157,11 +177,21 @@ class UpstreamSettings(BaseModel):
     state: Literal["gateway", "upstream"] = Field(
         "gateway", description="Who keeps chains: this gateway, or the upstream with nothing rewritten."
     )
+    endpoints: tuple[Endpoint, ...] | None = Field(
+        None,
+        description="Of compact and input_tokens those it has; the rest is done here. Unset: OpenAI both, others none.",
+    )
+
+    def offers(self, endpoint: Endpoint) -> bool:
+        """Whether it has this endpoint below /responses."""
+        if self.endpoints is None:
+            return urlsplit(self.base_url).hostname == _OPENAI_HOST
+        return endpoint in self.endpoints
 
     @field_validator("base_url")
     @classmethod
     def _plain_url(cls, value: str) -> str:
-        url = _split_url(value)
+        url = split_url(value)
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError("must be an http:// or https:// URL")
         if "@" in url.netloc or "?" in value or "#" in value or re.search(r"\s", value):
@@ -181,7 +211,7 @@ class UpstreamSettings(BaseModel):
 
 def _elsewhere(upstream: UpstreamSettings, info: ValidationInfo) -> UpstreamSettings:
     server: ServerSettings | None = info.data.get("server")
-    if server is not None and _is_served_by(server, urlsplit(upstream.base_url)):
+    if server is not None and leads_to(urlsplit(upstream.base_url), server.host, server.port):
         raise PydanticCustomError("loop", "is this gateway's own address; write the upstream's")
     return upstream
 
@@ -195,6 +225,7 @@ class Settings(BaseSettings):
     server: ServerSettings = Field(default_factory=ServerSettings)
     storage: StorageSettings = Field(default_factory=StorageSettings)
     relay: RelaySettings = Field(default_factory=RelaySettings)
+    background: BackgroundSettings = Field(default_factory=BackgroundSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
     upstreams: tuple[Annotated[UpstreamSettings, AfterValidator(_elsewhere)], ...] = ()
 
@@ -260,41 +291,3 @@ def _written_as(detail: ErrorDetails, sources: Sequence[Source]) -> str:
             if path[:end] in source.names:
                 return " ".join([source.names[path[:end]], *map(str, path[end:])])
     return ".".join(map(str, path))
-
-
-def _split_url(value: str) -> SplitResult:
-    """urlsplit, with its errors in words that quote nothing."""
-    try:
-        url = urlsplit(value)
-        _ = url.port
-    except ValueError:
-        raise ValueError("is not a URL; percent-encode special characters in a user name or password") from None
-    return url
-
-
-def _check_database_url(value: str) -> None:
-    url = _split_url(value)
-    if url.scheme in ("postgres", "postgresql", "postgresql+psycopg"):
-        good = bool(value.partition("://")[2])
-    else:
-        # Every connection to ":memory:" is a database of its own, so a path is required.
-        is_sqlite = url.scheme in ("sqlite", "sqlite+aiosqlite")
-        good = is_sqlite and not url.netloc and url.path not in ("", "/", "/:memory:")
-    if not good:
-        raise ValueError("must be postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///PATH")
-
-
-def _is_served_by(server: ServerSettings, url: SplitResult) -> bool:
-    port = url.port or (443 if url.scheme == "https" else 80)
-    host = url.hostname or ""
-    same_host = host == server.host or (
-        _is_loopback(host) and (server.host in _LOOPBACK_OF or _is_loopback(server.host))
-    )
-    return port == server.port and same_host
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -96,7 +96,8 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _type(field: Mapping[str, Any]) -> str:
     if "anyOf" in field:
-        return "secret"
+        kind, _ = field["anyOf"]
+        return "secret" if kind.get("format") == "password" else _type(kind)
     if "enum" in field:
         return " or ".join(f"`{choice}`" for choice in field["enum"])
     name = "path" if field.get("format") == "path" else _TYPES[field["type"]]

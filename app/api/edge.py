@@ -1,4 +1,4 @@
-"""The outermost layer of every HTTP request: its id, its path, its log line, and its answer when all else fails."""
+"""The outermost layer of every request, a WebSocket's too: its id, path, log line, its answer when all else fails."""
 
 import re
 import time
@@ -16,6 +16,8 @@ from app.errors import ApiError, InvalidRequestError
 from app.ids import new_request_id
 from app.observability.logging import begin_request
 
+_SOCKET = "WEBSOCKET"
+_SWITCHING = 101
 _CLIENT_LEFT = 499
 _FIRST_SERVER_ERROR = 500
 _MAX_HEADERS = 128
@@ -23,6 +25,7 @@ _MAX_HEADER_BYTES = 65_536
 _QUIET = frozenset({"/livez", "/readyz", "/health", "/healthz"})
 _API_ROOTS = ("/responses", "/models", "/conversations")
 _SLASHES = re.compile(r"/{2,}")
+_HEADS = frozenset({"http.response.start", "websocket.accept"})
 
 
 class Edge:
@@ -36,7 +39,7 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, with an `x-request-id` on whatever the answer is."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         request_id = new_request_id()
@@ -45,17 +48,20 @@ class Edge:
 
         async def send_named(message: MutableMapping[str, Any]) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            if message["type"] in _HEADS:
+                status = message.get("status", _SWITCHING)
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
         path = scope["path"] = canonical_path(scope["path"])
+        if scope["type"] == "websocket":
+            scope["method"], send = _SOCKET, refusing(send)
         begin_request(request_id)
         direct = self._direct.get((scope["method"], path))
+        app = direct or (self._app if scope["type"] == "http" else no_socket)
         try:
             check_headers(scope["headers"])
-            await (direct or self._app)(scope, receive, send_named)
+            await app(scope, receive, send_named)
         except ClientDisconnect:
             # It left while it was sending: no one reads an answer.
             status = _CLIENT_LEFT
@@ -97,6 +103,22 @@ def canonical_path(path: str) -> str:
     if path.startswith(_API_ROOTS):
         path = f"/v1{path}"
     return path
+
+
+async def no_socket(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    """What there is at every path that takes no WebSocket."""
+    raise HTTPException(404)
+
+
+def refusing(send: Send) -> Send:
+    """A WebSocket's `send` that takes an answer over HTTP, too: the refusal of the upgrade."""
+
+    async def send_any(message: MutableMapping[str, Any]) -> None:
+        if message["type"].startswith("http."):
+            message["type"] = f"websocket.{message['type']}"
+        await send(message)
+
+    return send_any
 
 
 def check_headers(headers: list[tuple[bytes, bytes]]) -> None:

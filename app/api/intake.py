@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -16,8 +17,11 @@ from app.wire.body import LARGE_BYTES
 from app.wire.fields import enum, integer
 from app.wire.requests import INCLUDE, CreateRequest, parse_create_request
 
+T = TypeVar("T")
+
 _ORDER = enum("asc", "desc")
 _LIMIT = integer(minimum=1, maximum=100)
+_CURSOR = integer(minimum=0)
 # Longer than any limit in question, and short enough to be read as a number at no cost.
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
 _JSON = "application/json"
@@ -30,13 +34,20 @@ def headers_of(scope: Scope) -> Mapping[str, str]:
 
 async def read_create_request(headers: Mapping[str, str], receive: Receive, limits: ServerSettings) -> CreateRequest:
     """The valid create request in this HTTP request. Raises InvalidRequestError, or ClientDisconnect."""
+    return await read_request(parse_create_request, headers, receive, limits)
+
+
+async def read_request(
+    parse: Callable[[bytes, int], T], headers: Mapping[str, str], receive: Receive, limits: ServerSettings
+) -> T:
+    """The same of another endpoint: `parse` checks its body, given the deepest nesting."""
     _check_media_type(headers)
     body = await _read_body(headers, receive, limits)
 
-    def parse() -> CreateRequest:
-        return parse_create_request(bytes(body), limits.max_json_depth)
+    def parsed() -> T:
+        return parse(bytes(body), limits.max_json_depth)
 
-    return parse() if len(body) < LARGE_BYTES else await asyncio.to_thread(parse)
+    return parsed() if len(body) < LARGE_BYTES else await asyncio.to_thread(parsed)
 
 
 def read_page_query(request: Request) -> PageQuery:
@@ -62,13 +73,20 @@ def check_include(request: Request) -> None:
         INCLUDE(name, f"include[{place}]")
 
 
-def check_not_streamed(request: Request) -> None:
-    """Refuse to replay: only a background response can be streamed again."""
-    if request.query_params.get("stream", "false").lower() not in {"false", "0", ""}:
-        raise InvalidRequestError(
-            "This response cannot be streamed: it was not created with 'background' and 'stream' set to true.",
-            param="stream",
-        )
+def read_stream_query(request: Request) -> int | None:
+    """The event after which a retrieval streams, -1 for all of them; None when it does not stream.
+
+    `include_obfuscation` is taken, and changes nothing: a log is given as it was written.
+    """
+    query = request.query_params
+    if query.get("stream", "false").lower() in {"false", "0", ""}:
+        return None
+    given = query.get("starting_after")
+    if given is None:
+        return -1
+    after: int | str = int(given) if _INTEGER.fullmatch(given) else given
+    _CURSOR(after, "starting_after")
+    return int(after)
 
 
 def _check_media_type(headers: Mapping[str, str]) -> None:

@@ -1,15 +1,20 @@
 """The `responses` endpoints: take in, hand on, answer."""
 
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
 import orjson
-from fastapi import HTTPException, Request, Response
+from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.intake import check_include, check_not_streamed, headers_of, read_create_request, read_page_query
+from app.api.intake import check_include, headers_of, read_create_request, read_page_query, read_stream_query
 from app.api.services import Caller, Services, ServicesOf
-from app.errors import InvalidRequestError, NotFoundError
+from app.relay.background import not_found
+from app.relay.client import Connection
 from app.state.listing import input_of, page
+from app.wire.requests import CreateRequest
 
 _JSON = "application/json"
 
@@ -28,7 +33,7 @@ class CreateResponse:
         services = self._services
         headers = headers_of(scope)
         caller = await services.authenticator.identify(headers)
-        await services.relay.serve(
+        await self._serve(
             # In no variable here: the prompt is not to be held while the answer streams.
             await read_create_request(headers, receive, services.limits),
             caller,
@@ -37,21 +42,44 @@ class CreateResponse:
             scope["extensions"]["antiphon"]["connection"],
         )
 
+    def _serve(self, request: CreateRequest, *call: Any) -> Awaitable[None]:
+        services = self._services
+        return services.background.serve(request, *call) if request.background else services.relay.serve(request, *call)
+
+
+class EventStream(Response):
+    """What a run in the background says, as it says it."""
+
+    def __init__(self, follow: Callable[[Send, Connection], Awaitable[None]]) -> None:
+        super().__init__()
+        self._follow = follow
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        await self._follow(send, scope["extensions"]["antiphon"]["connection"])
+
 
 async def retrieve_response(response_id: str, request: Request, caller: Caller, services: ServicesOf) -> Response:
-    """Return a stored response as upstream finished it."""
+    """Return a response as it stands, or stream what it says after some event."""
     check_include(request)
-    check_not_streamed(request)
-    body = await services.responses.read_body(caller.project_id, response_id, int(time.time()))
+    after = read_stream_query(request)
+    if after is not None:
+        key = await services.background.find_log(caller.project_id, response_id)
+        return EventStream(partial(services.background.follow, key, after))
+    body = await services.archive.read_body(caller.project_id, response_id)
     if body is None:
-        raise _not_found(response_id)
+        raise not_found(response_id)
     return Response(body, media_type=_JSON)
+
+
+async def cancel_response(response_id: str, caller: Caller, services: ServicesOf) -> Response:
+    """End a response in the background where it is, and return it."""
+    return Response(await services.background.cancel(caller.project_id, response_id), media_type=_JSON)
 
 
 async def delete_response(response_id: str, caller: Caller, services: ServicesOf) -> Response:
     """Delete a stored response and its items."""
-    if not await services.responses.delete(caller.project_id, response_id, int(time.time())):
-        raise _not_found(response_id)
+    if not await services.archive.delete(caller.project_id, response_id):
+        raise not_found(response_id)
     deleted = {"id": response_id, "object": "response", "deleted": True}
     return Response(orjson.dumps(deleted), media_type=_JSON)
 
@@ -62,20 +90,5 @@ async def list_input_items(response_id: str, request: Request, caller: Caller, s
     check_include(request)
     chain = await services.responses.read_chain(caller.project_id, response_id, int(time.time()))
     if chain is None:
-        raise _not_found(response_id)
+        raise not_found(response_id)
     return Response(page(input_of(chain), query), media_type=_JSON)
-
-
-async def refuse_upgrade(request: Request) -> Response:
-    """Answer a WebSocket upgrade with 426, on which clients such as Codex go on over HTTP at once."""
-    if request.headers.get("upgrade", "").lower() == "websocket":
-        raise InvalidRequestError(
-            "This gateway does not serve the Responses API over WebSocket. Use HTTP.",
-            code="websocket_not_supported",
-            status=426,
-        )
-    raise HTTPException(405, headers={"allow": "POST"})
-
-
-def _not_found(response_id: str) -> NotFoundError:
-    return NotFoundError(f"Response with id '{response_id[:512]}' not found.")

@@ -6,22 +6,36 @@ from fastapi import Depends, FastAPI, Response
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
-from app.api import health, models, responses
+from app.api import context, conversations, health, models, responses, websocket
 from app.api.services import Services, caller
 
 _Table = tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...]
 
 API: _Table = (
-    ("GET", "/responses", responses.refuse_upgrade),
     ("GET", "/responses/{response_id}", responses.retrieve_response),
     ("DELETE", "/responses/{response_id}", responses.delete_response),
+    ("POST", "/responses/{response_id}/cancel", responses.cancel_response),
     ("GET", "/responses/{response_id}/input_items", responses.list_input_items),
+    ("POST", "/conversations", conversations.create_conversation),
+    ("GET", "/conversations/{conversation_id}", conversations.retrieve_conversation),
+    ("POST", "/conversations/{conversation_id}", conversations.update_conversation),
+    ("DELETE", "/conversations/{conversation_id}", conversations.delete_conversation),
+    ("POST", "/conversations/{conversation_id}/items", conversations.create_items),
+    ("GET", "/conversations/{conversation_id}/items", conversations.list_items),
+    ("GET", "/conversations/{conversation_id}/items/{item_id}", conversations.retrieve_item),
+    ("DELETE", "/conversations/{conversation_id}/items/{item_id}", conversations.delete_item),
     ("GET", "/models", models.list_models),
     # Model names may hold slashes ("meta-llama/llama-4").
     ("GET", "/models/{model_id:path}", models.retrieve_model),
 )
 # Plain ASGI, built from the services: the framework's layers cost more than all that a call itself does here.
-DIRECT: tuple[tuple[str, str, Callable[[Services], ASGIApp]], ...] = (("POST", "/responses", responses.CreateResponse),)
+DIRECT: tuple[tuple[str, str, Callable[[Services], ASGIApp]], ...] = (
+    ("POST", "/responses", responses.CreateResponse),
+    ("POST", "/responses/compact", context.CompactContext),
+    ("POST", "/responses/input_tokens", context.CountInputTokens),
+)
+# The same over WebSocket, which the framework's table and document have no place for.
+SOCKETS: tuple[tuple[str, Callable[[Services], ASGIApp]], ...] = (("/responses", websocket.ResponsesSocket),)
 PROBES: _Table = (
     ("GET", "/livez", health.livez),
     ("GET", "/health", health.livez),
@@ -42,7 +56,7 @@ class DirectRoute(APIRoute):
 
 
 def add_routes(app: FastAPI, services: Services) -> Mapping[tuple[str, str], ASGIApp]:
-    """Add every route; returns the direct ones, by method and path.
+    """Add every route; returns the direct ones, by method (of a WebSocket: WEBSOCKET) and path.
 
     Invariant: what is under /v1 authenticates as a part of its route, not by a test of its path.
     """
@@ -53,4 +67,4 @@ def add_routes(app: FastAPI, services: Services) -> Mapping[tuple[str, str], ASG
         app.add_api_route(f"/v1{path}", endpoint, methods=[method], tags=["api"], dependencies=[Depends(caller)])
     for method, path, endpoint in PROBES:
         app.add_api_route(path, endpoint, methods=[method], tags=["health"])
-    return direct
+    return direct | {("WEBSOCKET", f"/v1{path}"): endpoint(services) for path, endpoint in SOCKETS}

@@ -6,10 +6,15 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.auth import Authenticator
+from app.relay.archive import Archive
+from app.relay.background import Background
+from app.relay.context_calls import ContextCalls
+from app.relay.conversation import Conversations
 from app.relay.registry import Registry
 from app.relay.serve import Relay
 from app.settings import ServerSettings
 from app.state.records import ApiKey
+from app.storage.conversation_store import ConversationStore
 from app.storage.database import Database
 from app.storage.response_store import ResponseStore
 from app.upstream.models import ModelCatalogue
@@ -22,10 +27,15 @@ class Services:
     limits: ServerSettings
     database: Database
     responses: ResponseStore
+    conversations: ConversationStore
+    open_conversations: Conversations
     authenticator: Authenticator
     catalogue: ModelCatalogue
     registry: Registry
     relay: Relay
+    archive: Archive
+    background: Background
+    context_calls: ContextCalls
 
 
 async def services(request: Request) -> Services:

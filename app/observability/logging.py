@@ -13,8 +13,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 _SECRET = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 _BLANK = "[redacted]"
-# The server warns of each WebSocket upgrade that it does not serve; the request's own line says it already.
-_UPGRADE_WARNING = re.compile(r"^(Unsupported upgrade request|No supported WebSocket library)")
+# The server warns of each upgrade that it does not serve; the request's own line says it already.
+_UPGRADE_WARNING = re.compile(r"^Unsupported upgrade request")
 
 
 _request: ContextVar[EventDict] = ContextVar("antiphon_request")
@@ -23,6 +23,11 @@ _request: ContextVar[EventDict] = ContextVar("antiphon_request")
 def begin_request(request_id: str) -> None:
     """From here on this task's lines, and those of tasks that it starts, say which request they belong to."""
     _request.set({"request_id": request_id})
+
+
+def request_id() -> str:
+    """The id of the request that this task serves; empty outside of one."""
+    return str(_request.get({}).get("request_id", ""))
 
 
 def note(**facts: Any) -> None:

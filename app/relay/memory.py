@@ -1,9 +1,11 @@
 """What a call remembers and leaves behind, whoever keeps it. Must not know where that is."""
 
+import time
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from app.state.records import Chain, Item, StoredResponse
+from app.wire import wording
 
 
 class Memory(Protocol):
@@ -17,3 +19,11 @@ class Memory(Protocol):
 
     async def save(self, response: StoredResponse) -> None:
         """Keep a finished turn: it can be continued once this returns."""
+
+
+async def resolve(memory: Memory, project_id: str, named: Collection[str]) -> Mapping[str, Item]:
+    """The items that these references name. Raises NotFoundError for one that is not there to see."""
+    resolved = await memory.read_items(project_id, named, int(time.time()))
+    for item_id in sorted(set(named) - resolved.keys()):
+        raise wording.item_not_found(item_id)
+    return resolved

@@ -2,21 +2,33 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
 
-from app.relay.memory import Memory
+import orjson
+
+from app.relay.conversation import OpenConversation
+from app.relay.memory import Memory, resolve
+from app.sealing import Sealer, SealError
+from app.state.compaction import SEAL, Compaction, sealed_in
 from app.state.items import input_items, references
+from app.state.ownership import chain_names_owned, item_names_owned, names_owned
 from app.state.records import ApiKey, Chain, Item
-from app.state.replay import check_calls, replay
+from app.state.replay import check_calls, replay, standing
 from app.upstream.account import Account
 from app.wire import wording
 from app.wire.body import LARGE_BYTES, Json, elements, join_array, join_object
+from app.wire.input_items import item_type
 from app.wire.requests import CreateRequest
 
 _GATEWAY_STATE = ("previous_response_id", "conversation", "background")
 _NOT_STORED = Json(b"false")
 _ENCRYPTED_REASONING = b'"reasoning.encrypted_content"'
+_SEAL = SEAL.encode()
+
+_Unseal: TypeAlias = Callable[[str], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +48,9 @@ class OpenTurn:
     items: tuple[Item, ...]
     memory: Memory | None
     conversation_id: str | None = None
+    background: bool = False
     background_id: str | None = None
+    compaction: Compaction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +59,10 @@ class Exchange:
 
     `items` are left out where neither the replay nor the store needs them. `refers` says that some of them stand for
     references, which no upstream is sent. `memory` is where its outcome is kept; None where nothing is.
+
+    `expand` makes of a compaction what an upstream is sent for it, and `is_sealed` says that the input has one of this
+    gateway's. `is_owned`: the call, or what it continues, names what only one account has. `compaction` stands for the
+    whole context where that was made short.
     """
 
     request: CreateRequest
@@ -53,6 +71,10 @@ class Exchange:
     items: tuple[Item, ...]
     refers: bool
     memory: Memory | None
+    expand: Callable[[bytes], bytes] = bytes
+    is_sealed: bool = False
+    is_owned: bool = False
+    compaction: Compaction | None = None
 
     @property
     def turn(self) -> OpenTurn:
@@ -66,6 +88,9 @@ class Exchange:
             parent_key=self.chain.key if self.chain else None,
             items=self.items if self.memory else (),
             memory=self.memory,
+            conversation_id=request.conversation_id,
+            background=request.background,
+            compaction=self.compaction,
         )
 
     @property
@@ -88,52 +113,84 @@ class Exchange:
 
         An upstream that keeps chains itself gets the client's own body, unless the chain is one that it has not seen.
         """
-        members = dict(self.request.members)
-        keeps_state = account.upstream.state == "upstream"
-        if not (keeps_state and self.prefer in {None, account.name}):
-            for name in _GATEWAY_STATE:
-                members.pop(name, None)
-            if self.chain or self.refers:
-                turns = self.chain.turns if self.chain else ()
-                members["input"] = Json(join_array(replay(turns, self.items, account.name)))
-        if not keeps_state:
+        members = self.standalone(account)
+        if account.upstream.state == "gateway":
             members["store"] = _NOT_STORED
             self._ask_for_reasoning(members)
-        for name in account.upstream.strip:
-            members.pop(name, None)
-        return join_object(members)
+        if "context_management" in members and not account.upstream.offers("compact"):
+            del members["context_management"]
+        return sendable(members, account)
+
+    def standalone(self, account: Account) -> dict[str, Json]:
+        """The request's members with all that it continues in its input, as far as this account needs to be told."""
+        members = dict(self.request.members)
+        is_known = self.prefer in {None, account.name} and (self.chain is None or self.chain.is_stored)
+        # No upstream knows our conversations.
+        is_known = is_known and self.request.conversation_id is None
+        told = account.upstream.state == "gateway" or not is_known or self.compaction is not None
+        if told:
+            for name in _GATEWAY_STATE:
+                members.pop(name, None)
+        if self.compaction is not None:
+            members["input"] = Json(b"[%b]" % self.compaction.content)
+        elif told and (self.chain or self.refers):
+            turns = self.chain.turns if self.chain else ()
+            members["input"] = Json(join_array(replay(turns, self.items, account.name, self.expand)))
+        elif self.is_sealed:
+            members["input"] = Json(join_array(self._expanded(elements(members["input"]))))
+        return members
+
+    def context(self, account: str) -> list[Item]:
+        """All that the call continues and says, as far as this account can read it, oldest first.
+
+        In the place of a compaction of this gateway's stands what was kept of the context before it.
+        """
+        items = self.items
+        if not items and self.request.input is not None:
+            items = input_items(self.request.input, self.request.members["input"], {})
+        context: list[Item] = []
+        for item in standing(self.chain.turns if self.chain else (), items, account):
+            content = self.expand(item.content) if item.type == "compaction" else item.content
+            if content == item.content:
+                context.append(item)
+            else:
+                stood_for = b"[%b]" % content
+                context += input_items(orjson.loads(stood_for), stood_for, {})
+        return context
+
+    def _expanded(self, given: Iterable[bytes]) -> Iterator[bytes]:
+        for item, raw in zip(self.request.input or (), given, strict=True):
+            yield self.expand(raw) if item_type(item) == "compaction" else raw
 
     def _ask_for_reasoning(self, members: dict[str, Json]) -> None:
         """Ask for reasoning in the form that can be replayed, where this turn may be continued.
 
         Models that do not reason refuse that, so it is asked for only where the client speaks of reasoning itself.
         """
-        if self.request.store and self.request.fields.get("reasoning"):
+        if (self.request.store or self.memory is not None) and self.request.fields.get("reasoning"):
             included = elements(members["include"]) if self.request.fields.get("include") else []
             if _ENCRYPTED_REASONING not in included:
                 members["include"] = Json(join_array([*included, _ENCRYPTED_REASONING]))
 
 
-async def prepare(request: CreateRequest, caller: ApiKey, memory: Memory, *, keep: bool) -> Exchange:
+async def prepare(request: CreateRequest, caller: ApiKey, memory: Memory, *, keep: bool, sealer: Sealer) -> Exchange:
     """Read the state that the request names; with `keep` its outcome will go to the same memory.
 
-    Raises the API's own errors for ids this project does not have.
+    Of a call in a conversation the memory is that. Raises the API's own errors for ids this project does not have.
     """
     chain = None
-    if request.previous_response_id is not None:
+    if isinstance(memory, OpenConversation):
+        chain = await memory.read_history()
+    elif request.previous_response_id is not None:
         chain = await memory.read_chain(caller.project_id, request.previous_response_id, int(time.time()))
         if chain is None:
             raise wording.previous_response_not_found(request.previous_response_id)
     named = references(request.input)
-    resolved: Mapping[str, Item] = {}
-    if named:
-        resolved = await memory.read_items(caller.project_id, named, int(time.time()))
-        for item_id in sorted(named - resolved.keys()):
-            raise wording.item_not_found(item_id)
+    resolved = await resolve(memory, caller.project_id, named) if named else {}
     items: tuple[Item, ...] = ()
+    is_large = request.input is not None and len(memoryview(request.members["input"])) >= LARGE_BYTES
     if request.input is not None and (keep or chain is not None or named):
         given, raw = request.input, request.members["input"]
-        is_large = len(memoryview(raw)) >= LARGE_BYTES
         items = (
             await asyncio.to_thread(input_items, given, raw, resolved)
             if is_large
@@ -141,4 +198,55 @@ async def prepare(request: CreateRequest, caller: ApiKey, memory: Memory, *, kee
         )
     if chain is not None:
         check_calls(chain, items)
-    return Exchange(request, caller, chain, items, refers=bool(named), memory=memory if keep else None)
+    unseal = partial(sealer.open, caller.project_id)
+    is_sealed, is_owned = await asyncio.to_thread(_look, request, unseal) if is_large else _look(request, unseal)
+    return Exchange(
+        request,
+        caller,
+        chain,
+        items,
+        refers=bool(named),
+        memory=memory if keep else None,
+        expand=partial(_expand, unseal),
+        is_sealed=is_sealed,
+        is_owned=is_owned
+        or any(item.account and item_names_owned(item.content) for item in resolved.values())
+        or (chain is not None and chain_names_owned(chain)),
+    )
+
+
+def sendable(members: dict[str, Json], account: Account) -> bytes:
+    """The body of these members, without those that the account's upstream does not know."""
+    for name in account.upstream.strip:
+        members.pop(name, None)
+    return join_object(members)
+
+
+def _look(request: CreateRequest, unseal: _Unseal) -> tuple[bool, bool]:
+    """Whether the input has a compaction of this gateway's, and whether the call names what only one account has."""
+    sent = bytes(request.members["input"]) if isinstance(request.input, list) else b""
+    return _SEAL in sent and _has_sealed(request.input, unseal), names_owned(request.fields, sent)
+
+
+def _has_sealed(given: Any, unseal: _Unseal) -> bool:
+    """Whether a compaction of this gateway's is among these items. Raises InvalidRequestError for a false one."""
+    found = False
+    for place, item in enumerate(given):
+        sealed = sealed_in(item)
+        if sealed is not None:
+            found = True
+            try:
+                unseal(sealed)
+            except SealError:
+                raise wording.unreadable_content(f"input[{place}].encrypted_content", item.get("id")) from None
+    return found
+
+
+def _expand(unseal: _Unseal, content: bytes) -> bytes:
+    sealed = sealed_in(orjson.loads(content))
+    if sealed is None:
+        return content
+    try:
+        return unseal(sealed)
+    except SealError:
+        raise wording.unreadable_content("input", None) from None

@@ -1,8 +1,8 @@
 """The runs and tasks of this process: admission, ownership and the end of both at shutdown."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from app.errors import OverloadedError
@@ -34,6 +34,7 @@ class Registry:
         self._max_runs = max_runs
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runs: set[Callable[[], None]] = set()
+        self._on_closing: set[Callable[[], None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
@@ -67,6 +68,17 @@ class Registry:
         if not self._runs:
             self._idle.set()
 
+    @contextmanager
+    def telling(self, closing: Callable[[], None]) -> Iterator[None]:
+        """Within this context `closing` is called when admission closes, at once if it is: no call follows."""
+        self._on_closing.add(closing)
+        try:
+            if self._closed:
+                closing()
+            yield
+        finally:
+            self._on_closing.discard(closing)
+
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start a task that shutdown will cancel and wait for."""
         task = asyncio.create_task(work)  # noqa: TID251 - this is the one place that starts tasks
@@ -77,6 +89,8 @@ class Registry:
     async def drain(self, budget_seconds: float, ending_seconds: float) -> None:
         """Close admission, give live runs the budget to finish by themselves, then ask the rest to end properly."""
         self._closed = True
+        for closing in list(self._on_closing):
+            closing()
         with suppress(TimeoutError):
             async with asyncio.timeout(budget_seconds):
                 await self._idle.wait()

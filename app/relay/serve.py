@@ -1,22 +1,28 @@
 """One response from accepted to settled: prepare → connect → pump → settle."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 
-from app.errors import ApiError, OverloadedError, UpstreamError
+from app.errors import ApiError, OverloadedError
+from app.ids import new_id
 from app.observability.logging import note
+from app.relay.calls import upstream_call
 from app.relay.client import Client, ClientGoneError, Connection, Send, ShutdownError
+from app.relay.compaction import Compactor
+from app.relay.conversation import Conversations, OpenConversation
 from app.relay.fold import Fold
 from app.relay.memory import Memory
 from app.relay.prepare import Exchange, OpenTurn, prepare
 from app.relay.pump import Pump
 from app.relay.registry import Registry
 from app.relay.settle import Settler, not_a_response
+from app.sealing import Sealer
 from app.settings import RelaySettings
-from app.state.records import ApiKey
-from app.upstream.account import upstream_name
+from app.state.records import NO_ACCOUNT, ApiKey
 from app.upstream.answer import UpstreamAnswer
 from app.upstream.connect import UpstreamCall, UpstreamClient
+from app.wire import response, wording
 from app.wire.requests import CreateRequest
 
 _STREAM_HEADERS = ((b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no"))
@@ -36,15 +42,21 @@ class Relay:
         *,
         upstream: UpstreamClient,
         memory: Memory,
+        conversations: Conversations,
         registry: Registry,
         settler: Settler,
         settings: RelaySettings,
         write_timeout_seconds: float,
         keeping_upstreams: Collection[str],
+        sealer: Sealer,
+        compactor: Compactor,
     ) -> None:
+        self._sealer = sealer
+        self._compactor = compactor
         self._keeping_upstreams = keeping_upstreams
         self._upstream = upstream
         self._memory = memory
+        self._conversations = conversations
         self._registry = registry
         self._settler = settler
         self._settings = settings
@@ -62,7 +74,7 @@ class Relay:
     ) -> None:
         """Answer one create call. Raises ApiError while nothing has been sent; after that an error is an event.
 
-        A call on a `lane` is remembered there, also where the client has nothing stored.
+        A call on a `lane` is remembered there, also where the client has nothing stored; but for one in a conversation.
         """
         note(model=request.model[:_LONGEST_LOGGED], stream=request.stream)
         client = Client(
@@ -74,29 +86,22 @@ class Relay:
         )
         pump: Pump | None = None
         with self._registry.run(client.stop):
-            exchange = await prepare(request, caller, lane or self._memory, keep=request.store or lane is not None)
-            turn, fold = exchange.turn, Fold(request.fields, self._settings.max_answer_bytes)
-            call = self._call(exchange, headers)
-            # A running stream holds what its settling needs, and not the prompt.
-            del request, exchange
+            conversation = None if request.conversation_id is None else await self._join(request, caller)
+            keep = request.store or (lane is not None and conversation is None)
             try:
+                memory = conversation or lane or self._memory
+                exchange = await prepare(request, caller, memory, keep=keep, sealer=self._sealer)
+                fold = Fold(request.fields, self._settings.max_answer_bytes)
                 async with client:
+                    turn, call = await self._relieved(exchange, headers)
+                    # A running stream holds what its settling needs, and not the prompt.
+                    del request, exchange
                     answer = await self._upstream.open(call)
                     del call
                     note(account=answer.account.name)
-                    try:
-                        if answer.content_type == _EVENT_STREAM:
-                            pump = self._pump(turn, fold, answer, client)
-                            await client.begin_stream(answer.status, [*answer.headers, *_STREAM_HEADERS])
-                            await pump.run()
-                        else:
-                            await self._relay_whole(turn, answer, client)
-                    except ApiError as error:
-                        # Upstream has done its work: an SDK that tries again by itself would pay for it twice.
-                        error.headers = {**error.headers, "x-should-retry": "false"}
-                        raise
-                    finally:
-                        await answer.aclose()
+                    if answer.content_type == _EVENT_STREAM:
+                        pump = self._pump(turn, fold, answer, client)
+                    await self._relay(turn, answer, client, pump)
             except ClientGoneError:
                 note(client_gone=True)
                 if pump is not None:
@@ -107,22 +112,37 @@ class Relay:
                 if pump is not None:
                     await pump.fail("gateway_shutdown", "The gateway was stopped before the response was finished.")
                     await client.end_stream()
+            finally:
+                if conversation is not None:
+                    await conversation.release()
 
-    def _call(self, exchange: Exchange, headers: Mapping[str, str]) -> UpstreamCall:
-        return UpstreamCall(
-            model=exchange.request.model,
-            render=exchange.render,
-            stream=exchange.request.stream,
-            prefer=exchange.prefer,
-            only=self._holder(exchange),
-            headers=headers,
-        )
+    async def warm_up(self, request: CreateRequest, caller: ApiKey, lane: Memory) -> bytes:
+        """Settle a turn that asks for no answer: its input can be continued, and no upstream is called.
 
-    def _holder(self, exchange: Exchange) -> str | None:
-        """The one account that can continue this chain: its upstream keeps it."""
-        if not self._keeping_upstreams or exchange.prefer is None:
-            return None
-        return exchange.prefer if upstream_name(exchange.prefer) in self._keeping_upstreams else None
+        Returns its response object. Raises ApiError.
+        """
+        note(model=request.model[:_LONGEST_LOGGED])
+        if request.conversation_id is not None:
+            raise wording.unsupported("conversation", "without an answer for it to keep")
+        made = response.ended(response.unannounced(request.fields), "completed", [])
+        with self._registry.run(lambda: None):
+            exchange = await prepare(request, caller, lane, keep=True, sealer=self._sealer)
+            return await self._settler.settle(exchange.turn, exchange.prefer or NO_ACCOUNT, made) or made
+
+    async def _join(self, request: CreateRequest, caller: ApiKey) -> OpenConversation:
+        """The conversation that the request names: held, unless the turn leaves nothing in it."""
+        project_id, conversation_id = caller.project_id, request.conversation_id or ""
+        if not request.store:
+            return await self._conversations.open(project_id, conversation_id, self._memory)
+        return await self._conversations.hold(project_id, conversation_id, self._memory, new_id("call"))
+
+    async def _relieved(self, exchange: Exchange, headers: Mapping[str, str]) -> tuple[OpenTurn, UpstreamCall]:
+        """The turn and its call, with a context made short where the client asks for that and upstream cannot."""
+        call = upstream_call(exchange, headers, self._keeping_upstreams)
+        if "context_management" in exchange.request.members:
+            exchange = await self._compactor.relieve(exchange, call)
+            call = replace(call, render=exchange.render)
+        return exchange.turn, call
 
     def _pump(self, turn: OpenTurn, fold: Fold, answer: UpstreamAnswer, client: Client) -> Pump:
         return Pump(
@@ -133,15 +153,23 @@ class Relay:
             max_event_bytes=self._settings.max_event_bytes,
         )
 
+    async def _relay(self, turn: OpenTurn, answer: UpstreamAnswer, client: Client, pump: Pump | None) -> None:
+        try:
+            if pump is None:
+                await self._relay_whole(turn, answer, client)
+            else:
+                await client.begin_stream(answer.status, [*answer.headers, *_STREAM_HEADERS])
+                await pump.run()
+        except ApiError as error:
+            # Upstream has done its work: an SDK that tries again by itself would pay for it twice.
+            error.headers = {**error.headers, "x-should-retry": "false"}
+            raise
+        finally:
+            await answer.aclose()
+
     async def _relay_whole(self, turn: OpenTurn, answer: UpstreamAnswer, client: Client) -> None:
-        chunks: list[bytes] = []
-        room = self._settings.max_answer_bytes
-        while chunk := await answer.read():
-            chunks.append(chunk)
-            room -= len(chunk)
-            if room < 0:
-                raise UpstreamError("Upstream's answer is larger than this gateway accepts.", code="upstream_too_large")
-        body = await self._settler.settle(turn, answer.account.name, b"".join(chunks))
+        raw = await answer.read_whole(self._settings.max_answer_bytes)
+        body = await self._settler.settle(turn, answer.account.name, raw)
         if body is None:
             raise not_a_response()
         await client.answer(answer.status, answer.headers, body)

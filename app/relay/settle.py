@@ -5,6 +5,7 @@ import time
 from app.errors import UpstreamError
 from app.observability.logging import note
 from app.relay.prepare import OpenTurn
+from app.state.compaction import placed
 from app.state.items import bind, output_items
 from app.state.records import StoredResponse, Usage
 from app.wire import response
@@ -31,10 +32,13 @@ class Settler:
             if turn.memory is not None:
                 raise not_a_response()
             return None
+        if turn.compaction is not None:
+            facts = placed(turn.compaction, facts)
         body = facts.as_asked(
             store=turn.store,
             previous_response_id=turn.previous_response_id,
             conversation_id=turn.conversation_id,
+            background=turn.background,
             background_id=turn.background_id,
         )
         usage = _usage(facts)
@@ -67,7 +71,8 @@ class Settler:
             expires_at=now + days * _SECONDS_PER_DAY,
             body=body,
             usage=usage,
-            items=bind(turn.items, account) + output_items(facts.output, account),
+            # No account has read what no upstream was sent.
+            items=(bind(turn.items, account) if account else turn.items) + output_items(facts.output, account),
         )
 
 

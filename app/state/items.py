@@ -7,6 +7,8 @@ import orjson
 from msgspec.structs import replace
 
 from app.ids import new_item_id
+from app.state.compaction import sealed_in
+from app.state.ownership import item_names_owned
 from app.state.records import NO_ACCOUNT, Item
 from app.wire.body import Json, elements, join_object, members
 from app.wire.input_items import item_type
@@ -61,9 +63,25 @@ def input_items(given: str | Sequence[Any], raw: bytes | Json, resolved: Mapping
 
 def bind(items: Sequence[Item], account: str) -> tuple[Item, ...]:
     """The input items of a turn that this account has served: what only it can have read is bound to it."""
-    return tuple(
-        replace(item, account=account) if item.account is None and item.type in _BOUND else item for item in items
-    )
+    return tuple(replace(item, account=account) if item.account is None and _is_bound(item) else item for item in items)
+
+
+def distinct(items: Sequence[Item], standing: Mapping[str, Item]) -> tuple[Item, ...]:
+    """The items that are new beside those `standing`, each with an id that no other has.
+
+    Input that stands there already is left out. What merely has its id gets another: some upstreams, and some clients,
+    number their items anew in every turn.
+    """
+    seen = dict(standing)
+    new: list[Item] = []
+    for item in items:
+        known = seen.get(item.id)
+        if known is not None and not item.is_output and known.content == item.content:
+            continue
+        kept = item if known is None else replace(item, id=new_item_id(item.type))
+        seen[kept.id] = kept
+        new.append(kept)
+    return tuple(new)
 
 
 def references(given: object) -> set[str]:
@@ -71,6 +89,12 @@ def references(given: object) -> set[str]:
     if not isinstance(given, list):
         return set()
     return {item["id"] for item in given if item_type(item) == "item_reference"}
+
+
+def _is_bound(item: Item) -> bool:
+    if item.type == "compaction":
+        return sealed_in(orjson.loads(item.content)) is None
+    return item.type in _BOUND or item_names_owned(item.content)
 
 
 def _item(item: Mapping[str, Any], raw: bytes) -> Item:
@@ -111,4 +135,4 @@ def _reader(item: Mapping[str, Any], account: str) -> str | None:
         return NO_ACCOUNT
     if named == "reasoning" and not item.get("encrypted_content") and not item.get("content"):
         return NO_ACCOUNT
-    return account if named in _BOUND else None
+    return account if named in _BOUND and sealed_in(item) is None else None

@@ -34,20 +34,32 @@ def input_of(chain: Chain) -> tuple[Item, ...]:
 
 def page(items: Sequence[Item], query: PageQuery) -> bytes:
     """The list object for this page of items (given oldest first). Raises InvalidRequestError for an unknown cursor."""
-    ordered = list(items) if query.ascending else list(reversed(items))
-    places = {item.id: place for place, item in enumerate(ordered)}
+    by_id = {item.id: item for item in items}
+    shown, has_more = choose(list(by_id), query)
+    return listing([by_id[item_id] for item_id in shown], has_more=has_more)
+
+
+def choose(ids: Sequence[str], query: PageQuery) -> tuple[Sequence[str], bool]:
+    """The ids of this page (given oldest first), and whether more follow. InvalidRequestError for an unknown cursor."""
+    ordered = ids if query.ascending else ids[::-1]
+    places = {item_id: place for place, item_id in enumerate(ordered)}
     start = _place(places, query.after, "after", default=-1) + 1
     end = _place(places, query.before, "before", default=len(ordered))
     between = ordered[start:end]
     # `before` alone asks for the page that ends at its cursor.
     shown = between[-query.limit :] if query.before and not query.after else between[: query.limit]
+    return shown, len(shown) < len(between)
+
+
+def listing(shown: Sequence[Item], *, has_more: bool) -> bytes:
+    """The list object of these items, in this order."""
     return join_object(
         {
             "object": Json(b'"list"'),
             "data": Json(join_array(map(listed, shown))),
             "first_id": Json(orjson.dumps(shown[0].id if shown else None)),
             "last_id": Json(orjson.dumps(shown[-1].id if shown else None)),
-            "has_more": Json(orjson.dumps(len(shown) < len(between))),
+            "has_more": Json(orjson.dumps(has_more)),
         }
     )
 

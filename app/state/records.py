@@ -108,15 +108,29 @@ class Turn(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A response and all its ancestors, oldest turn first. `key` is the tip's row: a new turn's `parent_key`."""
+    """A response and all its ancestors, oldest turn first.
 
-    key: int
+    `key` is the row of the latest that is stored: a new turn's `parent_key`. Unless it `is_stored`, others follow that
+    only a connection or a conversation remembers, and no upstream either.
+    """
+
+    key: int | None
     turns: tuple[Turn, ...]
+    is_stored: bool = True
 
     @property
-    def account(self) -> str:
-        """The account that served the latest turn: the one its continuation prefers."""
-        return self.turns[-1].account
+    def account(self) -> str | None:
+        """The account that served the latest turn of those that one did: the one its continuation prefers."""
+        return next((turn.account for turn in reversed(self.turns) if turn.account != NO_ACCOUNT), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A conversation as it is shown, without what stands in it. `metadata` is the JSON object that its client gave."""
+
+    id: str
+    created_at: int
+    metadata: bytes
 
 
 @dataclass(frozen=True, slots=True)

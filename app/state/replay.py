@@ -1,6 +1,6 @@
 """A chain as the input of the next stateless call: which items go again, and in what order."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain as concatenated
 
 from app.state.packing import CALLS, OUTPUTS, reader_of
@@ -27,12 +27,10 @@ def check_calls(chain: Chain, items: Sequence[Item]) -> None:
             raise wording.output_without_call(item.type, item.call_id)
 
 
-def replay(turns: Sequence[Turn], items: Sequence[Item], account: str) -> list[bytes]:
+def replay(turns: Sequence[Turn], items: Sequence[Item], account: str, expand: Callable[[bytes], bytes]) -> list[bytes]:
     """The history and then the new items, as this account can read them, oldest first: parts of a JSON array.
 
-    Left out: what another account encrypted or owns, calls without output and outputs without call, a thought whose
-    consequence is left out, an item that stands there already, and all that an upstream's own
-    compaction which this account can read stands for. One that a client sent stands beside what it kept.
+    `expand` makes of a compaction what an upstream is sent for it.
     """
     said = [turn for turn in turns if turn.status != "failed"]
     if _stands_as_it_is(said, items, account):
@@ -40,14 +38,26 @@ def replay(turns: Sequence[Turn], items: Sequence[Item], account: str) -> list[b
         parts += [item.content for item in items if item.account != NO_ACCOUNT]
         # A turn without items leaves no comma behind.
         return [part for part in parts if part]
-    standing = list(concatenated(_history(turns), items))
+    return [
+        expand(item.content) if item.type == "compaction" else item.content for item in standing(turns, items, account)
+    ]
+
+
+def standing(turns: Sequence[Turn], items: Sequence[Item], account: str) -> list[Item]:
+    """The items of the history and then the new ones, those that this account is sent, oldest first.
+
+    Left out: what another account encrypted or owns, calls without output and outputs without call, a thought whose
+    consequence is left out, an item that stands there already, and all that a compaction in an answer stands for, if
+    this account can read it. One that a client sent stands beside what it kept.
+    """
+    everything = list(concatenated(_history(turns), items))
     compactions = (
         place
-        for place, item in enumerate(standing)
+        for place, item in enumerate(everything)
         if item.type == "compaction" and item.is_output and _is_readable(item, account)
     )
     newest_compaction = max(compactions, default=0)
-    return [item.content for item in _coherent(_once(standing[newest_compaction:]), account)]
+    return _coherent(_once(everything[newest_compaction:]), account)
 
 
 def _stands_as_it_is(turns: Sequence[Turn], items: Sequence[Item], account: str) -> bool:

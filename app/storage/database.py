@@ -47,6 +47,13 @@ def is_outage(error: BaseException) -> bool:
     return code not in _STATEMENT_FAULTS
 
 
+def is_conflict(error: BaseException) -> bool:
+    """Whether a row was refused because another has the same unique values. `error` is the driver's."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_UNIQUE
+    return getattr(error, "sqlstate", None) == "23505"
+
+
 def _is_of_database(error: Exception) -> bool:
     """Whether this comes from the database, its driver or the way to it, and not from what was done with it."""
     return isinstance(error, SQLAlchemyError | sqlite3.Error | OSError) or hasattr(error, "sqlstate")

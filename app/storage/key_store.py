@@ -45,6 +45,12 @@ class KeyStore:
         row = await self._database.read(lambda connection: connection.execute(own).one_or_none())
         return row and ApiKey(*row)
 
+    async def get(self, key_id: str) -> ApiKey | None:
+        """The key with this id, also a revoked one."""
+        own = _READ.where(api_keys.c.id == key_id)
+        row = await self._database.read(lambda connection: connection.execute(own).one_or_none())
+        return row and ApiKey(*row)
+
     async def revoke(self, key_id: str, now: int) -> bool:
         """Revoke the key from `now` on; False when it is unknown or was revoked before."""
         return await self._writer.submit(RevokeKey(key_id, now))

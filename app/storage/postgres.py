@@ -18,6 +18,7 @@ class Postgres(Driver):
 
     # As many as the operator allows.
     most_readers = sys.maxsize
+    bounds_each_statement = False
 
     def __init__(self, url: URL, timeout: float) -> None:
         self._url = url

@@ -6,15 +6,18 @@ from operator import itemgetter
 from typing import Any, ClassVar, Self
 
 import msgspec
+import orjson
 from msgspec.structs import astuple, replace
 from sqlalchemy import Connection, bindparam, delete, exists, func, select
 
 from app.errors import StorageError
 from app.state.packing import pack
 from app.state.records import Chain, Item, Outline, StoredResponse, Turn
-from app.storage.database import Database
-from app.storage.statements import Insertion, Query
-from app.storage.tables import items, responses, storable
+from app.storage import turns
+from app.storage.conversation_turns import read_context
+from app.storage.database import Database, is_conflict
+from app.storage.statements import MOST_ROWS, Insertion, Query
+from app.storage.tables import conversation_responses, items, responses, storable
 from app.storage.writer import Write, Writer
 
 # Ids asked for in one statement; drivers limit its parameters.
@@ -31,13 +34,14 @@ _OWN = (
 _LINK = (responses.c.key, responses.c.parent_key, responses.c.outline, responses.c.content)
 _tip = select(*_LINK).where(*_OWN).cte("chain", recursive=True)
 # Ancestors are not asked for their expiry: a chain expires as one.
+_chain = _tip.union_all(
+    select(*_LINK).where(responses.c.key == _tip.c.parent_key, responses.c.project_id == bindparam("project_id"))
+)
+# What begins a chain may have been made in a conversation, which then stands before it.
+_place = conversation_responses
 _READ_CHAIN = Query(
-    select(
-        _tip.union_all(
-            select(*_LINK).where(
-                responses.c.key == _tip.c.parent_key, responses.c.project_id == bindparam("project_id")
-            )
-        )
+    select(_chain, _place.c.conversation_key, _place.c.last_turn_key).outerjoin_from(
+        _chain, _place, (_place.c.response_key == _chain.c.key) & _chain.c.parent_key.is_(None)
     )
 )
 
@@ -64,17 +68,8 @@ _READ_TURNS = select(responses.c.key, responses.c.outline, responses.c.content).
     responses.c.key.in_(bindparam("keys", expanding=True))
 )
 
-_INSERT_RESPONSE = Insertion(
-    responses, {column.name: "?" for column in responses.columns if column is not responses.c.key}
-)
-_INSERT_ITEM = Insertion(
-    items,
-    {
-        "response_key": "(SELECT key FROM responses WHERE project_id = ? AND id = ?)",
-        "position": "?",
-        "project_id": "?",
-        "id": "?",
-    },
+_INSERT = Insertion(
+    "turns", [*(column.name for column in responses.columns if column is not responses.c.key), turns.ITEM_IDS]
 )
 
 _DELETE = delete(responses).where(*_OWN)
@@ -113,8 +108,7 @@ class ResponseStore:
 
     async def save(self, response: StoredResponse) -> None:
         """Commit a turn. An id the project already has is a StorageError; the first response stays untouched."""
-        if not await self._writer.submit(SaveResponse.of(response)):
-            raise StorageError("A response with this id is already stored.", code="duplicate_response")
+        await self._writer.submit(SaveResponse.of(response))
 
     async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
         """The response and its ancestors, in one query. None when it is not there to see, or an ancestor is gone."""
@@ -145,31 +139,29 @@ class ResponseStore:
 
 
 @dataclass(slots=True)
-class SaveResponse(Write[bool]):
-    """A turn and its items, as rows. False when the project already has the id."""
+class SaveResponse(Write[None]):
+    """A turn, as a row of `turns`. Raises StorageError when the project already has the id."""
+
+    most_in_a_statement: ClassVar[int] = MOST_ROWS
 
     identity: tuple[str, str]
     row: tuple[Any, ...]
-    item_rows: list[tuple[Any, ...]]
 
     @classmethod
     def of(cls, response: StoredResponse) -> Self:
-        """The rows of this response: made where it comes from, because the writing thread is the narrow place."""
+        """The row of this response: made where it comes from, because the writing thread is the narrow place."""
         identity = storable(response.project_id), storable(response.id)
-        items = [_storable_item(item) for item in response.items]
-        return cls(identity, _response_row(response, identity, items), _item_rows(identity, items))
+        return cls(identity, _row(response, identity, [_storable_item(item) for item in response.items]))
 
     @classmethod
-    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
-        first: dict[tuple[str, str], Self] = {}
-        for write in writes:
-            first.setdefault(write.identity, write)
-        kept = _INSERT_RESPONSE.execute(connection, [write.row for write in first.values()])
-        if 0 < kept < len(first):
-            raise TakenIdError
-        if kept:
-            _INSERT_ITEM.execute(connection, [row for write in first.values() for row in write.item_rows])
-        return [kept > 0 and first[write.identity] is write for write in writes]
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
+        try:
+            _INSERT.execute(connection, [write.row for write in writes])
+        except Exception as error:
+            if not is_conflict(error):
+                raise
+            raise StorageError("A response with this id is already stored.", code="duplicate_response") from error
+        return [None] * len(writes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,16 +196,12 @@ class PurgeExpired(Write[int]):
         return [len(connection.execute(_PURGE, {"now": write.now, "batch": write.batch}).all()) for write in writes]
 
 
-class TakenIdError(Exception):
-    """Among several responses one has an id that its project has already. Each alone is told whether it is the one."""
-
-
 def _own(project_id: str, response_id: str, now: int) -> Mapping[str, Any]:
     return {"project_id": storable(project_id), "response_id": storable(response_id), "now": now}
 
 
-def _response_row(response: StoredResponse, identity: tuple[str, str], items: Sequence[Item]) -> tuple[Any, ...]:
-    """Values in the order of `_INSERT_RESPONSE`."""
+def _row(response: StoredResponse, identity: tuple[str, str], items: Sequence[Item]) -> tuple[Any, ...]:
+    """Values in the order of `_INSERT`."""
     usage = response.usage
     counts = (None,) * 5 if usage is None else astuple(usage)
     turn = pack(response.status, response.account, items)
@@ -230,6 +218,7 @@ def _response_row(response: StoredResponse, identity: tuple[str, str], items: Se
         msgspec.msgpack.encode(turn.outline),
         turn.content,
         response.body,
+        orjson.dumps(turn.outline.ids).decode(),
     )
 
 
@@ -240,17 +229,19 @@ def _storable_item(item: Item) -> Item:
     return replace(item, id=named[0], type=named[1], call_id=named[2])
 
 
-def _item_rows(identity: tuple[str, str], items: Sequence[Item]) -> list[tuple[Any, ...]]:
-    """Values in the order of `_INSERT_ITEM`."""
-    return [(*identity, position, identity[0], item.id) for position, item in enumerate(items)]
-
-
 def _read_chain(connection: Connection, own: Mapping[str, Any]) -> Chain | None:
     # A turn is saved after its parent, under a larger key.
     rows = sorted(_READ_CHAIN.fetch(connection, own), key=itemgetter(0))
     if not rows or rows[0][1] is not None:
         return None
-    return Chain(rows[-1][0], tuple([Turn(_OUTLINE.decode(outline), content) for _, _, outline, content in rows]))
+    told = [Turn(_OUTLINE.decode(outline), content) for _, _, outline, content, *_ in rows]
+    *_, conversation_key, last_turn_key = rows[0]
+    if conversation_key is not None:
+        context = read_context(connection, conversation_key, last_turn_key)
+        if context is None:
+            return None
+        told = context + told
+    return Chain(rows[-1][0], tuple(told))
 
 
 def _read_items(connection: Connection, project_id: str, wanted: Sequence[str], now: int) -> dict[str, Item]:

@@ -16,6 +16,9 @@ class Driver(ABC):
     most_readers: int
     """How many connections are of use to read with."""
 
+    bounds_each_statement: bool
+    """Whether the time of a statement that writes is bounded without a transaction begun for it."""
+
     @abstractmethod
     def engine(self, *, writes: bool) -> Engine:
         """An engine whose connections are prepared for writing or for reading."""
@@ -44,13 +47,16 @@ class Session:
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Return what this makes of the connection. It may be run again, and holds no transaction."""
-        return self._once_more(lambda: self._read(work))
+        return self._once_more(lambda: self._run(work))
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Connection], T], *, is_one_statement: bool = False) -> T:
         """Run this in a transaction of its own, and return its result once that is committed.
 
         The driver begins and commits, not SQLAlchemy: here the interpreter is waited for, so the less of it the better.
+        One statement is a transaction by itself, where nothing else has to be begun for it.
         """
+        if is_one_statement and self._driver.bounds_each_statement:
+            return self._run(work)
         connection = self._once_more(self._begin)
         try:
             result = work(connection)
@@ -97,7 +103,7 @@ class Session:
                 raise
         return attempt()
 
-    def _read(self, work: Callable[[Connection], T]) -> T:
+    def _run(self, work: Callable[[Connection], T]) -> T:
         connection = self._open()
         try:
             result = work(connection)

@@ -24,6 +24,7 @@ class Sqlite(Driver):
 
     # One could read as fast, as long as nothing has to come from the disk. More get into each other's way.
     most_readers = 4
+    bounds_each_statement = True
 
     def __init__(self, url: URL, timeout: float) -> None:
         self._url = url
@@ -31,7 +32,7 @@ class Sqlite(Driver):
 
     def engine(self, *, writes: bool) -> Engine:
         # Room for the insertions of every size, and for what else there is.
-        kept = {"cached_statements": 4 * MOST_ROWS}
+        kept = {"cached_statements": 2 * MOST_ROWS}
         engine = create_engine(self._url, poolclass=NullPool, hide_parameters=True, connect_args=kept)
         event.listen(engine, "connect", _Preparation((self._patience, *_COMMON, *(_WRITER if writes else _READER))))
         return engine

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Select, Table
+from sqlalchemy import Connection, Dialect, Select
 
-# A statement for each number of rows up to here, which SQLite's driver keeps prepared.
+# A statement for each number of rows up to here, which SQLite's driver keeps prepared. Twice as many would take 40 MB.
 MOST_ROWS = 64
 
 
@@ -31,29 +31,27 @@ class Query:
 
 
 class Insertion:
-    """INSERT … VALUES of many rows in one statement: a trip to the server, or to SQLite's lock, costs most.
+    """INSERT … VALUES of up to MOST_ROWS rows in one statement: a trip to the server, or to SQLite's lock, costs most.
 
-    `values` has an expression for each column, with `?` for a parameter. What conflicts is left out. The driver runs
-    it, and its errors are the driver's own: the less this thread needs of the interpreter, which
-    it shares, the better.
+    The driver runs it, and its errors are the driver's own: the less this thread needs of the interpreter, which it
+    shares, the better.
     """
 
-    def __init__(self, table: Table, values: Mapping[str, str]) -> None:
-        self._row = f"({', '.join(values.values())})"
-        self._head = f"INSERT INTO {table.name} ({', '.join(values)}) VALUES "  # noqa: S608 (names of our own)
+    def __init__(self, table: str, columns: Sequence[str]) -> None:
+        self._head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608 (names of our own)
+        self._marks = {
+            style: f"({', '.join([mark] * len(columns))})" for style, mark in (("qmark", "?"), ("pyformat", "%s"))
+        }
         self._texts: dict[tuple[str, int], str] = {}
 
-    def execute(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
-        """Insert these rows; return how many went in."""
+    def execute(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert these rows; more than MOST_ROWS need a transaction around them."""
         driver: Any = connection.connection.driver_connection
         style = connection.dialect.paramstyle
-        inserted = 0
         for start in range(0, len(rows), MOST_ROWS):
             some = rows[start : start + MOST_ROWS]
             text = self._texts.get((style, len(some))) or self._text(style, len(some))
-            inserted += driver.execute(text, tuple(chain.from_iterable(some))).rowcount
-        return inserted
+            driver.execute(text, tuple(chain.from_iterable(some)))
 
     def _text(self, style: str, size: int) -> str:
-        text = self._head + ", ".join([self._row] * size) + " ON CONFLICT DO NOTHING"
-        return self._texts.setdefault((style, size), text if style == "qmark" else text.replace("?", "%s"))
+        return self._texts.setdefault((style, size), self._head + ", ".join([self._marks[style]] * size))

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     ForeignKey,
@@ -24,7 +25,7 @@ from sqlalchemy import (
 )
 
 # The newest file in migrations/versions. Ids are four digits, so that an older schema compares as smaller.
-REVISION = "0002"
+REVISION = "0005"
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -129,6 +130,93 @@ meta = Table(
     metadata,
     Column("name", StorableText, primary_key=True),
     Column("value", StorableText, nullable=False),
+)
+
+
+# Conversations do not expire. While a call that will append to one runs, `holder` names it, and the lease of the hold
+# ends at `held_until` unless it is extended.
+conversations = Table(
+    "conversations",
+    metadata,
+    _key(),
+    Column("project_id", StorableText, ForeignKey("projects.id"), nullable=False),
+    Column("id", StorableText, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("holder", StorableText),
+    Column("held_until", BigInteger),
+    Column("item_count", BigInteger, nullable=False),
+    Column("metadata", LargeBinary, nullable=False),
+    UniqueConstraint("project_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+# What stands in a conversation, oldest first, a turn as `responses` keeps one: the copy of a response's, because that
+# may expire or be deleted, or the items that a client added in one call.
+conversation_turns = Table(
+    "conversation_turns",
+    metadata,
+    _key(),
+    Column(
+        "conversation_key", BigInteger, ForeignKey("conversations.key", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    Column("outline", LargeBinary, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# Which responses were made in a conversation, and after which of its turns: their context. No foreign key to the
+# conversation: one that is gone is how a broken chain is seen.
+conversation_responses = Table(
+    "conversation_responses",
+    metadata,
+    Column(
+        "response_key",
+        BigInteger,
+        ForeignKey("responses.key", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("conversation_key", BigInteger, nullable=False),
+    Column("last_turn_key", BigInteger, nullable=False),
+)
+
+# Responses in the background, until some time after their end. Unfinished, one belongs to `owner` up to `lease_until`;
+# each change of owner counts up `epoch`, and what an earlier owner still writes is refused by it.
+runs = Table(
+    "runs",
+    metadata,
+    _key(),
+    Column("project_id", StorableText, ForeignKey("projects.id"), nullable=False),
+    Column("id", StorableText, nullable=False),
+    Column("api_key_id", StorableText, nullable=False),
+    Column("status", StorableText, nullable=False),
+    Column("is_stored", Boolean, nullable=False),
+    Column("is_streamed", Boolean, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("owner", StorableText),
+    Column("epoch", BigInteger, nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    # None until it has ended.
+    Column("expires_at", BigInteger, index=True),
+    Column("headers", LargeBinary, nullable=False),
+    # The client's body; none any more once it has ended.
+    Column("request", LargeBinary),
+    # The response object as it stands.
+    Column("body", LargeBinary, nullable=False),
+    UniqueConstraint("project_id", "id"),
+    Index(None, "status", "lease_until"),
+    sqlite_autoincrement=True,
+)
+
+# What a streamed one has said so far: whole frames, some to a row, from one sequence number to another.
+run_events = Table(
+    "run_events",
+    metadata,
+    Column("run_key", BigInteger, ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True),
+    Column("first_number", BigInteger, primary_key=True),
+    Column("last_number", BigInteger, nullable=False),
+    Column("frames", LargeBinary, nullable=False),
 )
 
 

@@ -28,11 +28,16 @@ class Write(ABC, Generic[T]):
 
     # Whether content is removed when the result is true, so that SQLite's log has to be emptied of it too.
     erases: ClassVar[bool] = False
+    # Up to how many of these `apply` is one statement.
+    most_in_a_statement: ClassVar[int] = 0
 
     @classmethod
     @abstractmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> Sequence[T]:
-        """Make these changes, in order, in the transaction at hand: one result each. Run again after a rollback."""
+        """Make these changes, in order, in the transaction at hand: one result each. Run again after a rollback.
+
+        A StorageError that it raises for a change alone is what that one's caller gets.
+        """
 
 
 @dataclass(slots=True)
@@ -41,17 +46,18 @@ class _Pending:
     outcome: asyncio.Future[Any]
 
     def settle(self, result: object) -> None:
-        if isinstance(result, Exception):
-            self.fail("The database could not keep this. Try again in a moment.", result)
+        if isinstance(result, StorageError):
+            self.fail(result)
         elif not self.outcome.done():
             self.outcome.set_result(result)
 
-    def fail(self, message: str, cause: Exception | None = None) -> None:
+    def be_late(self) -> None:
+        self.fail(StorageError("The database could not commit in time. Try again in a moment."))
+
+    def fail(self, failure: StorageError) -> None:
         if self.outcome.done():
             # Its caller has gone, or was told that it is late.
             return
-        failure = StorageError(message)
-        failure.__cause__ = cause
         self.outcome.set_exception(failure)
         # Read once here: the waiter may leave before it does, and the failure has been logged.
         self.outcome.exception()
@@ -86,9 +92,7 @@ class Writer:
             # What this turn of the loop submits beside it comes along.
             loop.call_soon(self._commit_waiting)
         # It fails the outcome and leaves the task alone: a fifth of what asyncio.timeout costs.
-        late = loop.call_later(
-            self._commit_timeout, pending.fail, "The database could not commit in time. Try again in a moment."
-        )
+        late = loop.call_later(self._commit_timeout, pending.be_late)
         try:
             result: T = await pending.outcome
         finally:
@@ -103,7 +107,8 @@ class Writer:
                 await self._idle.wait()
         except TimeoutError:
             while self._waiting:
-                self._waiting.popleft().fail("The gateway was stopped before the database could keep this.")
+                failure = StorageError("The gateway was stopped before the database could keep this.")
+                self._waiting.popleft().fail(failure)
             self._database.interrupt_write()
 
     def _commit_waiting(self) -> None:
@@ -124,7 +129,7 @@ class Writer:
 def _commit(writes: Sequence[Write[Any]], session: Session) -> list[Any]:
     """Commit the group; when a statement fails it, each write alone, so that a bad one fails only its caller.
 
-    Returns the result of each write, or the exception that it failed with. Runs in the writing thread.
+    Returns the result of each write, or the StorageError that it failed with. Runs in the writing thread.
     """
     try:
         return _transact(writes, session)
@@ -149,18 +154,23 @@ def _commit_each(writes: Sequence[Write[Any]], session: Session) -> list[Any]:
 
 def _transact(writes: Sequence[Write[Any]], session: Session) -> list[Any]:
     """One transaction for these writes, and their results; or the error that rolled it back."""
+    runs = [list(run) for _, run in groupby(writes, key=type)]
 
     def apply(connection: Connection) -> list[Any]:
-        runs = [list(run) for _, run in groupby(writes, key=type)]
         return list(chain.from_iterable(run[0].apply(connection, run) for run in runs))
 
-    results = session.write(apply)
+    results = session.write(apply, is_one_statement=len(runs) == 1 and len(writes) <= writes[0].most_in_a_statement)
     if any(write.erases and result for write, result in zip(writes, results, strict=True)):
         session.erase_log()
     return results
 
 
 def _failed(writes: Sequence[Write[Any]], error: Exception) -> list[Any]:
+    if isinstance(error, StorageError):
+        return [error] * len(writes)
     # The class alone: a driver's text can quote the row.
     _log.warning("writes failed", count=len(writes), error=type(error).__name__)
-    return [error] * len(writes)
+    failures = [StorageError("The database could not keep this. Try again in a moment.") for _ in writes]
+    for failure in failures:
+        failure.__cause__ = error
+    return failures

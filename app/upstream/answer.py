@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import httpx
 
+from app.errors import UpstreamError
 from app.upstream.account import Account
 from app.upstream.faults import TRANSPORT_ERRORS, broken_off
 from app.upstream.pool import Lease
@@ -53,6 +54,17 @@ class UpstreamAnswer:
             return await anext(self._chunks, b"")
         except TRANSPORT_ERRORS as exception:
             raise broken_off(exception) from exception
+
+    async def read_whole(self, max_bytes: int) -> bytes:
+        """The body to its end. Raises UpstreamBrokenError, and UpstreamError when it is longer than that."""
+        chunks: list[bytes] = []
+        room = max_bytes
+        while chunk := await self.read():
+            chunks.append(chunk)
+            room -= len(chunk)
+            if room < 0:
+                raise UpstreamError("Upstream's answer is larger than this gateway accepts.", code="upstream_too_large")
+        return b"".join(chunks)
 
     async def pour(self, take: Callable[[bytes], bool]) -> None:
         """Hand chunks to `take` as they come off the wire, until it declines one, which is read next, or the end.

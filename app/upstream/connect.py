@@ -4,11 +4,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import get_args
 
 import httpx
 
 from app.deadline import Deadline
-from app.settings import RelaySettings
+from app.settings import Endpoint, RelaySettings, UpstreamSettings
 from app.upstream.account import Account
 from app.upstream.answer import UpstreamAnswer, close
 from app.upstream.faults import TRANSPORT_ERRORS, Fault, broken, disconnected, encoded, last_word, refused
@@ -23,7 +24,8 @@ _MAX_ERROR_BYTES = 64 * 1024
 class UpstreamCall:
     """A call for any account that serves the model. `render` makes the body for the account that is tried.
 
-    `prefer` and `only` name accounts; `headers` are the client's, by lower-case name.
+    `prefer` and `only` name accounts; `headers` are the client's, by lower-case name. With an `endpoint` the call goes
+    there where the account's upstream offers it, and elsewhere to where responses are made.
     """
 
     model: str
@@ -32,6 +34,7 @@ class UpstreamCall:
     prefer: str | None = None
     only: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    endpoint: Endpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class _Destination:
     """Where an account's calls go, and with which headers: what is the same for each of them."""
 
     transport: httpx.AsyncBaseTransport
-    url: httpx.URL
+    urls: Mapping[Endpoint | None, httpx.URL]
     headers: RequestHeaders
 
 
@@ -58,11 +61,15 @@ class UpstreamClient:
         self._destinations = {
             account.name: _Destination(
                 transports[account.upstream.name],
-                httpx.URL(f"{account.upstream.base_url}/responses"),
+                _urls(account.upstream),
                 RequestHeaders(account),
             )
             for account in pool.accounts()
         }
+
+    def first(self, call: UpstreamCall) -> Account:
+        """The account that the call would be tried on first now. Raises what the pool raises."""
+        return self._pool.candidates(call.model, call.prefer, call.only)[0]
 
     async def open(self, call: UpstreamCall) -> UpstreamAnswer:
         """The first account's answer that is one; its first chunk is here. Cancelled, it leaves nothing open.
@@ -90,7 +97,7 @@ class UpstreamClient:
     async def _try(self, account: Account, call: UpstreamCall) -> UpstreamAnswer | Fault:
         there = self._destinations[account.name]
         ours = there.headers.beside(call.headers, stream=call.stream)
-        request = new_request("POST", there.url, ours, call.render(account), self._timeouts)
+        request = new_request("POST", there.urls[call.endpoint], ours, call.render(account), self._timeouts)
         lease = self._pool.lease(account)
         response: httpx.Response | None = None
         kept = False
@@ -140,3 +147,11 @@ class UpstreamClient:
             cool_down_seconds=self._settings.cool_down_seconds,
             now=time.time(),
         )
+
+
+def _urls(upstream: UpstreamSettings) -> Mapping[Endpoint | None, httpx.URL]:
+    responses = httpx.URL(f"{upstream.base_url}/responses")
+    urls: dict[Endpoint | None, httpx.URL] = {None: responses}
+    for endpoint in get_args(Endpoint):
+        urls[endpoint] = httpx.URL(f"{responses}/{endpoint}") if upstream.offers(endpoint) else responses
+    return urls

@@ -9,7 +9,8 @@ import httpx
 from app import __version__
 from app.upstream.account import Account
 
-_FROM_CLIENT = ("openai-beta", "x-client-request-id")
+FROM_CLIENT = ("openai-beta", "x-client-request-id")
+"""The client's headers that upstream is sent, too."""
 _MAX_FROM_CLIENT = 512
 # By the name that upstream gives them, the name that the client sees.
 _TO_CLIENT = {
@@ -46,7 +47,7 @@ class RequestHeaders:
     def beside(self, client: Mapping[str, str], *, stream: bool) -> httpx.Headers:
         """The headers of one call, not to be changed. `client` holds the client's headers, by lower-case name."""
         constant = headers = self._stream if stream else self._whole
-        for name in _FROM_CLIENT:
+        for name in FROM_CLIENT:
             value = client.get(name, "")
             if 0 < len(value) <= _MAX_FROM_CLIENT and value.isascii() and value.isprintable():
                 headers = httpx.Headers(constant) if headers is constant else headers

@@ -64,5 +64,9 @@ def sequence_number(frame: bytes) -> int | None:
 
 def failed(response: bytes, number: int) -> bytes:
     """A `response.failed` frame of our own around a response object."""
-    head = b'{"type":"response.failed","sequence_number":%d,"response":' % number
-    return sse.frame("response.failed", head + response + b"}")
+    return of("response.failed", response, number)
+
+
+def of(kind: str, response: bytes, number: int) -> bytes:
+    """A frame of our own that says this of a response object."""
+    return sse.frame(kind, b'{"type":"%b","sequence_number":%d,"response":%b}' % (kind.encode(), number, response))

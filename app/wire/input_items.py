@@ -10,6 +10,7 @@ from app.wire import wording
 from app.wire.fields import Check, array, array_of, either, enum, object_of, string
 
 LONGEST_TEXT = 10_485_760
+LONGEST_SEALED = 20_971_520
 
 _PART = object_of(required={"type": string()})
 _TEXT_OR_PARTS = "one of a string or array of objects"
@@ -62,5 +63,6 @@ _ITEMS: Mapping[str, Check] = {
     "custom_tool_call": object_of(required={"call_id": _CALL_ID, "name": string(), "input": string()}),
     "custom_tool_call_output": object_of(required={"call_id": _CALL_ID, "output": _OUTPUT}),
     "reasoning": object_of(required={"summary": array}),
+    "compaction": object_of(required={"encrypted_content": string(maximum=LONGEST_SEALED)}),
     "item_reference": object_of(required={"id": _ITEM_ID}),
 }

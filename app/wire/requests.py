@@ -4,7 +4,7 @@ Must not know what upstream or the store make of it. A key this module does not 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from app.errors import InvalidRequestError
 from app.wire import body, wording
 from app.wire.fields import Check, array_of, boolean, decimal, either, enum, integer, object_of, string, tagged
 from app.wire.input_items import LONGEST_TEXT, check_item
+from app.wire.metadata import check_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +37,68 @@ class CreateRequest:
         return self.fields.get("stream") is True
 
     @property
+    def background(self) -> bool:
+        return self.fields.get("background") is True
+
+    @property
     def previous_response_id(self) -> str | None:
         return self.fields.get("previous_response_id")
+
+    @property
+    def conversation_id(self) -> str | None:
+        named = self.fields.get("conversation")
+        return named["id"] if isinstance(named, dict) else named
 
 
 def parse_create_request(raw: bytes, max_depth: int) -> CreateRequest:
     """Read and check the body. InvalidRequestError (400) names the first fault, in the order OpenAI looks for them."""
+    return check_create_request(body.decode_object(raw, max_depth), body.members(raw))
+
+
+def check_create_request(
+    fields: dict[str, Any], members: dict[str, body.Json], *, generates: bool = True
+) -> CreateRequest:
+    """The request of these members, decoded and as sent. One that `generates` nothing needs nothing to answer."""
+    _check_presence(fields, generates=generates)
+    _check_fields(fields, _NEVER_NULL)
+    _check_history(fields, generates=generates)
+    return CreateRequest(model=fields["model"], members=members, fields=fields)
+
+
+def parse_compact_request(raw: bytes, max_depth: int) -> CreateRequest:
+    """Read and check the body of POST /v1/responses/compact, as that of a call that answers nothing."""
     fields = body.decode_object(raw, max_depth)
-    _check_presence(fields)
-    for name in sorted([name for name in fields if name in _PLACES], key=_PLACES.__getitem__):
-        value = fields[name]
-        if value is not None or name in _NEVER_NULL:
-            _FIELDS[name](value, name)
-    _check_history(fields)
+    if "model" not in fields:
+        raise wording.missing("model")
+    for name in _NOT_COMPACTED:
+        if fields.get(name):
+            raise wording.unsupported(name, "by this endpoint")
+    _check_fields(fields, ("model",))
+    _check_history(fields, generates=True)
     return CreateRequest(model=fields["model"], members=body.members(raw), fields=fields)
 
 
-def _check_presence(fields: Mapping[str, Any]) -> None:
+def parse_count_request(raw: bytes, max_depth: int) -> CreateRequest:
+    """Read and check the body of POST /v1/responses/input_tokens, in which everything may be left out."""
+    fields = body.decode_object(raw, max_depth)
+    _check_fields(fields, ())
+    if fields.get("personality") is not None:
+        _PERSONALITY(fields["personality"], "personality")
+    _check_history(fields, generates=False)
+    return CreateRequest(model=fields.get("model") or "", members=body.members(raw), fields=fields)
+
+
+def _check_fields(fields: Mapping[str, Any], never_null: Collection[str]) -> None:
+    for name in sorted([name for name in fields if name in _PLACES], key=_PLACES.__getitem__):
+        value = fields[name]
+        if value is not None or name in never_null:
+            _FIELDS[name](value, name)
+
+
+def _check_presence(fields: Mapping[str, Any], *, generates: bool) -> None:
     if "model" not in fields:
         raise wording.missing("model")
-    if "input" in fields:
+    if "input" in fields or not generates:
         return
     if "messages" in fields:
         raise wording.moved("messages", "input")
@@ -63,19 +106,16 @@ def _check_presence(fields: Mapping[str, Any]) -> None:
         raise wording.missing("input")
 
 
-def _check_history(fields: Mapping[str, Any]) -> None:
+def _check_history(fields: Mapping[str, Any], *, generates: bool) -> None:
     """Where the context comes from: one history at most, and something to answer."""
-    if fields.get("conversation") is not None:
-        if fields.get("previous_response_id") is not None:
-            raise InvalidRequestError(
-                "Mutually exclusive parameters: ''. "
-                "Ensure you are only providing one of: 'previous_response_id' or 'conversation'.",
-                code="mutually_exclusive_parameters",
-            )
-        raise wording.unsupported("conversation", "by this gateway yet")
-    if fields.get("background"):
-        raise wording.unsupported("background", "by this gateway yet")
-    if not fields.get("input") and fields.get("previous_response_id") is None and fields.get("prompt") is None:
+    histories = ("previous_response_id", "conversation")
+    if all(fields.get(name) is not None for name in histories):
+        raise InvalidRequestError(
+            "Mutually exclusive parameters: ''. "
+            "Ensure you are only providing one of: 'previous_response_id' or 'conversation'.",
+            code="mutually_exclusive_parameters",
+        )
+    if generates and not fields.get("input") and all(fields.get(name) is None for name in (*histories, "prompt")):
         raise InvalidRequestError(
             "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation' must be provided.",
             code="missing_required_parameter",
@@ -88,21 +128,8 @@ def _check_model(value: Any, path: str) -> None:
         raise wording.unknown_model(value)
 
 
-def _check_metadata(value: Any, path: str) -> None:
-    _OBJECT(value, path)
-    if len(value) > _MOST_PAIRS:
-        raise wording.too_many_properties(path, _MOST_PAIRS, len(value))
-    for name, text in value.items():
-        if len(name) > _LONGEST_KEY:
-            raise wording.property_name_too_long(path, name, _LONGEST_KEY)
-        _METADATA_VALUE(text, f"{path}.{name}")
-
-
-_MOST_PAIRS = 16
-_LONGEST_KEY = 64
-_METADATA_VALUE = string(maximum=512)
-
 _STRING = string()
+_ID = string(maximum=512)
 _OBJECT = object_of()
 _NAME = re.compile(r"^[a-zA-Z0-9_-]+$")
 
@@ -161,13 +188,15 @@ _INPUT = either(
 )
 
 _NEVER_NULL = ("model", "input")
+_NOT_COMPACTED = ("background", "conversation", "prompt", "stream")
+_PERSONALITY = string(maximum=64)
 
 # In OpenAI's order: a body with two faults is told of the one that stands first here.
 _FIELDS: Mapping[str, Check] = {
     "model": _check_model,
     "input": _INPUT,
-    "previous_response_id": string(maximum=512),
-    "conversation": either("one of a string or object", {str: _STRING, dict: object_of(required={"id": _STRING})}),
+    "previous_response_id": _ID,
+    "conversation": either("one of a string or object", {str: _ID, dict: object_of(required={"id": _ID})}),
     "prompt": object_of(required={"id": _STRING}),
     "moderation": _OBJECT,
     "include": array_of(INCLUDE),
@@ -175,7 +204,7 @@ _FIELDS: Mapping[str, Check] = {
     "tool_choice": either(
         "one of a string or object", {str: enum("none", "auto", "required"), dict: tagged(_STRING, {})}
     ),
-    "metadata": _check_metadata,
+    "metadata": check_metadata,
     "text": object_of(optional={"format": _TEXT_FORMAT, "verbosity": enum("low", "medium", "high")}),
     "temperature": decimal(minimum=0, maximum=2),
     "top_p": decimal(minimum=0, maximum=1),

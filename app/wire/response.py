@@ -52,6 +52,7 @@ class ResponseFacts:
         store: bool,
         previous_response_id: str | None,
         conversation_id: str | None = None,
+        background: bool = False,
         background_id: str | None = None,
     ) -> bytes:
         """The response object with the members that say what this gateway's client asked.
@@ -66,10 +67,10 @@ class ResponseFacts:
             "store": _TRUE if store else _FALSE,
             "previous_response_id": previous,
             "conversation": conversation,
-            "background": _FALSE,
+            "background": _TRUE if background else _FALSE,
         }
         if background_id is not None:
-            asked |= {"id": Json(orjson.dumps(background_id)), "background": _TRUE}
+            asked["id"] = Json(orjson.dumps(background_id))
         return join_object({**self.members, **asked})
 
 
@@ -95,6 +96,14 @@ def read(raw: bytes) -> ResponseFacts | None:
         members=parts,
         items=parts["output"] if output else None,
     )
+
+
+def text_of(facts: ResponseFacts) -> str:
+    """What the model has said in a response."""
+    messages = [item for item in map(orjson.loads, facts.output) if item.get("type") == "message"]
+    parts = [part for message in messages for part in message.get("content") or () if isinstance(part, Mapping)]
+    texts = [part.get("text") for part in parts if part.get("type") == "output_text"]
+    return "".join([text for text in texts if isinstance(text, str)])
 
 
 def _is_item(value: object) -> bool:

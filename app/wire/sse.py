@@ -13,6 +13,7 @@ _LONGEST_PARTIAL_BLANK_LINE = len(b"\r\n\r")
 _BOM = b"\xef\xbb\xbf"
 
 KEEP_ALIVE = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
 
 
 class FrameTooLargeError(AntiphonError):

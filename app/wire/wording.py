@@ -6,6 +6,7 @@ from typing import Any
 from app.errors import InvalidRequestError, NotFoundError
 
 _LONGEST_QUOTE = 100
+_LONGEST_ID = 512
 
 _NAMES: dict[type, str] = {
     str: "a string",
@@ -35,6 +36,12 @@ def invalid_type(path: str, value: Any, expected: str) -> InvalidRequestError:
 def missing(path: str) -> InvalidRequestError:
     """A required parameter or member is absent."""
     return InvalidRequestError(f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path)
+
+
+def unknown_parameter(path: str) -> InvalidRequestError:
+    """A member that a body of a closed form does not have."""
+    shown = path[:_LONGEST_QUOTE]
+    return InvalidRequestError(f"Unknown parameter: '{shown}'.", code="unknown_parameter", param=shown)
 
 
 def unsupported(path: str, where: str) -> InvalidRequestError:
@@ -146,6 +153,40 @@ def item_not_found(item_id: str, hint: str = "") -> NotFoundError:
     return NotFoundError(f"Item with id '{item_id}' not found.{hint}")
 
 
+def unreadable_content(path: str, item_id: object) -> InvalidRequestError:
+    """Encrypted content that was made elsewhere, for somebody else, or changed since."""
+    shown = f" for item {_quoted(item_id)}" if isinstance(item_id, str) else ""
+    return InvalidRequestError(
+        f"The encrypted content{shown} could not be verified. "
+        "Reason: Encrypted content could not be decrypted or parsed.",
+        code="invalid_encrypted_content",
+        param=path,
+    )
+
+
+def conversation_not_found(conversation_id: str) -> NotFoundError:
+    """A conversation that is named, and that is not kept here. OpenAI gives no `param`, also in a create call."""
+    return NotFoundError(f"Conversation with id '{conversation_id[:_LONGEST_ID]}' not found.")
+
+
+def conversation_locked() -> InvalidRequestError:
+    """Another call writes to the conversation. A 400, though it passes: that is how OpenAI has it."""
+    return InvalidRequestError(
+        "Another process is currently operating on this conversation. Please retry in a few seconds.",
+        code="conversation_locked",
+        param="conversation",
+    )
+
+
+def conversation_full(most: int) -> InvalidRequestError:
+    """A conversation takes no more items. A limit of this gateway's own."""
+    return InvalidRequestError(
+        f"This conversation is full: at most {most} items are kept in one. Please start a new one.",
+        code="conversation_full",
+        param="conversation",
+    )
+
+
 def previous_response_not_found(response_id: str) -> InvalidRequestError:
     """A response that is chained to, and that is not kept here, or no longer with all that it builds on."""
     return InvalidRequestError(
@@ -163,3 +204,31 @@ def _invalid(path: str, fault: str, expected: str, got: object, code: str) -> In
 
 def _quoted(text: str) -> str:
     return text[:_LONGEST_QUOTE]
+
+
+def previous_response_unfinished(response_id: str, status: str) -> InvalidRequestError:
+    """A response that is chained to, and that is still being made in the background."""
+    return InvalidRequestError(
+        f"Previous response with id '{response_id}' cannot be continued yet: its status is '{status}'.",
+        code="previous_response_not_finished",
+        param="previous_response_id",
+    )
+
+
+def synchronous_response() -> InvalidRequestError:
+    """A response that was not made in the background, and so cannot be cancelled."""
+    return InvalidRequestError("Cannot cancel a synchronous response.")
+
+
+def already_ended(status: str) -> InvalidRequestError:
+    """A response that was to be cancelled, and that has ended otherwise."""
+    return InvalidRequestError(f"Cannot cancel a {status} response.")
+
+
+def upstreams_background(response_id: str) -> InvalidRequestError:
+    """A response that was begun at an upstream which keeps its own state, and that runs there in the background."""
+    return InvalidRequestError(
+        f"Response with id '{response_id[:_LONGEST_QUOTE]}' is made in the background by its upstream. "
+        "Ask that upstream for it.",
+        code="held_by_upstream",
+    )

@@ -149,10 +149,9 @@ def test_libraries_are_kept_quieter_than_ourselves(read: Read) -> None:
     assert read() == []
 
 
-def test_the_servers_warnings_of_websocket_upgrades_are_left_out_and_no_others(read: Read) -> None:
+def test_the_servers_warnings_of_upgrades_are_left_out_and_no_others(read: Read) -> None:
     configure("info", "json")
     a_library("Unsupported upgrade request.")
-    a_library("No supported WebSocket library detected. Please use \"pip install 'uvicorn[standard]'\"")
     assert read() == []
     a_library("The schema upgrade of a WebSocket table failed.")
     assert only(read())["event"].startswith("The schema upgrade")

@@ -1,6 +1,8 @@
 """The table of routes is the whole API, and every route in it asks who is calling."""
 
+from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from fastapi.routing import APIRoute
@@ -33,6 +35,25 @@ async def test_every_direct_route_authenticates_before_it_reads(tmp_path: Path) 
             assert (answer.status_code, answer.json()["error"]["type"]) == (401, "invalid_request_error"), path
 
 
+async def test_every_socket_authenticates_before_it_opens(tmp_path: Path) -> None:
+    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), b"secret of sixteen")
+    for path, _ in routes.SOCKETS:
+        sent: list[MutableMapping[str, Any]] = []
+
+        async def receive() -> MutableMapping[str, Any]:
+            return {"type": "websocket.connect"}
+
+        async def send(message: MutableMapping[str, Any], sent: list[MutableMapping[str, Any]] = sent) -> None:
+            sent.append(message)
+
+        await app({"type": "websocket", "path": f"/v1{path}", "headers": []}, receive, send)
+        assert [message["type"] for message in sent] == [
+            "websocket.http.response.start",
+            "websocket.http.response.body",
+        ]
+        assert sent[0]["status"] == 401, path
+
+
 def test_a_direct_route_is_in_the_document_like_any_other(tmp_path: Path) -> None:
     app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), b"secret of sixteen")
     documented = app.openapi()["paths"]["/v1/responses"]["post"]
@@ -43,7 +64,5 @@ def test_a_direct_route_is_in_the_document_like_any_other(tmp_path: Path) -> Non
 def test_the_readme_names_every_endpoint() -> None:
     text = README.read_text()
     for method, path, _ in (*routes.API, *routes.DIRECT):
-        if path == "/responses" and method == "GET":
-            continue  # the answer to a WebSocket upgrade, not an endpoint to call
-        shown = path.replace("response_id", "id").replace("model_id:path", "id")
+        shown = path.replace("response_id", "id").replace("conversation_id", "id").replace("model_id:path", "id")
         assert f"{method} /v1{shown}`" in text, path

@@ -22,8 +22,8 @@ from pydantic import SecretStr
 
 from app.installation import opened
 from app.main import create_app
-from app.server import HttpProtocol, listen
-from app.settings import RelaySettings, ServerSettings, Settings, StorageSettings, UpstreamSettings
+from app.server import configuration, listen
+from app.settings import BackgroundSettings, RelaySettings, ServerSettings, Settings, StorageSettings, UpstreamSettings
 
 SECRET = b"a secret of sixteen characters and more"
 _START_SECONDS = 30.0
@@ -65,12 +65,14 @@ async def running_gateway(
     server: Mapping[str, Any] | None = None,
     storage: Mapping[str, Any] | None = None,
     relay: Mapping[str, Any] | None = None,
+    background: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[LiveGateway]:
     """Serve over a loopback socket from this loop, on a migrated database. No upstreams means the demo model."""
     settings = Settings(
         server=ServerSettings(port=0, drain_seconds=5, **(server or {})),
         storage=StorageSettings(database_url=SecretStr(database_url), **(storage or {})),
         relay=RelaySettings(**(relay or {})),
+        background=BackgroundSettings(**(background or {})),
         upstreams=tuple(upstreams),
     )
     async with opened(settings.storage, SECRET) as installation:
@@ -78,7 +80,7 @@ async def running_gateway(
         other_key = await installation.create_key("other", await installation.create_project("other"))
     app = create_app(settings, SECRET)
     listener = listen(settings.server)
-    serving = uvicorn.Server(uvicorn.Config(app, ws="none", http=HttpProtocol, log_config=None, timeout_keep_alive=75))
+    serving = uvicorn.Server(configuration(app, settings.server))
     task = asyncio.create_task(serving._serve([listener]))
     try:
         async with asyncio.timeout(_START_SECONDS):

@@ -1,5 +1,6 @@
 """Answers as scripts, for the scripted upstream to play: good ones, and each way of breaking off."""
 
+import asyncio
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,15 @@ class Act(enum.Enum):
     RESET = "reset"  # RST
 
 
-Step = bytes | float | Act
+Step = bytes | float | Act | asyncio.Event
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A script: bytes are sent, floats are pauses in seconds, acts are done. A connection that is left open is kept."""
+    """A script: bytes are sent, floats are pauses in seconds, events are waited for, acts are done.
+
+    A connection that is left open is kept.
+    """
 
     steps: Sequence[Step]
 
@@ -73,6 +77,11 @@ class Reply:
             steps += [pause] if pause else []
             steps.append(b"%x\r\n%b\r\n" % (len(chunk), chunk))
         return cls([*steps, then or b"0\r\n\r\n"])
+
+    @classmethod
+    def held(cls, chunks: Sequence[bytes], go: asyncio.Event, rest: Sequence[bytes]) -> Self:
+        """The same, the rest of it once the test lets go."""
+        return cls([*cls.sse(chunks, then=Act.STALL).steps[:-1], go, *cls.sse(rest).steps[1:]])
 
     @classmethod
     def close_delimited(cls, chunks: Sequence[bytes], then: Act = Act.CLOSE) -> Self:

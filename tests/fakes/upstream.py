@@ -180,6 +180,8 @@ class FakeUpstream:
                     await writer.drain()
                 case float():
                     await asyncio.sleep(step)
+                case asyncio.Event():
+                    await step.wait()
         return True
 
 

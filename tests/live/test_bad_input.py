@@ -100,7 +100,7 @@ HEADERS = {
     "two encodings": Mistake(415, "unsupported_content_encoding", headers={"content-encoding": "identity, br"}),
     "129 headers": Mistake(431, "headers_too_large", headers={f"x-{number}": "x" for number in range(129)}),
     "a header of 70 kB": Mistake(431, "headers_too_large", headers={"x-large": "x" * 70_000}),
-    "an upgrade": Mistake(426, "websocket_not_supported", "GET", headers={"upgrade": "websocket"}),
+    "half an upgrade": Mistake(405, "method_not_allowed", "GET", headers={"upgrade": "websocket"}),
 }
 
 
@@ -156,7 +156,10 @@ IDS = {
     "an unknown order": bad_query("order=up", "invalid_value"),
     "an unknown include": bad_query("include[]=nothing", "invalid_value"),
     "the other include": bad_query("include=nothing", "invalid_value", UNKNOWN),
-    "a replay": bad_query("stream=true", None, UNKNOWN),
+    "a replay": not_found(f"{UNKNOWN}?stream=true"),
+    "a replay from nowhere": bad_query("stream=true&starting_after=x", "invalid_type", UNKNOWN),
+    "a replay from before": bad_query("stream=true&starting_after=-1", "integer_below_min_value", UNKNOWN),
+    "an unknown id to cancel": not_found(f"{UNKNOWN}/cancel", "POST"),
 }
 
 URLS = {

@@ -11,6 +11,7 @@ from app.wire.events import payload
 from app.wire.sse import FrameSplitter
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.json_bytes import members
+from tests.fakes.socket_client import SocketClient
 from tests.fakes.upstream import FakeUpstream
 
 pytestmark = pytest.mark.live
@@ -189,24 +190,26 @@ async def test_nothing_of_it_is_kept(http: httpx2.AsyncClient) -> None:
     assert missing.status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/v1/responses", "/v1/responses/", "/responses"])
-async def test_a_websocket_is_declined_so_that_the_client_goes_on_over_http(
-    path: str, http: httpx2.AsyncClient, upstream: FakeUpstream
+async def test_over_a_websocket_it_warms_up_and_then_sends_what_is_new(
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
 ) -> None:
-    upgrade = {
-        "connection": "Upgrade",
-        "upgrade": "websocket",
-        "sec-websocket-version": "13",
-        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
-        "openai-beta": "responses_websockets=2026-02-06",
-    }
-    declined = await http.get(path, headers=upgrade)
-    assert declined.status_code == 426
-    assert declined.headers["content-type"] == "application/json"
-    error = declined.json()["error"]
-    assert error.keys() == {"message", "type", "param", "code"}
-    assert (error["type"], error["code"]) == ("invalid_request_error", "websocket_not_supported")
-    strange = await http.get(path, headers=upgrade | {"authorization": "Bearer sk-wrong"})
-    assert strange.status_code == 401
-    assert done(await stream(http, turn([message("user", "Say hello.")])))
-    assert len(upstream.requests) == 1
+    headers = sqlite_gateway.headers() | HEADERS | {"openai-beta": "responses_websockets=2026-02-06"}
+    async with SocketClient.to(sqlite_gateway, additional_headers=headers) as client:
+        body = orjson.loads(turn([message("developer", "Sandboxed.")]))
+        warm = await client.respond(**body, generate=False)
+        assert not upstream.requests
+        body["input"] = [message("user", "Edit the file with apply_patch.")]
+        events = await client.turn_events(**body, previous_response_id=warm["id"])
+        thought, call = done(events)
+        assert (thought["type"], call["type"]) == ("reasoning", "custom_tool_call")
+        output = {"type": "custom_tool_call_output", "call_id": call["call_id"], "output": "Done."}
+        body["input"] = [output]
+        answer = done(await client.turn_events(**body, previous_response_id=events[-1]["response"]["id"]))[-1]
+    assert answer["content"][0]["text"] == "The tool apply_patch answered: Done."
+    sent = upstream.requests[1].json
+    assert isinstance(sent["input"], list)
+    kinds = [item["type"] for item in sent["input"]]
+    assert kinds == ["message", "message", "reasoning", "custom_tool_call", "custom_tool_call_output"]
+    assert sent["client_metadata"] == body["client_metadata"]
+    # That was said of this connection, and not of the call upstream.
+    assert "openai-beta" not in upstream.requests[1].headers

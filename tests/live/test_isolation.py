@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from app.api.routes import API
+from app.ids import new_id
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_http import Answer, RawClient
 from tests.fakes.replies import Reply
@@ -22,7 +23,18 @@ THEIR_ITEM = item("Hello.")["id"]
 OWNED = (
     ("GET", "/responses/{response_id}"),
     ("DELETE", "/responses/{response_id}"),
+    ("POST", "/responses/{response_id}/cancel"),
     ("GET", "/responses/{response_id}/input_items"),
+)
+# What a project has in its conversations, and what is sent there.
+CONVERSED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("GET", "/conversations/{conversation_id}", {}),
+    ("POST", "/conversations/{conversation_id}", {"metadata": {"a": "b"}}),
+    ("DELETE", "/conversations/{conversation_id}", {}),
+    ("POST", "/conversations/{conversation_id}/items", {"items": [{"role": "user", "content": "Mine?"}]}),
+    ("GET", "/conversations/{conversation_id}/items", {}),
+    ("GET", "/conversations/{conversation_id}/items/{item_id}", {}),
+    ("DELETE", "/conversations/{conversation_id}/items/{item_id}", {}),
 )
 EVERYBODYS = (("GET", "/models/{model_id:path}"),)
 QUERIES = (
@@ -89,7 +101,7 @@ async def create_theirs(gateway: LiveGateway, upstream: FakeUpstream) -> None:
 
 
 async def test_every_route_that_takes_an_id_is_tried_here(sqlite_gateway: LiveGateway) -> None:
-    tried = {*OWNED, *EVERYBODYS}
+    tried = {*OWNED, *((method, path) for method, path, _ in CONVERSED), *EVERYBODYS}
     assert {(method, path) for method, path, _ in API if "{" in path} == tried
     served = {getattr(route, "path", "") for route in sqlite_gateway.app.routes}
     assert {path for path in served if "{" in path} == {f"/v1{path}" for _, path in tried}
@@ -116,6 +128,45 @@ async def test_a_foreign_id_gets_the_bytes_of_one_that_never_existed(
     assert {answer.status for answer in after.values()} == {400, 404}
     # Nothing that was tried, the deletions among it, has touched it.
     assert (await ask(gateway, "GET", f"/v1/responses/{THEIRS}", gateway.other_key)).status == 200
+
+
+async def test_a_foreign_conversation_is_as_one_that_never_existed(
+    gateway: LiveGateway, upstream: FakeUpstream
+) -> None:
+    async def tell(method: str, target: str, key: str, body: dict[str, Any]) -> Answer:
+        async with RawClient.to(gateway.url) as client:
+            return await client.ask(method, f"/v1{target}", gateway.headers(key), orjson.dumps(body) if body else b"")
+
+    started = {"items": [{"role": "user", "content": "A secret of theirs."}]}
+    theirs = (await tell("POST", "/conversations", gateway.other_key, started)).json["id"]
+    before = await tell("GET", f"/conversations/{theirs}/items", gateway.other_key, {})
+    item_id = before.json["first_id"]
+    calls = [
+        *CONVERSED,
+        ("POST", "/responses", {"model": "demo", "input": "Hi.", "conversation": "{conversation_id}"}),
+        ("POST", "/responses", {"model": "demo", "input": "Hi.", "conversation": {"id": "{conversation_id}"}}),
+        ("GET", "/conversations/{conversation_id}/items?limit=0", {}),
+        ("GET", "/conversations/{conversation_id}/items?after={item_id}", {}),
+    ]
+    for method, path, body in calls:
+        answers = {}
+        for name in (theirs, new_id("conv")):
+            named = {"{conversation_id}": name, "{item_id}": item_id}
+            target, sent = path, orjson.dumps(body).decode()
+            for mark, value in named.items():
+                target, sent = target.replace(mark, value), sent.replace(mark, value)
+            status, headers, told = (await tell(method, target, gateway.key, orjson.loads(sent))).lasting
+            answers[name] = status, headers, told.replace(name.encode(), b"")
+        assert answers[theirs] == next(answer for name, answer in answers.items() if name != theirs)
+        assert answers[theirs][0] == (400 if "limit=0" in path else 404)
+    after = await tell("GET", f"/conversations/{theirs}/items", gateway.other_key, {})
+    assert after.lasting == before.lasting
+    # Nor can their items be had in a conversation of one's own.
+    mine = (await tell("POST", "/conversations", gateway.key, {"metadata": None})).json["id"]
+    reference = {"items": [{"type": "item_reference", "id": item_id}]}
+    assert (await tell("POST", f"/conversations/{mine}/items", gateway.key, reference)).status == 404
+    assert (await tell("GET", f"/conversations/{mine}/items/{item_id}", gateway.key, {})).status == 404
+    assert upstream.requests == []
 
 
 async def test_a_create_call_cannot_build_on_what_is_foreign(gateway: LiveGateway, upstream: FakeUpstream) -> None:

@@ -14,6 +14,7 @@ from tests.fakes.gateway import GatewayProcess
 pytestmark = pytest.mark.live
 
 SECONDS = 20.0
+_TURNS = 1000
 
 
 def children(pid: int) -> set[int]:
@@ -112,5 +113,26 @@ def test_two_gateways_that_start_at_once_make_one_installation(
         assert len(fresh.run("keys", "list").splitlines()) == 1
         for gateway in (fresh, other):
             assert chained(gateway, keys[0]) == "Your city is Utrecht."
+    finally:
+        other.stop()
+
+
+def test_a_turn_on_one_gateway_is_continued_on_another_at_once(
+    fresh: GatewayProcess, tmp_path: Path, empty_postgresql_url: str
+) -> None:
+    fresh.start()
+    other = GatewayProcess(tmp_path / "other", {"DATABASE_URL": empty_postgresql_url})
+    other.log.parent.mkdir()
+    try:
+        other.start()
+        with fresh.client() as here, other.client(fresh.key) as there, ThreadPoolExecutor(8) as threads:
+
+            def follow(number: int) -> str:
+                first = here.responses.create(model="demo", input=f"My number is {number}.")
+                asked = "What is my number?"
+                return there.responses.create(model="demo", input=asked, previous_response_id=first.id).output_text
+
+            answers = list(threads.map(follow, range(_TURNS)))
+        assert answers == [f"Your number is {number}." for number in range(_TURNS)]
     finally:
         other.stop()

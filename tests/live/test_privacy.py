@@ -93,6 +93,23 @@ async def test_what_is_stored_can_be_found_and_is_gone_once_it_is_deleted(
     assert files_with(tmp_path, _CANARY) == set()
 
 
+async def test_what_was_said_in_a_conversation_is_gone_once_both_are_deleted(
+    http: httpx.AsyncClient, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    upstream.respond = telling
+    started = {"items": [{"role": "user", "content": _CANARY}], "metadata": {"note": _CANARY}}
+    conversation = (await http.post("/conversations", json=started)).json()["id"]
+    (one,) = (await http.get(f"/conversations/{conversation}/items")).json()["data"]
+    assert (await http.post(f"/conversations/{conversation}", json={"metadata": None})).status_code == 200
+    assert (await http.delete(f"/conversations/{conversation}/items/{one['id']}")).status_code == 200
+    assert files_with(tmp_path, _CANARY) == set()
+    assert (await http.post("/responses", json={**_BODY, "conversation": conversation})).status_code == 200
+    assert (await http.delete(f"/responses/{_ID}")).status_code == 200
+    assert files_with(tmp_path, _CANARY)
+    assert (await http.delete(f"/conversations/{conversation}")).status_code == 200
+    assert files_with(tmp_path, _CANARY) == set()
+
+
 async def test_what_is_not_to_be_stored_leaves_no_content(
     process: GatewayProcess, http: httpx.AsyncClient, upstream: FakeUpstream, tmp_path: Path
 ) -> None:

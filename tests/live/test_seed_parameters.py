@@ -183,17 +183,6 @@ async def test_included_data_the_client_asked_for_stays_when_reasoning_is_added(
         assert elements(members(upstream.requests[-1].body)["include"]) == expected
 
 
-@pytest.mark.parametrize(("name", "value"), [("conversation", "conv_1"), ("background", True)])
-async def test_state_that_is_not_served_yet_is_refused_and_not_ignored(
-    name: str, value: object, http: httpx2.AsyncClient, upstream: FakeUpstream
-) -> None:
-    answer = await http.post("/responses", json={"model": "demo", "input": "hi", name: value})
-    assert answer.status_code == 400
-    error = answer.json()["error"]
-    assert (error["code"], error["param"], error["type"]) == ("unsupported_parameter", name, "invalid_request_error")
-    assert upstream.requests == []
-
-
 @pytest.mark.parametrize("store", [None, True, False])
 async def test_upstream_is_never_asked_to_store(
     store: bool | None, http: httpx2.AsyncClient, upstream: FakeUpstream

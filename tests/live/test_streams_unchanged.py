@@ -17,6 +17,7 @@ from app.relay.prepare import prepare
 from app.relay.pump import Pump
 from app.relay.registry import Registry
 from app.relay.settle import Settler
+from app.sealing import Sealer
 from app.state.records import ApiKey, StoredResponse
 from app.storage.response_store import ResponseStore
 from app.upstream.answer import UpstreamAnswer
@@ -79,7 +80,7 @@ async def pumped(chunks: list[bytes], *, store: bool) -> Memory:
     registry = Registry(1)
     request = parse_create_request(b'{"model":"demo","input":"Hi","store":%b}' % (b"true" if store else b"false"), 64)
     responses = cast("ResponseStore", memory)
-    exchange = await prepare(request, _CALLER, responses, keep=request.store)
+    exchange = await prepare(request, _CALLER, responses, keep=request.store, sealer=Sealer(b"secret of sixteen"))
     client = Client(memory.send, memory, registry, keep_alive_seconds=25, write_timeout_seconds=60)
     async with client:
         await client.begin_stream(200, [])

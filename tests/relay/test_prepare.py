@@ -7,6 +7,7 @@ import pytest
 
 from app.errors import InvalidRequestError, NotFoundError
 from app.relay.prepare import Exchange, prepare
+from app.sealing import Sealer
 from app.state.items import input_items
 from app.state.records import Chain
 from app.storage.database import Database
@@ -28,6 +29,7 @@ from tests.builders import (
     user,
 )
 
+_SEALER = Sealer(b"secret of sixteen")
 _CHAIN = make_chain(make_turn([user("1")], [thinks(), says("2")]))
 
 
@@ -152,17 +154,17 @@ async def responses(sqlite_url: str) -> Any:
 
 async def test_a_request_that_names_nothing_reads_nothing() -> None:
     closed: Any = object()
-    exchange = await prepare(make_request(input="1"), make_caller(), closed, keep=True)
+    exchange = await prepare(make_request(input="1"), make_caller(), closed, keep=True, sealer=_SEALER)
     assert (exchange.chain, exchange.refers) == (None, False)
     assert [orjson.loads(item.content)["content"] for item in exchange.items] == ["1"]
     prompt = make_request(input=None, prompt={"id": "pmpt_1"})
-    assert (await prepare(prompt, make_caller(), closed, keep=True)).items == ()
+    assert (await prepare(prompt, make_caller(), closed, keep=True, sealer=_SEALER)).items == ()
 
 
 async def test_an_unknown_previous_response_is_refused_by_its_name(responses: ResponseStore) -> None:
     request = make_request(previous_response_id='resp_"quoted"')
     with pytest.raises(InvalidRequestError) as caught:
-        await prepare(request, make_caller(), responses, keep=True)
+        await prepare(request, make_caller(), responses, keep=True, sealer=_SEALER)
     assert (caught.value.status, caught.value.code) == (400, "previous_response_not_found")
     assert caught.value.param == "previous_response_id"
     assert caught.value.message == "Previous response with id 'resp_\"quoted\"' not found."
@@ -170,7 +172,7 @@ async def test_an_unknown_previous_response_is_refused_by_its_name(responses: Re
 
 async def test_an_unknown_item_is_not_found(responses: ResponseStore) -> None:
     with pytest.raises(NotFoundError, match=r"Item with id 'msg_9' not found\."):
-        await prepare(make_request(input=[{"id": "msg_9"}]), make_caller(), responses, keep=True)
+        await prepare(make_request(input=[{"id": "msg_9"}]), make_caller(), responses, keep=True, sealer=_SEALER)
 
 
 class _Stored:
@@ -185,7 +187,7 @@ class _Stored:
 
 async def test_references_become_what_they_name_and_are_not_sent() -> None:
     stored: Any = _Stored()
-    made = await prepare(make_request(input=[{"id": "rs_1"}, user("2")]), make_caller(), stored, keep=True)
+    made = await prepare(make_request(input=[{"id": "rs_1"}, user("2")]), make_caller(), stored, keep=True, sealer=_SEALER)
     assert made.refers
     sent = orjson.loads(made.render(make_account()))
     assert sent["input"] == [{"type": "reasoning", "summary": [], "encrypted_content": "sealed"}, user("2")]
@@ -194,4 +196,4 @@ async def test_references_become_what_they_name_and_are_not_sent() -> None:
 async def test_an_open_call_has_to_be_answered_before_upstream_is_asked() -> None:
     stored: Any = _Stored()
     with pytest.raises(InvalidRequestError, match=r"No tool output found for function call call_1\."):
-        await prepare(make_request(input="2", previous_response_id="resp_1"), make_caller(), stored, keep=True)
+        await prepare(make_request(input="2", previous_response_id="resp_1"), make_caller(), stored, keep=True, sealer=_SEALER)

@@ -151,3 +151,15 @@ async def test_a_finished_task_is_owned_no_longer() -> None:
     await asyncio.sleep(0)
     assert not registry._tasks
     await registry.aclose()
+
+
+async def test_who_asked_is_told_when_admission_closes_and_nobody_else(registry: Registry) -> None:
+    told: list[str] = []
+    with registry.telling(lambda: told.append("gone")):
+        pass
+    with registry.telling(lambda: told.append("there")):
+        assert told == []
+        await registry.drain(0, 0)
+        assert told == ["there"]
+    with registry.telling(lambda: told.append("late")):
+        assert told == ["there", "late"]

@@ -8,9 +8,11 @@ import orjson
 import pytest
 
 from app.errors import OverloadedError
+from app.relay.compaction import Compactor
 from app.relay.registry import Registry
 from app.relay.serve import Relay
 from app.relay.settle import Settler
+from app.sealing import Sealer
 from app.settings import RelaySettings
 from app.state.records import Chain
 from app.upstream.answer import UpstreamAnswer
@@ -19,6 +21,7 @@ from tests.fakes.streams import response, story
 
 _STREAM = b"".join(story("resp_1"))
 _WHOLE = orjson.dumps(response("resp_1", "completed"))
+_SEALER = Sealer(b"secret of sixteen")
 
 
 async def _nothing() -> AsyncIterator[bytes]:
@@ -73,11 +76,14 @@ class Call:
         relay = Relay(
             upstream=itself,
             memory=itself,
+            conversations=itself,
             registry=self.registry,
             settler=Settler(30),
             settings=RelaySettings(),
             write_timeout_seconds=60,
             keeping_upstreams=(),
+            sealer=_SEALER,
+            compactor=Compactor(itself, _SEALER, 1),
         )
         request = make_request(store=False, **fields)
         try:

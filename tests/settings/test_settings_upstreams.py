@@ -133,3 +133,30 @@ def test_an_upstream_at_the_gateways_own_address_is_refused(host: str, url: str,
 )
 def test_an_upstream_elsewhere_is_no_loop(host: str, url: str) -> None:
     assert load_settings(environ={"ANTIPHON_HOST": host, "OPENAI_BASE_URL": url}).upstreams[0].base_url == url
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("", [False, False]),
+        ("endpoints = ['compact']", [True, False]),
+        ("endpoints = ['input_tokens', 'compact']", [True, True]),
+        ("endpoints = []", [False, False]),
+    ],
+)
+def test_an_upstream_offers_the_endpoints_it_is_said_to(line: str, offered: list[bool], config: Write) -> None:
+    upstream_file(config, line)
+    (upstream,) = load_settings(environ={}).upstreams
+    assert [upstream.offers("compact"), upstream.offers("input_tokens")] == offered
+
+
+def test_openai_offers_every_endpoint_unless_told_otherwise() -> None:
+    openai = UpstreamSettings(name="openai", base_url="https://api.openai.com/v1")
+    assert openai.offers("compact")
+    assert openai.offers("input_tokens")
+    assert not openai.model_copy(update={"endpoints": ()}).offers("compact")
+
+
+def test_an_endpoint_that_nobody_knows_is_refused(config: Write) -> None:
+    upstream_file(config, "endpoints = ['embeddings']")
+    assert "endpoints" in problem({})

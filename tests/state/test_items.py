@@ -5,7 +5,7 @@ import pytest
 import typing_extensions
 from openai.types.responses import response_input_item_param
 
-from app.state.items import bind, input_items, output_items, references
+from app.state.items import bind, distinct, input_items, output_items, references
 from app.state.records import NO_ACCOUNT, Item
 from tests.builders import ACCOUNT, OTHER, answers, calls, make_item, says, thinks, user
 
@@ -199,3 +199,12 @@ def test_a_reference_becomes_the_item_it_names() -> None:
 )
 def test_the_ids_of_references_are_collected(given: object, named: set[str]) -> None:
     assert references(given) == named
+
+
+def test_what_stands_already_is_left_out_and_no_two_items_have_one_id() -> None:
+    one, two = make_item(user("1", "msg_1")), make_item(user("2", "msg_2"))
+    other, said = make_item(user("3", "msg_1")), make_item(says("1", "msg_1"), is_output=True)
+    new = distinct([one, two, two, other, said, said], {"msg_1": one})
+    assert [item.content for item in new] == [two.content, other.content, said.content, said.content]
+    assert len({item.id for item in (one, *new)}) == 5
+    assert new[0] == two

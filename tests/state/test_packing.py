@@ -34,12 +34,12 @@ def test_the_usual_turns_are_sent_as_they_stand() -> None:
         make_turn([], []),
     ]
     new = make_item(user("6"))
-    parts = replay(turns, [new], ACCOUNT)
+    parts = replay(turns, [new], ACCOUNT, bytes)
     assert parts == [turns[0].content, turns[2].content, new.content]
     said = orjson.loads(join_array(parts))
     assert [item["type"] for item in said] == ["message", "reasoning", "message", "message", "message", "message"]
     # The other account cannot read the first turn's thought.
-    assert replay(turns, [new], OTHER) == [
+    assert replay(turns, [new], OTHER, bytes) == [
         item.content for item in (*turns[0].items, *turns[2].items, new) if item.account is None
     ]
 
@@ -55,10 +55,10 @@ def test_the_usual_turns_are_sent_as_they_stand() -> None:
 )
 def test_a_turn_whose_items_depend_on_others_is_looked_at(said: list[dict[str, Any]]) -> None:
     turn = make_turn([user("1")], said)
-    assert turn.content not in replay([turn], [], ACCOUNT)
+    assert turn.content not in replay([turn], [], ACCOUNT, bytes)
 
 
 def test_an_item_that_stands_in_the_chain_already_has_it_looked_at() -> None:
     turn = make_turn([user("1", "msg_1")], [says("2", "msg_2")])
     again = make_item(user("1", "msg_1"))
-    assert replay([turn], [again], ACCOUNT) == [item.content for item in turn.items]
+    assert replay([turn], [again], ACCOUNT, bytes) == [item.content for item in turn.items]

@@ -27,7 +27,7 @@ def sent(turns: list[Turn], *given: dict[str, Any], account: str = ACCOUNT) -> l
 
 def replayed(turns: list[Turn], items: Sequence[Item], account: str = ACCOUNT) -> list[bytes]:
     """What is sent, item by item."""
-    return elements(join_array(replay(turns, items, account)))
+    return elements(join_array(replay(turns, items, account, bytes)))
 
 
 def looked_at(turn: Turn) -> Turn:

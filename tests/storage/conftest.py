@@ -3,11 +3,18 @@
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import func, select
 
-from app.state.records import Item, Project, StoredResponse, Usage
+from app.state.listing import PageQuery
+from app.state.records import Conversation, Item, Project, StoredResponse, Usage
+from app.storage.conversation_store import ConversationStore
 from app.storage.database import Database
+from app.storage.hold_store import HoldStore
 from app.storage.project_store import ProjectStore
 from app.storage.response_store import ResponseStore
+from app.storage.run_store import RunStore
+from app.storage.tables import conversation_turns
+from app.storage.tables import conversations as conversations_table
 from app.storage.writer import Writer
 
 MakeResponse = Callable[..., StoredResponse]
@@ -27,6 +34,11 @@ async def project(database: Database, writer: Writer) -> Project:
 @pytest.fixture
 async def responses(database: Database, writer: Writer, project: Project) -> ResponseStore:
     return ResponseStore(database, writer)
+
+
+@pytest.fixture
+async def runs(database: Database, writer: Writer, project: Project) -> RunStore:
+    return RunStore(database, writer)
 
 
 @pytest.fixture
@@ -62,3 +74,35 @@ def make_response() -> MakeResponse:
         )
 
     return make
+
+
+@pytest.fixture
+async def conversations(database: Database, writer: Writer, responses: ResponseStore) -> ConversationStore:
+    """With the conversation conv_1 of the first project, and conv_other of the second."""
+    store = ConversationStore(database, writer)
+    await store.create("proj_a", Conversation("conv_1", NOW, b'{"a":"b"}'), ())
+    await store.create("proj_b", Conversation("conv_other", NOW, b"{}"), ())
+    return store
+
+
+@pytest.fixture
+async def holds(database: Database, writer: Writer, conversations: ConversationStore) -> HoldStore:
+    return HoldStore(database, writer)
+
+
+def message(name: str) -> Item:
+    return Item(f"msg_{name}", "message", is_output=False, content=b'{"in":"%b"}' % name.encode())
+
+
+async def standing(conversations: ConversationStore, conversation_id: str = "conv_1") -> list[str]:
+    """The ids of what stands in it, oldest first."""
+    items, _ = await conversations.read_page("proj_a", conversation_id, PageQuery(limit=100, ascending=True))
+    return [item.id for item in items]
+
+
+async def count_turns(database: Database) -> tuple[int, int]:
+    """The turns that conversations keep, and the items that they count."""
+    turns = select(func.count()).select_from(conversation_turns).scalar_subquery()
+    items = select(func.sum(conversations_table.c.item_count)).scalar_subquery()
+    row = await database.read(lambda connection: connection.execute(select(turns, items)).one())
+    return row[0], int(row[1] or 0)

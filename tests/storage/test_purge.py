@@ -8,6 +8,7 @@ import pytest
 from app.errors import StorageError
 from app.storage.purge import purge_forever
 from app.storage.response_store import ResponseStore
+from app.storage.run_store import RunStore
 from tests.storage.conftest import MakeResponse
 
 LONG_AGO = 1
@@ -31,9 +32,9 @@ class FlakyStore:
 
 
 @pytest.fixture
-async def flaky(responses: ResponseStore) -> AsyncIterator[FlakyStore]:
+async def flaky(responses: ResponseStore, runs: RunStore) -> AsyncIterator[FlakyStore]:
     store = FlakyStore(responses)
-    sweep = asyncio.create_task(purge_forever(store, interval_seconds=0.01))  # type: ignore[arg-type]  # it has the one method that is used
+    sweep = asyncio.create_task(purge_forever(store, runs, interval_seconds=0.01))  # type: ignore[arg-type]  # it has the one method that is used
     yield store
     sweep.cancel()
     await asyncio.gather(sweep, return_exceptions=True)

@@ -15,7 +15,8 @@ from sqlalchemy import inspect, text
 from app.errors import ConfigurationError, StorageError
 from app.storage.database import Database
 from app.storage.schema import SchemaChange, is_current, migrate, open_for_migration, pending
-from app.storage.tables import REVISION, metadata
+from app.storage.tables import REVISION, metadata, responses
+from app.storage.turns import ITEM_IDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,12 +63,19 @@ def test_the_migrations_make_what_the_tables_say(database_url: str) -> None:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
+def test_the_view_turns_has_the_columns_of_responses(database_url: str) -> None:
+    with open_for_migration(database_url) as connection:
+        columns = [column["name"] for column in inspect(connection).get_columns("turns")]
+    assert sorted(columns) == sorted({*responses.columns.keys(), ITEM_IDS} - {"key"})
+
+
 def test_migrations_go_up_and_down_and_up(empty_url: str) -> None:
     config = alembic(empty_url)
     command.upgrade(config, "head")
     command.downgrade(config, "base")
     with open_for_migration(empty_url) as connection:
         assert inspect(connection).get_table_names() == ["alembic_version"]
+        assert inspect(connection).get_view_names() == []
     command.upgrade(config, "head")
     command.check(config)
 

@@ -65,7 +65,7 @@ def row(place: int, position: int, item: Item) -> dict[str, Any]:
 
 
 async def test_what_was_stored_before_is_read_as_it_was(old_url: str) -> None:
-    command.upgrade(alembic(old_url), "0002")
+    command.upgrade(alembic(old_url), "head")
     database = Database(old_url, pool_size=1, commit_timeout=5.0)
     store = ResponseStore(database, Writer(database, 5.0))
     chain = await store.read_chain("proj_a", "resp_2", NOW)
@@ -87,7 +87,7 @@ async def test_the_key_of_a_response_deleted_before_is_not_used_again(
     if old_url.startswith("postgres"):
         with open_for_migration(old_url) as connection:
             connection.execute(text("SELECT setval(pg_get_serial_sequence('responses', 'key'), 4)"))
-    command.upgrade(alembic(old_url), "0002")
+    command.upgrade(alembic(old_url), "head")
     database = Database(old_url, pool_size=1, commit_timeout=5.0)
     store = ResponseStore(database, Writer(database, 5.0))
     await store.save(make_response("new"))

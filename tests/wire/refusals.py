@@ -129,9 +129,3 @@ def wrong_pattern(param: str) -> Refused:
         f"Invalid '{param}': string does not match pattern. "
         "Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'.",
     )
-
-
-def not_yet(param: str) -> Refused:
-    return Refused(
-        "unsupported_parameter", param, f"Unsupported parameter: '{param}' is not supported by this gateway yet."
-    )

@@ -1,0 +1,90 @@
+"""The `conversations` endpoints: take in, hand on, answer."""
+
+import time
+from collections.abc import Sequence
+
+import orjson
+from fastapi import Request, Response
+
+from app.api.intake import check_include, headers_of, read_page_query, read_request
+from app.api.services import Caller, ServicesOf
+from app.ids import new_id
+from app.relay.memory import Memory, resolve
+from app.state.items import input_items, references
+from app.state.listing import listed, listing
+from app.state.records import Conversation, Item
+from app.wire import wording
+from app.wire.conversations import NewItems, conversation, parse_metadata, parse_new_conversation, parse_new_items
+
+_JSON = "application/json"
+
+
+async def create_conversation(request: Request, caller: Caller, services: ServicesOf) -> Response:
+    """Create a conversation, with up to 20 items in it."""
+    given = await read_request(parse_new_conversation, headers_of(request.scope), request.receive, services.limits)
+    made = Conversation(new_id("conv"), int(time.time()), given.metadata)
+    items = await _items_of(given.items, caller.project_id, services.responses)
+    await services.conversations.create(caller.project_id, made, items)
+    return _shown(made)
+
+
+async def retrieve_conversation(conversation_id: str, caller: Caller, services: ServicesOf) -> Response:
+    """Return a conversation, without its items."""
+    return _shown(await services.conversations.read(caller.project_id, conversation_id))
+
+
+async def update_conversation(conversation_id: str, request: Request, caller: Caller, services: ServicesOf) -> Response:
+    """Replace a conversation's metadata."""
+    metadata = await read_request(parse_metadata, headers_of(request.scope), request.receive, services.limits)
+    return _shown(await services.conversations.describe(caller.project_id, conversation_id, metadata))
+
+
+async def delete_conversation(conversation_id: str, caller: Caller, services: ServicesOf) -> Response:
+    """Delete a conversation and its items; the responses that were made in it stay."""
+    await services.conversations.delete(caller.project_id, conversation_id)
+    deleted = {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
+    return Response(orjson.dumps(deleted), media_type=_JSON)
+
+
+async def create_items(conversation_id: str, request: Request, caller: Caller, services: ServicesOf) -> Response:
+    """Add up to 20 items to a conversation."""
+    check_include(request)
+    given = await read_request(parse_new_items, headers_of(request.scope), request.receive, services.limits)
+    memory = await services.open_conversations.open(caller.project_id, conversation_id, services.responses)
+    items = await _items_of(given, caller.project_id, memory)
+    added = await services.conversations.add_items(caller.project_id, conversation_id, items)
+    return Response(listing(added, has_more=False), media_type=_JSON)
+
+
+async def list_items(conversation_id: str, request: Request, caller: Caller, services: ServicesOf) -> Response:
+    """List what stands in a conversation."""
+    query = read_page_query(request)
+    check_include(request)
+    items, has_more = await services.conversations.read_page(caller.project_id, conversation_id, query)
+    return Response(listing(items, has_more=has_more), media_type=_JSON)
+
+
+async def retrieve_item(
+    conversation_id: str, item_id: str, request: Request, caller: Caller, services: ServicesOf
+) -> Response:
+    """Return one item of a conversation."""
+    check_include(request)
+    found = await services.conversations.read_items(caller.project_id, conversation_id, {item_id})
+    if item_id not in found:
+        raise wording.item_not_found(item_id)
+    return Response(listed(found[item_id]), media_type=_JSON)
+
+
+async def delete_item(conversation_id: str, item_id: str, caller: Caller, services: ServicesOf) -> Response:
+    """Delete one item of a conversation; returns the conversation."""
+    return _shown(await services.conversations.delete_item(caller.project_id, conversation_id, item_id))
+
+
+async def _items_of(given: NewItems, project_id: str, memory: Memory) -> Sequence[Item]:
+    named = references(given.given)
+    resolved = await resolve(memory, project_id, named) if named else {}
+    return input_items(given.given, given.raw, resolved)
+
+
+def _shown(kept: Conversation) -> Response:
+    return Response(conversation(kept.id, kept.created_at, kept.metadata), media_type=_JSON)

@@ -1,0 +1,60 @@
+"""All that is kept of a project's responses, those that are still being made among them."""
+
+import time
+from collections.abc import Collection
+
+import orjson
+
+from app.errors import InvalidRequestError
+from app.state.records import Chain, Item, StoredResponse
+from app.state.runs import IN_FLIGHT
+from app.storage.response_store import ResponseStore
+from app.storage.run_store import RunStore
+from app.wire import wording
+
+# As `ResponseFacts.as_asked` writes it.
+_BACKGROUND = b'"background":true'
+
+
+class Archive:
+    """The memory behind every call. Finished turns are in one store, runs in the background in another."""
+
+    def __init__(self, responses: ResponseStore, runs: RunStore) -> None:
+        self._responses = responses
+        self._runs = runs
+
+    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
+        """The response and its ancestors. Raises InvalidRequestError for one that is not finished yet."""
+        chain = await self._responses.read_chain(project_id, response_id, now)
+        if chain is None:
+            run = await self._runs.find(project_id, response_id)
+            if run is not None and run.status in IN_FLIGHT:
+                raise wording.previous_response_unfinished(response_id, run.status)
+        return chain
+
+    async def read_items(self, project_id: str, item_ids: Collection[str], now: int) -> dict[str, Item]:
+        """Those of these items that stand in finished turns."""
+        return await self._responses.read_items(project_id, item_ids, now)
+
+    async def save(self, response: StoredResponse) -> None:
+        """Keep a finished turn."""
+        await self._responses.save(response)
+
+    async def read_body(self, project_id: str, response_id: str) -> bytes | None:
+        """The response object as it stands now. Raises InvalidRequestError where only its upstream knows that."""
+        body = await self._responses.read_body(project_id, response_id, int(time.time()))
+        if body is not None:
+            # What we run ourselves is stored when it has ended.
+            if _BACKGROUND in body and orjson.loads(body)["status"] in IN_FLIGHT:
+                raise wording.upstreams_background(response_id)
+            return body
+        run = await self._runs.find(project_id, response_id)
+        return None if run is None else run.body
+
+    async def delete(self, project_id: str, response_id: str) -> bool:
+        """Remove the response and its log; False when there is none. Raises InvalidRequestError while it is made."""
+        run = await self._runs.find(project_id, response_id)
+        if run is not None and run.status in IN_FLIGHT:
+            raise InvalidRequestError("Cannot delete an in-flight response.")
+        was_run = run is not None and await self._runs.delete(project_id, response_id)
+        return await self._responses.delete(project_id, response_id, int(time.time())) or was_run

@@ -1,0 +1,201 @@
+"""What clients ask of responses in the background: make one, let it be heard, end it. Must not know how one is made."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+
+import orjson
+
+from app.errors import ApiError, InvalidRequestError, NotFoundError, OverloadedError
+from app.observability.logging import note
+from app.relay.archive import Archive
+from app.relay.calls import upstream_call
+from app.relay.client import Client, ClientGoneError, Connection, Send, ShutdownError
+from app.relay.conductor import Conductor
+from app.relay.order import order_of, queued
+from app.relay.performance import Stage
+from app.relay.prepare import prepare
+from app.relay.resume import LogReader
+from app.relay.serve import Relay
+from app.state.records import ApiKey
+from app.state.runs import ENDED, IN_FLIGHT, Order, RunState
+from app.upstream.pool import PoolExhaustedError
+from app.wire import wording
+from app.wire.requests import CreateRequest
+
+_JSON = ((b"content-type", b"application/json"),)
+# How long a client waits for its response to be cancelled, and how often it is looked at meanwhile.
+_CANCEL_SECONDS = 5.0
+_LOOK_SECONDS = 0.05
+
+
+class QueueFullError(ApiError):
+    """A project has as many unfinished responses in the background as it may."""
+
+    default_status = 429
+    default_code = "rate_limit_exceeded"
+    type = "rate_limit_error"
+
+
+class Background:
+    """Responses in the background, for their clients."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        archive: Archive,
+        conductor: Conductor,
+        reader: LogReader,
+        relay: Relay,
+        *,
+        write_timeout_seconds: float,
+    ) -> None:
+        self._relay = relay
+        self._stage = stage
+        self._archive = archive
+        self._conductor = conductor
+        self._reader = reader
+        self._write_timeout_seconds = write_timeout_seconds
+
+    async def serve(
+        self, request: CreateRequest, caller: ApiKey, headers: Mapping[str, str], send: Send, connection: Connection
+    ) -> None:
+        """Answer a create call once its run is committed: with the queued response, or with what it says from then on.
+
+        An upstream that keeps the state itself runs it, too. Raises ApiError while nothing has been sent.
+        """
+        order = order_of(request, caller, headers)
+        note(model=request.model[:200], stream=request.stream, background=True, response_id=order.id)
+        client = self._client(send, connection)
+        with self._stage.registry.run(client.stop):
+            is_ours = await self._check(request, caller, order)
+        if not is_ours:
+            await self._relay.serve(request, caller, headers, send, connection)
+            return
+        with self._stage.registry.run(client.stop):
+            body, page = queued(order, request)
+            owner, limit = self._conductor.owner, self._stage.background.background_queue
+            # A client that leaves meanwhile changes nothing: it is not looked for yet.
+            run = await self._stage.runs.create(
+                order, body, page, owner=owner, lease_seconds=self._conductor.lease_seconds, most=limit
+            )
+            if run is None:
+                raise QueueFullError(
+                    f"Rate limit reached: {limit} responses of your project are unfinished in the background. "
+                    "Please try again later.",
+                    headers={"retry-after": "5"},
+                )
+            key = run.key
+            if owner is not None:
+                self._conductor.take(run)
+            # The run has the prompt now.
+            del request, order, run
+            if page is None:
+                await client.answer(200, _JSON, body)
+            else:
+                await self._listen(client, key, -1)
+
+    async def follow(self, key: int, after: int, send: Send, connection: Connection) -> None:
+        """Answer with what this run says after event number `after`, to its end."""
+        client = self._client(send, connection)
+        with self._stage.registry.run(client.stop):
+            await self._listen(client, key, after)
+
+    async def find_log(self, project_id: str, response_id: str) -> int:
+        """The key of the run whose log this response has. Raises NotFoundError, and InvalidRequestError without one."""
+        run = await self._stage.runs.find(project_id, response_id)
+        if run is not None and run.is_streamed:
+            return run.key
+        if run is None and await self._archive.read_body(project_id, response_id) is None:
+            raise not_found(response_id)
+        raise InvalidRequestError(
+            "This response cannot be streamed: it was not created with 'background' and 'stream' set to true, "
+            "or its events are not kept any more.",
+            param="stream",
+        )
+
+    async def cancel(self, project_id: str, response_id: str) -> bytes:
+        """Have the response end where it is; returns it as it then stands.
+
+        Raises NotFoundError, and InvalidRequestError for one that was not made in the background or ended otherwise.
+        """
+        run = await self._stage.runs.find(project_id, response_id)
+        if run is None:
+            return await self._cancelled_before(project_id, response_id)
+        if run.status in IN_FLIGHT:
+            await self._stage.runs.request_cancel(run.key)
+            self._conductor.wake()
+            run = await self._ended(project_id, response_id, run)
+        if run.status in ENDED and run.status != "cancelled":
+            raise wording.already_ended(run.status)
+        return run.body
+
+    async def _cancelled_before(self, project_id: str, response_id: str) -> bytes:
+        """The response of a run of which only that is kept."""
+        body = await self._archive.read_body(project_id, response_id)
+        if body is None:
+            raise not_found(response_id)
+        told = orjson.loads(body)
+        if told.get("background") is not True:
+            raise wording.synchronous_response()
+        if told["status"] != "cancelled":
+            raise wording.already_ended(told["status"])
+        return body
+
+    async def _ended(self, project_id: str, response_id: str, run: RunState) -> RunState:
+        """The run once it has ended, or as it is after a while."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                while run.status in IN_FLIGHT:
+                    await asyncio.sleep(_LOOK_SECONDS)
+                    run = await self._stage.runs.find(project_id, response_id) or run
+        return run
+
+    async def _check(self, request: CreateRequest, caller: ApiKey, order: Order) -> bool:
+        """Raise what the call would be refused for, were it made now; returns whether the run is for us to make."""
+        stage, conversation_id = self._stage, request.conversation_id
+        if conversation_id is None:
+            exchange = await prepare(request, caller, self._archive, keep=False, sealer=stage.sealer)
+        else:
+            opened = (
+                stage.conversations.hold(order.project_id, conversation_id, self._archive, order.id)
+                if order.is_stored
+                else stage.conversations.open(order.project_id, conversation_id, self._archive)
+            )
+            conversation = await opened
+            try:
+                exchange = await prepare(request, caller, conversation, keep=False, sealer=stage.sealer)
+            finally:
+                # The run waits its turn, and holds it then.
+                await conversation.release()
+        # It would wait for an account that rests.
+        with suppress(PoolExhaustedError):
+            call = upstream_call(exchange, order.headers, stage.keeping_upstreams)
+            return stage.upstream.first(call).upstream.state == "gateway"
+        return True
+
+    async def _listen(self, client: Client, key: int, after: int) -> None:
+        try:
+            async with client:
+                await self._reader.send(key, after, client)
+        except ClientGoneError:
+            note(client_gone=True)
+        except ShutdownError:
+            if not client.begun:
+                raise OverloadedError("The gateway is shutting down. Please retry your request.") from None
+            # It can go on listening at another replica, or here after the start.
+            await client.end_stream()
+
+    def _client(self, send: Send, connection: Connection) -> Client:
+        return Client(
+            send,
+            connection,
+            self._stage.registry,
+            keep_alive_seconds=self._stage.relay.keep_alive_seconds,
+            write_timeout_seconds=self._write_timeout_seconds,
+        )
+
+
+def not_found(response_id: str) -> NotFoundError:
+    """There is no such response in the caller's project."""
+    return NotFoundError(f"Response with id '{response_id[:512]}' not found.")

@@ -1,0 +1,29 @@
+"""An exchange as a call to upstream: the account that it prefers, and the one that alone can serve it."""
+
+from collections.abc import Collection, Mapping
+
+from app.relay.prepare import Exchange
+from app.upstream.account import upstream_name
+from app.upstream.connect import UpstreamCall
+
+
+def upstream_call(exchange: Exchange, headers: Mapping[str, str], keeping_upstreams: Collection[str]) -> UpstreamCall:
+    """The call that this exchange makes; `keeping_upstreams` are the names of those that keep chains themselves."""
+    return UpstreamCall(
+        model=exchange.request.model,
+        render=exchange.render,
+        stream=exchange.request.stream,
+        prefer=exchange.prefer,
+        only=_holder(exchange, keeping_upstreams),
+        headers=headers,
+    )
+
+
+def _holder(exchange: Exchange, keeping_upstreams: Collection[str]) -> str | None:
+    """The one account that can continue this: it has what was named, or its upstream keeps the chain."""
+    if exchange.prefer is None:
+        return None
+    # A conversation is the gateway's own: whoever serves it is told all of it.
+    is_chain = exchange.request.conversation_id is None
+    is_held = exchange.is_owned or (is_chain and upstream_name(exchange.prefer) in keeping_upstreams)
+    return exchange.prefer if is_held else None

@@ -1,0 +1,157 @@
+"""Contexts made short where upstream cannot do it: the same model writes a summary, and it is sealed.
+
+Must not know whose connection waits for it.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+import orjson
+
+from app.errors import InvalidRequestError, UpstreamError
+from app.ids import new_id
+from app.relay.prepare import Exchange, sendable
+from app.sealing import Sealer
+from app.state import compaction
+from app.state.compaction import Compaction
+from app.state.estimate import estimate_request
+from app.state.listing import listed
+from app.state.records import Item
+from app.upstream.account import Account
+from app.upstream.answer import UpstreamAnswer
+from app.upstream.connect import UpstreamCall, UpstreamClient
+from app.wire import response
+from app.wire.body import Json, join_array, join_object
+from app.wire.input_items import LONGEST_SEALED
+
+# What stands beside the input in a call for a summary; a summary is text, and calls no tool.
+_PASSED_ON = (
+    "model",
+    "instructions",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "user",
+)
+_NOT_STORED = Json(b"false")
+
+
+class Compactor:
+    """Has contexts summarised, each by the model and the accounts that its own call would go to."""
+
+    def __init__(self, upstream: UpstreamClient, sealer: Sealer, max_answer_bytes: int) -> None:
+        self._upstream = upstream
+        self._sealer = sealer
+        self._max_answer_bytes = max_answer_bytes
+
+    async def compact(self, exchange: Exchange, call: UpstreamCall) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """The answer to a compact call, headers and body: upstream's own where the account has compaction, else ours.
+
+        Raises what opening and reading the call raises, and UpstreamError for an answer without a summary.
+        """
+
+        def render(account: Account) -> bytes:
+            if account.upstream.offers("compact"):
+                return sendable(exchange.standalone(account), account)
+            return _summary_request(exchange, exchange.context(account.name), account)
+
+        answer = await self._upstream.open(replace(call, render=render, endpoint="compact"))
+        raw = await self._read(answer)
+        if answer.account.upstream.offers("compact"):
+            if response.read(raw) is None:
+                raise UpstreamError("Upstream's answer is not a compaction.", code="upstream_invalid_answer")
+            return answer.headers, raw
+        text, usage = _summary_in(raw)
+        item = compaction.compaction_item(self._sealed(exchange, compaction.summary(text)))
+        said = compaction.user_messages(exchange.context(answer.account.name))
+        return answer.headers, join_object(
+            {
+                "id": Json(orjson.dumps(new_id("resp"))),
+                "object": Json(b'"response.compaction"'),
+                "created_at": Json(b"%d" % time.time()),
+                "output": Json(join_array([*map(listed, said), item])),
+                "usage": usage,
+            }
+        )
+
+    async def relieve(self, exchange: Exchange, call: UpstreamCall) -> Exchange:
+        """The exchange with its context made short, if it asks for that, is long enough, and upstream cannot.
+
+        The account that the call goes to first decides whether upstream can. Raises as `compact` does.
+        """
+        threshold = _threshold(exchange)
+        account = self._upstream.first(call)
+        if threshold is None or account.upstream.offers("compact"):
+            return exchange
+        items = exchange.context(account.name)
+        if await asyncio.to_thread(context_tokens, exchange, items) < threshold:
+            return exchange
+        history, unanswered = compaction.cut(items)
+        if not history:
+            return exchange
+
+        def render(account: Account) -> bytes:
+            history, _ = compaction.cut(exchange.context(account.name))
+            return _summary_request(exchange, history, account)
+
+        answer = await self._upstream.open(replace(call, render=render, stream=False))
+        text, usage = _summary_in(await self._read(answer))
+        content = b",".join(
+            [
+                *compaction.retained(history, threshold // 2),
+                compaction.summary(text),
+                *[item.content for item in unanswered],
+            ]
+        )
+        item = compaction.compaction_item(self._sealed(exchange, content))
+        return replace(exchange, compaction=Compaction(item, content, orjson.loads(bytes(usage))))
+
+    def _sealed(self, exchange: Exchange, content: bytes) -> str:
+        sealed = self._sealer.seal(exchange.caller.project_id, content)
+        if len(sealed) > LONGEST_SEALED:
+            raise InvalidRequestError("The input is too large to be compacted.", param="input")
+        return sealed
+
+    async def _read(self, answer: UpstreamAnswer) -> bytes:
+        try:
+            return await answer.read_whole(self._max_answer_bytes)
+        finally:
+            await answer.aclose()
+
+
+def context_tokens(exchange: Exchange, context: Iterable[Item]) -> int:
+    """How many tokens the call has with this context, by estimate."""
+    return estimate_request(
+        {**exchange.request.fields, "input": orjson.loads(join_array([item.content for item in context]))}
+    )
+
+
+def _summary_request(exchange: Exchange, history: Iterable[Item], account: Account) -> bytes:
+    given = exchange.request.members
+    members = {name: given[name] for name in _PASSED_ON if name in given}
+    members |= {"input": Json(compaction.request_for([item.content for item in history])), "store": _NOT_STORED}
+    return sendable(members, account)
+
+
+def _summary_in(raw: bytes) -> tuple[str, Json]:
+    """The text that a model has written, and the usage as upstream told it. Raises UpstreamError when there is none."""
+    facts = response.read(raw)
+    text = response.text_of(facts) if facts is not None and facts.status == "completed" else ""
+    if facts is None or not text.strip():
+        raise UpstreamError(
+            "The model wrote no summary to compact the context to.",
+            code="compaction_failed",
+            headers={"x-should-retry": "false"},
+        )
+    return text, facts.members.get("usage", Json(b"null"))
+
+
+def _threshold(exchange: Exchange) -> int | None:
+    """From how many tokens on the client wants its context compacted; None where it leaves that to upstream."""
+    edits = exchange.request.fields.get("context_management") or ()
+    limits = [edit.get("compact_threshold") for edit in edits if edit["type"] == "compaction"]
+    return min([limit for limit in limits if limit is not None], default=None)

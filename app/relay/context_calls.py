@@ -1,0 +1,131 @@
+"""The calls about a context that make no response: it is compacted, or its tokens are counted. Neither is stored."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+
+import orjson
+
+from app.errors import AntiphonError, OverloadedError
+from app.observability.logging import note
+from app.relay.calls import upstream_call
+from app.relay.client import Client, ClientGoneError, Connection, RawHeader, Send, ShutdownError
+from app.relay.compaction import Compactor, context_tokens
+from app.relay.conversation import Conversations
+from app.relay.memory import Memory
+from app.relay.prepare import Exchange, prepare, sendable
+from app.relay.registry import Registry
+from app.sealing import Sealer
+from app.settings import RelaySettings
+from app.state.records import NO_ACCOUNT, ApiKey
+from app.upstream.account import Account
+from app.upstream.connect import UpstreamCall, UpstreamClient
+from app.wire.requests import CreateRequest
+
+_ESTIMATED = ((b"content-type", b"application/json"), (b"x-antiphon-estimated", b"true"))
+_LONGEST_LOGGED = 200
+
+_Answer = tuple[Sequence[RawHeader], bytes]
+
+
+class _NotCountedError(AntiphonError):
+    """The walk through the pool has come to an account whose upstream counts no tokens."""
+
+    def __init__(self, account: Account) -> None:
+        super().__init__()
+        self.account = account
+
+
+class ContextCalls:
+    """Serves them where a create call would go. What the account's upstream there does not offer is done here."""
+
+    def __init__(
+        self,
+        *,
+        upstream: UpstreamClient,
+        memory: Memory,
+        conversations: Conversations,
+        registry: Registry,
+        compactor: Compactor,
+        sealer: Sealer,
+        settings: RelaySettings,
+        write_timeout_seconds: float,
+        keeping_upstreams: Collection[str],
+    ) -> None:
+        self._upstream = upstream
+        self._memory = memory
+        self._conversations = conversations
+        self._registry = registry
+        self._compactor = compactor
+        self._sealer = sealer
+        self._settings = settings
+        self._write_timeout_seconds = write_timeout_seconds
+        self._keeping_upstreams = keeping_upstreams
+
+    async def compact(
+        self, request: CreateRequest, caller: ApiKey, headers: Mapping[str, str], send: Send, connection: Connection
+    ) -> None:
+        """Answer one compact call. Raises ApiError."""
+        await self._serve(self._compactor.compact, request, caller, headers, self._client(send, connection))
+
+    async def count(
+        self, request: CreateRequest, caller: ApiKey, headers: Mapping[str, str], send: Send, connection: Connection
+    ) -> None:
+        """Answer one call for the number of input tokens: upstream's, or an estimate that says so. Raises ApiError."""
+        await self._serve(self._count, request, caller, headers, self._client(send, connection))
+
+    def _client(self, send: Send, connection: Connection) -> Client:
+        return Client(
+            send, connection, self._registry, keep_alive_seconds=0, write_timeout_seconds=self._write_timeout_seconds
+        )
+
+    async def _serve(
+        self,
+        work: Callable[[Exchange, UpstreamCall], Awaitable[_Answer]],
+        request: CreateRequest,
+        caller: ApiKey,
+        headers: Mapping[str, str],
+        client: Client,
+    ) -> None:
+        note(model=request.model[:_LONGEST_LOGGED])
+        with self._registry.run(client.stop):
+            memory = self._memory
+            if request.conversation_id is not None:
+                memory = await self._conversations.open(caller.project_id, request.conversation_id, memory)
+            exchange = await prepare(request, caller, memory, keep=False, sealer=self._sealer)
+            call = upstream_call(exchange, headers, self._keeping_upstreams)
+            try:
+                async with client:
+                    told, body = await work(exchange, call)
+                    await client.answer(200, told, body)
+            except ClientGoneError:
+                note(client_gone=True)
+            except ShutdownError:
+                if not client.begun:
+                    raise OverloadedError("The gateway is shutting down. Please retry your request.") from None
+
+    async def _count(self, exchange: Exchange, call: UpstreamCall) -> _Answer:
+        if not call.model:
+            return await self._estimate(exchange, exchange.prefer or NO_ACCOUNT)
+
+        def render(account: Account) -> bytes:
+            if not account.upstream.offers("input_tokens"):
+                raise _NotCountedError(account)
+            return sendable(exchange.standalone(account), account)
+
+        try:
+            answer = await self._upstream.open(replace(call, render=render, stream=False, endpoint="input_tokens"))
+        except _NotCountedError as reached:
+            return await self._estimate(exchange, reached.account.name)
+        try:
+            body = await answer.read_whole(self._settings.max_answer_bytes)
+        finally:
+            await answer.aclose()
+        return answer.headers, body
+
+    async def _estimate(self, exchange: Exchange, account: str) -> _Answer:
+        def estimate() -> int:
+            return context_tokens(exchange, exchange.context(account))
+
+        tokens = await asyncio.to_thread(estimate)
+        return _ESTIMATED, orjson.dumps({"object": "response.input_tokens", "input_tokens": tokens})

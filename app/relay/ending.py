@@ -1,0 +1,85 @@
+"""The end of a run: its log, its turn and its row, in one commit that only its owner can make."""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from app.errors import StorageError
+from app.relay.conversation import HeldConversation
+from app.relay.journal import Journal, Unheard
+from app.relay.memory import Memory
+from app.state.records import Chain, Item, StoredResponse
+from app.state.runs import ENDED, Run
+from app.storage.hold_store import SaveTurn
+from app.storage.response_store import SaveResponse
+from app.storage.run_store import RunStore
+
+# A database that is away for longer loses what was generated; whoever finds the run ends it as failed.
+_PATIENCE_SECONDS = 300.0
+_RETRY_SECONDS = 0.5
+
+
+class Ending:
+    """The memory in which a run's turn is settled.
+
+    `conversation` is the one that the run holds. `began` says that the end is being committed: it can no longer be
+    another. `is_over`: this process has nothing more to say of the run, because it has ended, or is somebody else's.
+    """
+
+    def __init__(
+        self,
+        runs: RunStore,
+        memory: Memory,
+        run: Run,
+        journal: Journal | Unheard,
+        *,
+        keep_seconds: int,
+        wrote: Callable[[], None],
+    ) -> None:
+        self._runs = runs
+        self._memory = memory
+        self._run = run
+        self._journal = journal
+        self._keep_seconds = keep_seconds
+        self._wrote = wrote
+        self.conversation: HeldConversation | None = None
+        self.began = False
+        self.is_over = False
+
+    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
+        """The memory's."""
+        return await self._memory.read_chain(project_id, response_id, now)
+
+    async def read_items(self, project_id: str, item_ids: Collection[str], now: int) -> dict[str, Item]:
+        """The memory's."""
+        return dict(await self._memory.read_items(project_id, item_ids, now))
+
+    async def save(self, response: StoredResponse) -> None:
+        """End the run with this response, which is stored if its client asked for that.
+
+        Raises StorageError when the database was away for long, or the conversation was taken over.
+        """
+        # What upstream calls by another name has ended all the same.
+        status = response.status if response.status in ENDED else "incomplete"
+        await self.commit(status, response.body, response if self._run.order.is_stored else None)
+
+    async def commit(self, status: str, body: bytes, stored: StoredResponse | None) -> None:
+        """End the run with what it has said, this response object, and what is to be stored. Raises as `save` does."""
+        self.began = True
+        await self._journal.drain()
+        deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+        while not self.is_over:
+            try:
+                turn = None if stored is None else await self._turn(stored)
+                await self._runs.end(self._run, status, body, keep_seconds=self._keep_seconds, turn=turn)
+            except StorageError as error:
+                if error.code != StorageError.default_code or asyncio.get_running_loop().time() > deadline:
+                    # The conversation is somebody else's by now; the response is not.
+                    self.conversation = None
+                    raise
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                self.is_over = True
+        self._wrote()
+
+    async def _turn(self, response: StoredResponse) -> SaveResponse | SaveTurn:
+        return await self.conversation.saving(response) if self.conversation else SaveResponse.of(response)

@@ -1,0 +1,199 @@
+"""The log of a run: upstream's events under our numbers and our id, committed page by page. Must not know who reads it.
+
+It is a `pump.Listener`. The terminal event is not logged: whoever reads makes it from the response as it ended.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import msgspec
+import orjson
+
+from app.errors import StorageError, UpstreamError
+from app.relay.fold import Fold
+from app.relay.registry import Registry
+from app.state.runs import Page, Run
+from app.storage.run_store import RunStore
+from app.wire import events, sse
+from app.wire.body import Json, join_object, members
+from app.wire.sse import FrameSplitter, FrameTooLargeError
+
+# What waits to be committed before the stream has to wait too; a single event may be larger.
+_MOST_WAITING = 256 * 1024
+_RETRY_SECONDS = 0.5
+# What an event may grow by under our number.
+_LONGEST_NUMBER = 20
+
+_ASKED = frozenset({"id", "background", "conversation", "previous_response_id", "store"})
+_UNLOGGED = frozenset({"response.created", "response.completed", "response.incomplete", "response.failed"})
+
+
+class Journal:
+    """What a run says, from event number `number` on, as the events of the response that it was ordered as.
+
+    `wrote` is called after each page. When the run is somebody else's by now, the rest is dropped. A log larger than
+    `max_bytes` is an UpstreamError, as is an event that is larger than `max_event_bytes`.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        runs: RunStore,
+        wrote: Callable[[], None],
+        registry: Registry,
+        *,
+        number: int,
+        max_bytes: int,
+        max_event_bytes: int,
+    ) -> None:
+        self._run = run
+        self._runs = runs
+        self._asked = asked_of(run.body)
+        self._wrote = wrote
+        self._registry = registry
+        self._number = number
+        self._room = max_bytes
+        self._splitter = FrameSplitter(max_event_bytes)
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+
+    async def write(self, frames: bytes) -> None:
+        """Log whole frames; waits while too much is not committed yet."""
+        try:
+            for frame in self._splitter.feed(frames):
+                self._take(frame)
+        except FrameTooLargeError:
+            raise _too_large() from None
+        await self._has_room.wait()
+
+    def write_now(self, frames: bytes) -> bool:
+        """Log one frame, if there is room for it."""
+        if not self._has_room.is_set() or len(frames) + _LONGEST_NUMBER > self._room:
+            return False
+        self._take(frames)
+        return True
+
+    async def end_stream(self) -> None:
+        """Nothing follows; what there is, is committed when the run is."""
+
+    async def drain(self) -> None:
+        """Wait until all is committed, and take nothing more."""
+        await self._idle.wait()
+        self._closed = True
+
+    def close(self) -> None:
+        """Drop what is not committed, and take nothing more."""
+        self._closed = True
+        self._waiting.clear()
+        self._has_room.set()
+
+    def _take(self, frame: bytes) -> None:
+        if self._closed:
+            return
+        logged = stamped(frame, self._number, self._asked)
+        if logged is None:
+            return
+        self._room -= len(logged)
+        if self._room < 0:
+            raise _too_large()
+        self._number += 1
+        self._waiting.append(logged)
+        self._size += len(logged)
+        if self._size >= _MOST_WAITING:
+            self._has_room.clear()
+        if self._idle.is_set():
+            self._idle.clear()
+            self._registry.spawn(self._commit())
+
+    async def _commit(self) -> None:
+        """Commit what waits, and what comes meanwhile with the next page."""
+        try:
+            while self._waiting:
+                frames, self._waiting, self._size = self._waiting, [], 0
+                page = Page(self._number - len(frames), self._number - 1, b"".join(frames))
+                self._has_room.set()
+                if not await self._kept(page):
+                    self.close()
+                self._wrote()
+        finally:
+            self._idle.set()
+
+    async def _kept(self, page: Page) -> bool:
+        while not self._closed:
+            try:
+                return await self._runs.append(self._run, page)
+            except StorageError:
+                # The stream waits meanwhile; whoever finds this run without its owner ends it.
+                await asyncio.sleep(_RETRY_SECONDS)
+        return False
+
+
+class Unheard:
+    """The journal of a run that nobody can listen to: only its end is kept."""
+
+    async def write(self, frames: bytes) -> None:
+        """Take the frames, and forget them."""
+
+    def write_now(self, frames: bytes) -> bool:  # noqa: ARG002 - the listener's signature
+        """The same."""
+        return True
+
+    async def end_stream(self) -> None:
+        """Nothing follows."""
+
+    async def drain(self) -> None:
+        """There is nothing to wait for."""
+
+    def close(self) -> None:
+        """Nor to drop."""
+
+
+async def recall(runs: RunStore, run: Run, fold: Fold, max_event_bytes: int) -> None:
+    """Have the fold see all that was logged of this run."""
+    splitter, after = FrameSplitter(max_event_bytes), -1
+    while (view := await runs.read_log(run.key, after)) is not None:
+        for page in view.pages:
+            for frame in splitter.feed(page.frames):
+                fold.see(frame, events.kind(frame))
+            after = page.last
+        if view.is_whole:
+            return
+
+
+def asked_of(body: bytes) -> Mapping[str, Json]:
+    """What a response object says of what its client asked, and its id."""
+    return {name: value for name, value in members(body).items() if name in _ASKED}
+
+
+def stamped(frame: bytes, number: int, asked: Mapping[str, Json]) -> bytes | None:
+    """Upstream's event as the log holds it; None for what has no place there.
+
+    Its number is ours, and its response object, where it has one, says what was `asked`. Every other value keeps its
+    bytes.
+    """
+    # A line break in JSON is white space, and would end the line of data.
+    data = sse.event_data(frame).replace(b"\n", b" ")
+    try:
+        event = members(data)
+        kind = orjson.loads(bytes(event["type"]))
+        if not isinstance(kind, str) or not _is_name(kind) or kind in _UNLOGGED:
+            return None
+        event["sequence_number"] = Json(b"%d" % number)
+        if "response" in event:
+            event["response"] = Json(join_object({**members(event["response"]), **asked}))
+    except (msgspec.MsgspecError, orjson.JSONDecodeError, KeyError, RecursionError):
+        return None
+    return sse.frame(kind, join_object(event))
+
+
+def _is_name(kind: str) -> bool:
+    return kind.isascii() and kind.isprintable()
+
+
+def _too_large() -> UpstreamError:
+    return UpstreamError("Upstream's answer is larger than this gateway accepts.", code="upstream_too_large")

@@ -1,0 +1,82 @@
+"""What a client orders in the background: as a row keeps it, and as the call that is made of it again."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+from app.ids import new_id
+from app.relay.memory import Memory
+from app.relay.prepare import OpenTurn
+from app.state.records import ApiKey
+from app.state.runs import Order, Page
+from app.upstream.headers import FROM_CLIENT
+from app.wire import events, response
+from app.wire.body import LARGE_BYTES, Json, join_object
+from app.wire.requests import CreateRequest, parse_create_request
+
+# What means something to this gateway alone, which asks upstream for an ordinary stream.
+_OURS = ("background", "background_options")
+FIRST_NUMBER = 2
+"""The number of the first event after those that every log begins with."""
+
+
+def order_of(request: CreateRequest, caller: ApiKey, headers: Mapping[str, str]) -> Order:
+    """The order that this request is, under an id of its own. `headers` are the client's, by lower-case name."""
+    return Order(
+        id=new_id("resp"),
+        project_id=caller.project_id,
+        api_key_id=caller.id,
+        is_stored=request.store,
+        is_streamed=request.stream,
+        headers={name: headers[name] for name in FROM_CLIENT if name in headers},
+        request=join_object(request.members),
+    )
+
+
+def queued(order: Order, request: CreateRequest) -> tuple[bytes, Page | None]:
+    """The response object of an order that nobody has begun, and its log until then, if it has one."""
+    made = response.read(response.unannounced(request.fields))
+    assert made is not None  # noqa: S101 - it is one of ours
+    body = made.as_asked(
+        store=order.is_stored,
+        previous_response_id=request.previous_response_id,
+        conversation_id=request.conversation_id,
+        background=True,
+        background_id=order.id,
+    )
+    body = response.ended(body, "queued", [])
+    if not order.is_streamed:
+        return body, None
+    frames = [events.of(kind, body, number) for number, kind in enumerate(("response.created", "response.queued"))]
+    return body, Page(0, FIRST_NUMBER - 1, b"".join(frames))
+
+
+async def request_of(order: Order, max_depth: int) -> CreateRequest:
+    """The request again, as one that upstream streams, so that a part of its answer is there to be kept.
+
+    Raises InvalidRequestError when it is not valid any more.
+    """
+    is_large = len(order.request) >= LARGE_BYTES
+    asked = (
+        await asyncio.to_thread(parse_create_request, order.request, max_depth)
+        if is_large
+        else parse_create_request(order.request, max_depth)
+    )
+    members = {name: value for name, value in asked.members.items() if name not in _OURS}
+    return replace(asked, members={**members, "stream": Json(b"true")}, fields={**asked.fields, "stream": True})
+
+
+def turn_of(order: Order, request: CreateRequest, caller: ApiKey, memory: Memory) -> OpenTurn:
+    """The turn of an order of which nothing more is known."""
+    return OpenTurn(
+        caller=caller,
+        model=request.model,
+        store=order.is_stored,
+        previous_response_id=request.previous_response_id,
+        parent_key=None,
+        items=(),
+        memory=memory,
+        background=True,
+        conversation_id=request.conversation_id,
+        background_id=order.id,
+    )

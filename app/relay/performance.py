@@ -1,0 +1,294 @@
+"""One run in the background, from claimed to ended. Must not know who claims runs, nor who reads what they say."""
+
+import asyncio
+import enum
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+
+import orjson
+import structlog
+
+from app.errors import ApiError, AuthenticationError, OverloadedError, StorageError
+from app.observability.logging import begin_request
+from app.relay.calls import upstream_call
+from app.relay.compaction import Compactor
+from app.relay.conversation import Conversations, OpenConversation
+from app.relay.ending import Ending
+from app.relay.fold import Fold
+from app.relay.journal import Journal, Unheard, recall
+from app.relay.memory import Memory
+from app.relay.order import FIRST_NUMBER, request_of, turn_of
+from app.relay.prepare import Exchange, OpenTurn, prepare
+from app.relay.pump import Pump
+from app.relay.registry import Registry
+from app.relay.settle import Settler
+from app.sealing import Sealer
+from app.settings import BackgroundSettings, RelaySettings
+from app.state.records import NO_ACCOUNT
+from app.state.runs import Run
+from app.storage.key_store import KeyStore
+from app.storage.run_store import RunStore
+from app.upstream.answer import UpstreamAnswer
+from app.upstream.connect import UpstreamClient
+from app.wire import response
+from app.wire.requests import CreateRequest
+
+_EVENT_STREAM = "text/event-stream"
+_TOO_MANY_REQUESTS = 429
+_LOCKED = "conversation_locked"
+# Pauses of a run that waits for something nobody knows the time of, and the longest of any: its client may cancel it.
+_PAUSE_SECONDS = 1
+_LONGEST_PAUSE_SECONDS = 30
+
+_LEFT = "The gateway was stopped before the response was finished. (gateway_shutdown)"
+_ORPHANED = "The process that generated this response ended before the response was finished. (run_interrupted)"
+
+_log = structlog.get_logger("antiphon.background")
+
+
+class Stop(enum.Enum):
+    """Why a run that is being performed has to stop."""
+
+    CANCELLED = enum.auto()
+    SHUTDOWN = enum.auto()
+    LOST = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What every performance works with."""
+
+    runs: RunStore
+    memory: Memory
+    conversations: Conversations
+    keys: KeyStore
+    upstream: UpstreamClient
+    settler: Settler
+    sealer: Sealer
+    compactor: Compactor
+    registry: Registry
+    relay: RelaySettings
+    background: BackgroundSettings
+    max_json_depth: int
+    keeping_upstreams: Collection[str]
+
+
+class Performance:
+    """A run as this process works on it.
+
+    Invariant: upstream is asked only after the run's row says so, and a run whose row says so is never asked for again.
+    """
+
+    def __init__(self, run: Run, stage: Stage) -> None:
+        self._stage = stage
+        self._order = run.order
+        # The prompt is held until upstream has been asked.
+        self.run = run = replace(run, order=replace(run.order, request=b""))
+        self._bell = asyncio.Event()
+        self._journal: Journal | Unheard = Unheard()
+        if run.order.is_streamed:
+            self._journal = Journal(
+                run,
+                stage.runs,
+                self._ring,
+                stage.registry,
+                number=FIRST_NUMBER,
+                max_bytes=stage.relay.max_answer_bytes,
+                max_event_bytes=stage.relay.max_event_bytes,
+            )
+        self._ending = Ending(
+            stage.runs,
+            stage.memory,
+            run,
+            self._journal,
+            keep_seconds=stage.background.background_keep_seconds,
+            wrote=self._ring,
+        )
+        self._turn: OpenTurn | None = None
+        self._conversation: OpenConversation | None = None
+        self._pump: Pump | None = None
+        self._is_started = False
+        self._task: asyncio.Task[object] | None = None
+        self._stop: Stop | None = None
+
+    def listen(self) -> asyncio.Event:
+        """What is set when the run has said more, or has ended."""
+        return self._bell
+
+    def stop(self, reason: Stop) -> None:
+        """End it for this reason, unless it is ending already."""
+        if self._stop is None and not self._ending.began:
+            self._stop = reason
+            if self._task is not None:
+                self._task.cancel()
+
+    async def perform(self) -> None:
+        """Work on the run until it has ended, is left to wait again, or is somebody else's."""
+        begin_request(self.run.order.id)
+        try:
+            with self._stage.registry.run(partial(self.stop, Stop.SHUTDOWN)):
+                await self._work()
+        except OverloadedError:
+            await self._leave(_PAUSE_SECONDS)
+        except StorageError as error:
+            # The lease goes on for a while, and then somebody else finds the run.
+            _log.warning("a run was left", run=self.run.order.id, reason=error.message)
+        finally:
+            if self._ending.is_over:
+                _log.info("background response ended")
+            self._journal.close()
+            if self._conversation is not None:
+                await self._conversation.release()
+
+    async def _work(self) -> None:
+        self._task = asyncio.current_task()
+        try:
+            if self._stop is None:
+                heard = await self._open()
+                if heard is not None:
+                    await self._listen_to(*heard)
+        except asyncio.CancelledError:
+            if self._stop is None or self._task is None:
+                raise
+            self._task.uncancel()
+        except ApiError as error:
+            if isinstance(error, StorageError) and error.code == StorageError.default_code:
+                raise
+            await self._fail(error)
+        except Exception:  # noqa: BLE001 (whatever broke, the run has to end)
+            _log.exception("a run broke", run=self.run.order.id)
+            await self._fail(ApiError("The server had an error while processing this response."))
+        if self._stop is not None:
+            await self._end_early(self._stop)
+
+    async def _open(self) -> tuple[UpstreamAnswer, OpenTurn, Fold] | None:
+        """Upstream's answer, and what listening to it needs; None when there is nothing to be heard."""
+        run, stage = self.run, self._stage
+        request = await request_of(self._order, stage.max_json_depth)
+        self._order = run.order
+        caller = await stage.keys.get(run.order.api_key_id)
+        if caller is None:
+            raise AuthenticationError("The API key of this response does not exist any more.")
+        self._turn = turn_of(run.order, request, caller, self._ending)
+        memory = await self._open_memory(request)
+        exchange = await prepare(request, caller, memory, keep=run.order.is_stored, sealer=stage.sealer)
+        self._turn = self._ours(exchange.turn)
+        if run.cancel_requested:
+            await self._end("cancelled")
+        elif run.status == "in_progress":
+            await self._end("failed", _ORPHANED)
+        elif caller.revoked_at is not None:
+            raise AuthenticationError("The API key of this response was revoked before the response began.")
+        else:
+            return await self._ask(exchange)
+        return None
+
+    async def _ask(self, exchange: Exchange) -> tuple[UpstreamAnswer, OpenTurn, Fold] | None:
+        run, stage, request = self.run, self._stage, exchange.request
+        call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams)
+        # Where every account rests, upstream is not asked at all.
+        stage.upstream.first(call)
+        if not await stage.runs.start(run, response.ended(run.body, "in_progress", [])):
+            return None
+        self._is_started = True
+        if "context_management" in request.members:
+            exchange = await stage.compactor.relieve(exchange, call)
+            call = replace(call, render=exchange.render)
+        turn = self._turn = self._ours(exchange.turn)
+        fold = Fold(request.fields, stage.relay.max_answer_bytes)
+        return await stage.upstream.open(call), turn, fold
+
+    async def _listen_to(self, answer: UpstreamAnswer, turn: OpenTurn, fold: Fold) -> None:
+        settle = partial(self._stage.settler.settle, turn, answer.account.name)
+        try:
+            if answer.content_type == _EVENT_STREAM:
+                limit = self._stage.relay.max_event_bytes
+                self._pump = Pump(answer, self._journal, fold, settle, max_event_bytes=limit)
+                await self._pump.run()
+            else:
+                await settle(await answer.read_whole(self._stage.relay.max_answer_bytes))
+        finally:
+            await answer.aclose()
+        if not self._ending.is_over:
+            raise ApiError("The response could not be kept.")
+
+    async def _open_memory(self, request: CreateRequest) -> Memory:
+        conversation_id, order = request.conversation_id, self.run.order
+        if conversation_id is None:
+            return self._stage.memory
+        conversations, memory = self._stage.conversations, self._stage.memory
+        if not order.is_stored:
+            self._conversation = await conversations.open(order.project_id, conversation_id, memory)
+            return self._conversation
+        held = await conversations.hold(order.project_id, conversation_id, memory, order.id)
+        self._conversation = self._ending.conversation = held
+        return held
+
+    def _ours(self, turn: OpenTurn) -> OpenTurn:
+        return replace(turn, memory=self._ending, background=True, background_id=self.run.order.id)
+
+    async def _fail(self, error: ApiError) -> None:
+        """End the run with this error, unless it only has to wait."""
+        waits = error.status == _TOO_MANY_REQUESTS or error.code == _LOCKED
+        if waits and not self._ending.began and self.run.waited < self._stage.background.background_wait_seconds:
+            await self._leave(_pause(error))
+            return
+        await self._end("failed", _message(error))
+
+    async def _end_early(self, reason: Stop) -> None:
+        match reason:
+            case Stop.CANCELLED:
+                if self._pump is not None:
+                    await self._pump.abandon()
+                if not self._ending.is_over:
+                    await self._end("cancelled")
+            case Stop.SHUTDOWN if not self._is_started:
+                await self._leave(0)
+            case Stop.SHUTDOWN:
+                if self._pump is not None:
+                    await self._pump.fail("gateway_shutdown", "The gateway was stopped before it was finished.")
+                if not self._ending.is_over:
+                    await self._end("failed", _LEFT)
+            case Stop.LOST:
+                _log.warning("a run was lost to another process", run=self.run.order.id)
+
+    async def _end(self, status: str, message: str | None = None) -> None:
+        """End the run as it stands, in upstream's stead."""
+        error = None if message is None else {"code": "server_error", "message": message}
+        raw = await self._so_far(status, error)
+        if self._turn is None:
+            await self._ending.commit(status, raw, None)
+        else:
+            await self._stage.settler.settle(self._turn, NO_ACCOUNT, raw)
+
+    async def _so_far(self, status: str, error: dict[str, str] | None) -> bytes:
+        """The response object with what another process has logged of it; else without any output."""
+        run, limits = self.run, self._stage.relay
+        if run.status != "in_progress" or not run.order.is_streamed:
+            return response.ended(run.body, status, [], error)
+        fold = Fold({}, limits.max_answer_bytes)
+        await recall(self._stage.runs, run, fold, limits.max_event_bytes)
+        return fold.ended(status, error)
+
+    async def _leave(self, pause_seconds: int) -> None:
+        """Leave the run to anybody, later."""
+        with suppress(StorageError):
+            await self._stage.runs.put_back(self.run, pause_seconds)
+
+    def _ring(self) -> None:
+        bell, self._bell = self._bell, asyncio.Event()
+        bell.set()
+
+
+def _pause(error: ApiError) -> int:
+    """Whole seconds until this may be over."""
+    asked = error.headers.get("retry-after", "")
+    return min(int(asked), _LONGEST_PAUSE_SECONDS) if asked.isdecimal() else _PAUSE_SECONDS
+
+
+def _message(error: ApiError) -> str:
+    """What the error says to a client, with its code."""
+    told = orjson.loads(error.body())["error"]
+    return f"{told['message']} ({told['code']})" if told.get("code") else str(told["message"])

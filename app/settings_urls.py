@@ -1,0 +1,46 @@
+"""What makes a URL good as a setting, and where one leads. Must not know which setting it is."""
+
+import ipaddress
+from collections.abc import Mapping
+from types import MappingProxyType
+from urllib.parse import SplitResult, urlsplit
+
+LOOPBACK_OF: Mapping[str, str] = MappingProxyType({"0.0.0.0": "127.0.0.1", "::": "::1"})  # noqa: S104 - compared with, not bound to
+"""The loopback address of a host that stands for every interface."""
+
+
+def split_url(value: str) -> SplitResult:
+    """urlsplit, with its errors in words that quote nothing."""
+    try:
+        url = urlsplit(value)
+        _ = url.port
+    except ValueError:
+        raise ValueError("is not a URL; percent-encode special characters in a user name or password") from None
+    return url
+
+
+def check_database_url(value: str) -> None:
+    """Raise ValueError unless this names a PostgreSQL database or a SQLite file."""
+    url = split_url(value)
+    if url.scheme in ("postgres", "postgresql", "postgresql+psycopg"):
+        good = bool(value.partition("://")[2])
+    else:
+        # Every connection to ":memory:" is a database of its own, so a path is required.
+        is_sqlite = url.scheme in ("sqlite", "sqlite+aiosqlite")
+        good = is_sqlite and not url.netloc and url.path not in ("", "/", "/:memory:")
+    if not good:
+        raise ValueError("must be postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///PATH")
+
+
+def leads_to(url: SplitResult, host: str, port: int) -> bool:
+    """Whether this URL is answered by who listens on that host, on this machine, and that port."""
+    named = url.hostname or ""
+    same_host = named == host or (_is_loopback(named) and (host in LOOPBACK_OF or _is_loopback(host)))
+    return same_host and port == (url.port or (443 if url.scheme == "https" else 80))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,82 @@
+"""A response in the background: what was ordered, how far it is, and what is known of it while it runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+IN_FLIGHT = frozenset({"queued", "in_progress"})
+ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a client asked to have done in the background. `id` is the response's, given before upstream is called.
+
+    `headers` are those of the client's that upstream is sent, `request` is the client's body.
+    """
+
+    id: str
+    project_id: str
+    api_key_id: str
+    is_stored: bool
+    is_streamed: bool
+    headers: Mapping[str, str]
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An unfinished response that one process may work on, for as long as `epoch` is its row's.
+
+    `body` is the response object so far. A `status` of in_progress says that upstream may have been asked before.
+    `waited` are the seconds since it was ordered.
+    """
+
+    key: int
+    epoch: int
+    order: Order
+    status: str
+    body: bytes
+    cancel_requested: bool
+    waited: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What anyone may know of a run."""
+
+    key: int
+    status: str
+    is_streamed: bool
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """An unfinished run as a glance at the table shows it. `is_own`: the one who looks owns it."""
+
+    key: int
+    epoch: int
+    cancel_requested: bool
+    is_own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a run's log: `frames` from number `first` to number `last`."""
+
+    first: int
+    last: int
+    frames: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogView:
+    """A run's log after some event: the next pages, and whether they are all there is by now.
+
+    `last` is the number of the log's last event, `ending` the status and the body of a run that has ended.
+    """
+
+    pages: tuple[Page, ...]
+    is_whole: bool
+    last: int
+    ending: tuple[str, bytes] | None

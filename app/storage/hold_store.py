@@ -1,0 +1,255 @@
+"""Who may write to a conversation, and the turn that ends a hold. Must not know what a conversation shows of itself.
+
+A hold is a lease by the database's clock: one writer at a time, on all replicas, and none that outlives its process.
+"""
+
+import enum
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
+
+from app.errors import ApiError, StorageError
+from app.state.items import distinct
+from app.state.packing import pack
+from app.state.records import Item, StoredResponse, Turn
+from app.storage import conversation_turns
+from app.storage.clock import DatabaseTime
+from app.storage.database import Database
+from app.storage.response_store import SaveResponse
+from app.storage.tables import conversation_responses, conversations, responses
+from app.storage.writer import Write, Writer
+from app.wire import wording
+
+# A history that no model takes; a bound on what a page of it, and each of its turns, has to read.
+_MOST_ITEMS = 100_000
+_HOLDS_AT_ONCE = 1000
+# A failed turn said nothing, and what was cancelled was not said to the end.
+_APPENDED = frozenset({"completed", "incomplete"})
+
+_OWN = (conversations.c.project_id == bindparam("project_id"), conversations.c.id == bindparam("conversation_id"))
+_FIND = select(conversations.c.key).where(*_OWN)
+# Where another process is amid a commit to the same row, it counts as held: nobody waits for a row, so that no two
+# processes ever wait for each other.
+_SEIZE = (
+    select(conversations.c.key, conversations.c.item_count)
+    .where(
+        *_OWN,
+        or_(
+            conversations.c.held_until.is_(None),
+            conversations.c.held_until <= DatabaseTime(),
+            conversations.c.holder == bindparam("holder"),
+        ),
+    )
+    .with_for_update(skip_locked=True)
+)
+_TAKE = update(conversations).where(conversations.c.key == bindparam("hold_key"))
+_HELD = (conversations.c.key == bindparam("hold_key"), conversations.c.holder == bindparam("hold_name"))
+_LET_GO = update(conversations).where(*_HELD).values(holder=None, held_until=None)
+_EXISTS = select(conversations.c.key).where(conversations.c.key == bindparam("hold_key"))
+_KEEP_PLACE = conversation_responses.insert().from_select(
+    ["response_key", "conversation_key", "last_turn_key"],
+    select(
+        responses.c.key, bindparam("conversation_key", type_=BigInteger), bindparam("last_turn_key", type_=BigInteger)
+    ).where(responses.c.project_id == bindparam("project_id"), responses.c.id == bindparam("response_id")),
+)
+
+
+class Hold(NamedTuple):
+    """A conversation's key, and the name of whoever may write to it."""
+
+    key: int
+    holder: str
+
+
+class Refused(enum.Enum):
+    """Why nothing was written to a conversation; false, as a result."""
+
+    MISSING = enum.auto()
+    LOCKED = enum.auto()
+    FULL = enum.auto()
+    NO_ITEM = enum.auto()
+
+    def __bool__(self) -> bool:
+        return False
+
+    def error(self, conversation_id: str, item_id: str = "") -> ApiError:
+        """What the client is told."""
+        match self:
+            case Refused.MISSING:
+                return wording.conversation_not_found(conversation_id)
+            case Refused.LOCKED:
+                return wording.conversation_locked()
+            case Refused.FULL:
+                return wording.conversation_full(_MOST_ITEMS)
+            case Refused.NO_ITEM:
+                return wording.item_not_found(item_id)
+
+
+class HoldStore:
+    """The conversations as a call needs them that takes part in one."""
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self._database = database
+        self._writer = writer
+
+    async def find(self, project_id: str, conversation_id: str) -> int:
+        """The conversation's key. Raises NotFoundError."""
+        own = {"project_id": project_id, "conversation_id": conversation_id}
+        key: int | None = await self._database.read(lambda connection: connection.scalar(_FIND, own))
+        if key is None:
+            raise Refused.MISSING.error(conversation_id)
+        return key
+
+    async def acquire(self, project_id: str, conversation_id: str, holder: str, lease_seconds: int) -> Hold:
+        """Hold the conversation for so long. Raises NotFoundError, and InvalidRequestError while another holds it."""
+        key = await self._writer.submit(Acquire(project_id, conversation_id, holder, lease_seconds))
+        if isinstance(key, Refused):
+            raise key.error(conversation_id)
+        return Hold(key, holder)
+
+    async def extend(self, holds: Sequence[Hold], lease_seconds: int) -> None:
+        """Have these last so long from now; those that were lost stay lost."""
+        await self._writer.submit(Extend(holds, lease_seconds))
+
+    async def release(self, hold: Hold) -> None:
+        """End a hold; one that was lost or ended before is nobody's error."""
+        await self._writer.submit(Release(hold))
+
+    async def save(self, turn: "SaveTurn") -> None:
+        """Commit a turn: its response, its place in the conversation, and the end of the hold. Raises StorageError."""
+        await self._writer.submit(turn)
+
+    async def read_turns(self, key: int) -> list[tuple[int, Turn]]:
+        """All that stands in the conversation, oldest turn first, each with its key."""
+        return await self._database.read(lambda connection: conversation_turns.read(connection, key))
+
+    async def read_items(self, key: int, item_ids: Collection[str]) -> dict[str, Item]:
+        """Those of these items that stand in the conversation."""
+        return await self._database.read(lambda connection: conversation_turns.read_items(connection, key, item_ids))
+
+
+def seize(
+    connection: Connection, project_id: str, conversation_id: str, *, holder: str | None = None, adds: int = 0
+) -> int | Refused:
+    """The key of a conversation that nobody else holds, ours to the end of the transaction, with room for so many."""
+    own = {"project_id": project_id, "conversation_id": conversation_id}
+    free = connection.execute(_SEIZE, {**own, "holder": holder}).one_or_none()
+    if free is None:
+        return Refused.LOCKED if connection.scalar(_FIND, own) is not None else Refused.MISSING
+    key: int = free.key
+    return Refused.FULL if adds and free.item_count + adds > _MOST_ITEMS else key
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire(Write[int | Refused]):
+    """The beginning of a hold, and the conversation's key."""
+
+    project_id: str
+    conversation_id: str
+    holder: str
+    lease_seconds: int
+
+    @classmethod
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[int | Refused]:
+        return [_acquire(connection, write) for write in writes]
+
+
+def _acquire(connection: Connection, write: Acquire) -> int | Refused:
+    key = seize(connection, write.project_id, write.conversation_id, holder=write.holder, adds=1)
+    if not isinstance(key, Refused):
+        until = DatabaseTime() + write.lease_seconds
+        connection.execute(_TAKE.values(holder=write.holder, held_until=until), {"hold_key": key})
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class Extend(Write[None]):
+    """More time for these holds."""
+
+    holds: Sequence[Hold]
+    lease_seconds: int
+
+    @classmethod
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
+        for write in writes:
+            for start in range(0, len(write.holds), _HOLDS_AT_ONCE):
+                some = write.holds[start : start + _HOLDS_AT_ONCE]
+                connection.execute(
+                    update(conversations)
+                    .where(
+                        conversations.c.key.in_([hold.key for hold in some]),
+                        conversations.c.holder.in_([hold.holder for hold in some]),
+                    )
+                    .values(held_until=DatabaseTime() + write.lease_seconds)
+                )
+        return [None] * len(writes)
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Write[None]):
+    """The end of a hold that leaves nothing behind."""
+
+    hold: Hold
+
+    @classmethod
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
+        for write in writes:
+            _let_go(connection, write.hold)
+        return [None] * len(writes)
+
+
+def _let_go(connection: Connection, hold: Hold) -> bool:
+    """End the hold; False when it was lost, or its conversation is gone."""
+    return connection.execute(_LET_GO, {"hold_key": hold.key, "hold_name": hold.holder}).rowcount > 0
+
+
+@dataclass(frozen=True, slots=True)
+class SaveTurn(Write[None]):
+    """A response, and the turn that it is in its conversation.
+
+    Where the hold was lost it raises StorageError, and neither is kept. A conversation that was deleted meanwhile gets
+    no turn, and the response is kept.
+    """
+
+    response: SaveResponse
+    hold: Hold
+    last_turn_key: int
+    turn: Turn | None
+
+    @classmethod
+    def of(cls, response: StoredResponse, hold: Hold, last_turn_key: int, standing: Mapping[str, Item]) -> Self:
+        """What this response leaves, made after the turn of this key.
+
+        `standing` has what stands in the conversation under an id of this response's items.
+        """
+        turn = None
+        if response.status in _APPENDED:
+            turn = pack(response.status, response.account, distinct(response.items, standing))
+        return cls(SaveResponse.of(response), hold, last_turn_key, turn)
+
+    @classmethod
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
+        for write in writes:
+            _save(connection, write)
+        return [None] * len(writes)
+
+
+def _save(connection: Connection, write: SaveTurn) -> None:
+    is_held = _let_go(connection, write.hold)
+    if not is_held and connection.scalar(_EXISTS, {"hold_key": write.hold.key}) is not None:
+        raise StorageError("Another call has taken over this conversation meanwhile.", code="conversation_lost")
+    SaveResponse.apply(connection, [write.response])
+    project_id, response_id = write.response.identity
+    connection.execute(
+        _KEEP_PLACE,
+        {
+            "project_id": project_id,
+            "response_id": response_id,
+            "conversation_key": write.hold.key,
+            "last_turn_key": write.last_turn_key,
+        },
+    )
+    if is_held and write.turn is not None:
+        conversation_turns.append(connection, write.hold.key, write.turn)

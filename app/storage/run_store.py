@@ -1,0 +1,152 @@
+"""Responses in the background: their rows, their leases, their log and their end. Must not know how one is made.
+
+Leases are measured by the database's clock. A process may write to a run while it has the epoch of the run's row.
+"""
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import Connection, and_, case, literal, select
+
+from app.state.runs import LogView, Order, Page, Run, RunState, Sighting
+from app.storage.clock import DatabaseTime
+from app.storage.database import Database
+from app.storage.hold_store import SaveTurn
+from app.storage.response_store import SaveResponse
+from app.storage.run_writes import (
+    IS_IN_FLIGHT,
+    IS_KEPT,
+    AppendEvents,
+    ClaimRuns,
+    CreateRun,
+    DeleteRun,
+    EndOtherLeases,
+    EndRun,
+    MoveRun,
+    PurgeRuns,
+    RenewLeases,
+    RequestCancel,
+)
+from app.storage.tables import run_events, runs
+from app.storage.writer import Writer
+
+# Rows of the log that are read at once, each of at most what a journal holds back.
+_PAGES_AT_ONCE = 16
+# Runs that one look at the table shows, besides one's own.
+_MOST_SIGHTED = 256
+
+
+class RunStore:
+    """The runs of all projects."""
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self._database = database
+        self._writer = writer
+
+    async def create(
+        self, order: Order, body: bytes, page: Page | None, *, owner: str | None, lease_seconds: int, most: int
+    ) -> Run | None:
+        """Commit a queued run, its log begun with this page; None when its project has `most` unfinished.
+
+        Its owner has it for the length of the lease; without one anybody may claim it.
+        """
+        return await self._writer.submit(CreateRun(order, body, page, owner, lease_seconds, most))
+
+    async def find(self, project_id: str, response_id: str) -> RunState | None:
+        """The project's run with this id, while it is kept."""
+        own = select(runs.c.key, runs.c.status, runs.c.is_streamed, runs.c.body).where(
+            runs.c.project_id == project_id, runs.c.id == response_id, IS_KEPT
+        )
+        row = await self._database.read(lambda connection: connection.execute(own).one_or_none())
+        return row and RunState(*row)
+
+    async def read_log(self, key: int, after: int) -> LogView | None:
+        """What this run has said after event number `after`, or the first part of it; None when the run is gone."""
+        return await self._database.read(lambda connection: _read_log(connection, key, after))
+
+    async def watch(self, owner: str) -> Sequence[Sighting]:
+        """The unfinished runs that this owner has, and some of those whose lease is over."""
+        is_own = and_(runs.c.owner.is_not(None), runs.c.owner == owner)
+        columns = (runs.c.key, runs.c.epoch, runs.c.cancel_requested)
+        own = select(*columns, literal(value=True)).where(IS_IN_FLIGHT, is_own)
+        free = (
+            select(*columns, literal(value=False))
+            .where(IS_IN_FLIGHT, ~is_own, runs.c.lease_until <= DatabaseTime())
+            .limit(_MOST_SIGHTED)
+        )
+
+        def look(connection: Connection) -> list[Sighting]:
+            return [Sighting(*row) for query in (own, free) for row in connection.execute(query)]
+
+        return await self._database.read(look)
+
+    async def claim(self, owner: str, lease_seconds: int, *, most: int, beside: Collection[int]) -> Sequence[Run]:
+        """Take over runs whose lease is over, but for those `beside` them: `most` that wait, and some that only end."""
+        return await self._writer.submit(ClaimRuns(owner, lease_seconds, most, tuple(beside)))
+
+    async def renew(self, owner: str, keys: Collection[int], lease_seconds: int) -> None:
+        """Begin the leases of these anew, as far as the owner still has them."""
+        await self._writer.submit(RenewLeases(owner, tuple(keys), lease_seconds))
+
+    async def end_other_leases(self, owner: str) -> None:
+        """Have nobody but this owner own a run: for a process that knows that it is alone."""
+        await self._writer.submit(EndOtherLeases(owner))
+
+    async def start(self, run: Run, body: bytes) -> bool:
+        """Say that upstream may be asked from now on. False when the run is not ours any more."""
+        return await self._writer.submit(MoveRun(run.key, run.epoch, "in_progress", body, None))
+
+    async def put_back(self, run: Run, pause_seconds: int) -> bool:
+        """Leave the run as it was to anybody, after a pause. False when it is not ours any more."""
+        return await self._writer.submit(MoveRun(run.key, run.epoch, run.status, run.body, pause_seconds))
+
+    async def append(self, run: Run, page: Page) -> bool:
+        """Commit a part of the log. False when the run is not ours any more."""
+        return await self._writer.submit(AppendEvents(run.key, run.epoch, page))
+
+    async def end(
+        self, run: Run, status: str, body: bytes, *, keep_seconds: int, turn: SaveResponse | SaveTurn | None
+    ) -> bool:
+        """Commit the run's end, and with it the turn that it leaves, if any.
+
+        True also when this was done before. False when the run is not ours any more, and then nothing is stored.
+        """
+        return await self._writer.submit(EndRun(run.key, run.epoch, status, body, keep_seconds, turn))
+
+    async def request_cancel(self, key: int) -> None:
+        """Have whoever works on this run end it as cancelled."""
+        await self._writer.submit(RequestCancel(key))
+
+    async def delete(self, project_id: str, response_id: str) -> bool:
+        """Remove a run that has ended, and its log; False when there is none."""
+        return await self._writer.submit(DeleteRun(project_id, response_id))
+
+    async def purge_expired(self, batch: int = 500) -> int:
+        """Remove the runs whose time is over, `batch` per commit; return how many."""
+        purged = 0
+        while removed := await self._writer.submit(PurgeRuns(batch)):
+            purged += removed
+        return purged
+
+
+def _read_log(connection: Connection, key: int, after: int) -> LogView | None:
+    newest = (
+        select(run_events.c.last_number)
+        .where(run_events.c.run_key == key)
+        .order_by(run_events.c.first_number.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    body = case((IS_IN_FLIGHT, None), else_=runs.c.body)
+    # The row before the log: once the row says that the run has ended, the log is whole.
+    row = connection.execute(select(runs.c.status, body, newest).where(runs.c.key == key, IS_KEPT)).one_or_none()
+    if row is None:
+        return None
+    query = (
+        select(run_events.c.first_number, run_events.c.last_number, run_events.c.frames)
+        .where(run_events.c.run_key == key, run_events.c.last_number > after)
+        .order_by(run_events.c.first_number)
+        .limit(_PAGES_AT_ONCE)
+    )
+    pages = tuple(Page(*found) for found in connection.execute(query))
+    status, final, last = row
+    return LogView(pages, len(pages) < _PAGES_AT_ONCE, last, None if final is None else (status, final))

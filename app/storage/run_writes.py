@@ -1,0 +1,271 @@
+"""What is written of runs, each a change of its own. Must not know when or why."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, TypeVar
+
+import orjson
+from sqlalchemy import Connection, RowMapping, and_, case, delete, func, insert, or_, select, update
+
+from app.state.runs import ENDED, IN_FLIGHT, Order, Page, Run
+from app.storage.clock import DatabaseTime
+from app.storage.hold_store import SaveTurn
+from app.storage.response_store import SaveResponse
+from app.storage.tables import insert_if_new, run_events, runs
+from app.storage.writer import Write
+
+T = TypeVar("T")
+
+# Runs without a living owner that are only ended, and that one claim takes over.
+_MOST_ENDED = 16
+
+IS_IN_FLIGHT = runs.c.status.in_(sorted(IN_FLIGHT))
+IS_KEPT = or_(runs.c.expires_at.is_(None), runs.c.expires_at > DatabaseTime())
+
+
+class SingleWrite(Write[T]):
+    """A change that gains nothing from others of its kind beside it."""
+
+    @classmethod
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[T]:
+        return [write.make(connection) for write in writes]
+
+    @abstractmethod
+    def make(self, connection: Connection) -> T:
+        """Make this change, and return its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRun(SingleWrite[Run | None]):
+    """A new run. None when its project has too many."""
+
+    order: Order
+    body: bytes
+    page: Page | None
+    owner: str | None
+    lease_seconds: int
+    most: int
+
+    def make(self, connection: Connection) -> Run | None:
+        order = self.order
+        in_flight = select(func.count()).where(runs.c.project_id == order.project_id, IS_IN_FLIGHT)
+        if (connection.scalar(in_flight) or 0) >= self.most:
+            return None
+        inserted = connection.execute(
+            insert(runs).values(
+                project_id=order.project_id,
+                id=order.id,
+                api_key_id=order.api_key_id,
+                status="queued",
+                is_stored=order.is_stored,
+                is_streamed=order.is_streamed,
+                cancel_requested=False,
+                owner=self.owner,
+                epoch=1,
+                lease_until=DatabaseTime() + (self.lease_seconds if self.owner else 0),
+                created_at=DatabaseTime(),
+                headers=orjson.dumps(order.headers),
+                request=order.request,
+                body=self.body,
+            )
+        ).inserted_primary_key
+        assert inserted is not None  # noqa: S101 - of one row it is known
+        key: int = inserted[0]
+        if self.page is not None:
+            connection.execute(insert(run_events).values(run_key=key, **_columns(self.page)))
+        return Run(key, 1, order, "queued", self.body, cancel_requested=False, waited=0)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRuns(SingleWrite[list[Run]]):
+    """Runs without an owner that lives, and from now on with this one."""
+
+    owner: str
+    lease_seconds: int
+    most: int
+    beside: tuple[int, ...]
+
+    def make(self, connection: Connection) -> list[Run]:
+        waits = and_(runs.c.status == "queued", ~runs.c.cancel_requested)
+        ends = and_(IS_IN_FLIGHT, ~waits)
+        keys: list[int] = []
+        # Those that only end need no room to run.
+        for wanted, most in ((ends, _MOST_ENDED), (waits, self.most)):
+            query = (
+                select(runs.c.key)
+                .where(wanted, runs.c.lease_until <= DatabaseTime(), runs.c.key.not_in(self.beside))
+                .order_by(runs.c.key)
+                .limit(most)
+                .with_for_update(skip_locked=True)
+            )
+            keys += connection.scalars(query)
+        if not keys:
+            return []
+        connection.execute(
+            update(runs)
+            .where(runs.c.key.in_(keys))
+            .values(owner=self.owner, epoch=runs.c.epoch + 1, lease_until=DatabaseTime() + self.lease_seconds)
+        )
+        query = select(runs, (DatabaseTime() - runs.c.created_at).label("waited")).where(runs.c.key.in_(keys))
+        return [_run(row) for row in connection.execute(query.order_by(runs.c.key)).mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class RenewLeases(SingleWrite[None]):
+    """The leases of these runs, from now on."""
+
+    owner: str
+    keys: tuple[int, ...]
+    lease_seconds: int
+
+    def make(self, connection: Connection) -> None:
+        connection.execute(
+            update(runs)
+            .where(runs.c.key.in_(self.keys), runs.c.owner == self.owner, IS_IN_FLIGHT)
+            .values(lease_until=DatabaseTime() + self.lease_seconds)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EndOtherLeases(SingleWrite[None]):
+    """The end of every lease but this owner's."""
+
+    owner: str
+
+    def make(self, connection: Connection) -> None:
+        others = (IS_IN_FLIGHT, runs.c.owner.is_not(None), runs.c.owner != self.owner)
+        connection.execute(update(runs).where(*others).values(lease_until=DatabaseTime()))
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRun(SingleWrite[bool]):
+    """Another state of an unfinished run; with a pause it loses its owner. False when the epoch is over."""
+
+    key: int
+    epoch: int
+    status: str
+    body: bytes
+    pause_seconds: int | None
+
+    def make(self, connection: Connection) -> bool:
+        values: dict[str, Any] = {"status": self.status, "body": self.body}
+        if self.pause_seconds is not None:
+            values |= {"owner": None, "lease_until": DatabaseTime() + self.pause_seconds}
+        return connection.execute(update(runs).where(*_ours(self.key, self.epoch)).values(values)).rowcount > 0
+
+
+@dataclass(frozen=True, slots=True)
+class AppendEvents(SingleWrite[bool]):
+    """A page of a run's log. False when the epoch is over."""
+
+    key: int
+    epoch: int
+    page: Page
+
+    def make(self, connection: Connection) -> bool:
+        # What takes the run over changes its row: it waits for this transaction, or is seen by it.
+        ours = select(runs.c.key).where(*_ours(self.key, self.epoch)).with_for_update()
+        if connection.scalar(ours) is None:
+            return False
+        # It is there already where an earlier commit was made and nobody heard of it.
+        page = insert_if_new(run_events, connection.dialect).values(run_key=self.key, **_columns(self.page))
+        connection.execute(page)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class EndRun(SingleWrite[bool]):
+    """The end of a run, and the turn that it leaves. False when the epoch is over."""
+
+    key: int
+    epoch: int
+    status: str
+    body: bytes
+    keep_seconds: int
+    turn: SaveResponse | SaveTurn | None
+
+    def make(self, connection: Connection) -> bool:
+        ended = connection.execute(
+            update(runs)
+            .where(*_ours(self.key, self.epoch))
+            .values(
+                status=self.status,
+                body=self.body,
+                owner=None,
+                request=None,
+                expires_at=DatabaseTime() + self.keep_seconds,
+            )
+        ).rowcount
+        if not ended:
+            before = select(runs.c.key).where(
+                runs.c.key == self.key, runs.c.epoch == self.epoch, runs.c.status.in_(sorted(ENDED))
+            )
+            return connection.scalar(before) is not None
+        match self.turn:
+            case SaveResponse():
+                SaveResponse.apply(connection, [self.turn])
+            case SaveTurn():
+                SaveTurn.apply(connection, [self.turn])
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCancel(SingleWrite[None]):
+    """A wish to have a run end."""
+
+    key: int
+
+    def make(self, connection: Connection) -> None:
+        # One that waits for its time has nobody who would see it.
+        until = case((runs.c.owner.is_(None), DatabaseTime()), else_=runs.c.lease_until)
+        own = (runs.c.key == self.key, IS_IN_FLIGHT)
+        connection.execute(update(runs).where(*own).values(cancel_requested=True, lease_until=until))
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRun(SingleWrite[bool]):
+    """The removal of a run that has ended; its log goes with it. False when there was none."""
+
+    erases: ClassVar[bool] = True
+
+    project_id: str
+    response_id: str
+
+    def make(self, connection: Connection) -> bool:
+        own = (runs.c.project_id == self.project_id, runs.c.id == self.response_id, ~IS_IN_FLIGHT, IS_KEPT)
+        return connection.execute(delete(runs).where(*own)).rowcount > 0
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeRuns(SingleWrite[int]):
+    """The removal of up to `batch` runs whose time is over; how many went."""
+
+    erases: ClassVar[bool] = True
+
+    batch: int
+
+    def make(self, connection: Connection) -> int:
+        old = select(runs.c.key).where(runs.c.expires_at <= DatabaseTime()).limit(self.batch)
+        return connection.execute(delete(runs).where(runs.c.key.in_(old))).rowcount
+
+
+def _ours(key: int, epoch: int) -> tuple[Any, ...]:
+    return runs.c.key == key, runs.c.epoch == epoch, IS_IN_FLIGHT
+
+
+def _columns(page: Page) -> dict[str, Any]:
+    return {"first_number": page.first, "last_number": page.last, "frames": page.frames}
+
+
+def _run(row: RowMapping) -> Run:
+    order = Order(
+        row["id"],
+        row["project_id"],
+        row["api_key_id"],
+        row["is_stored"],
+        row["is_streamed"],
+        orjson.loads(row["headers"]),
+        row["request"],
+    )
+    return Run(row["key"], row["epoch"], order, row["status"], row["body"], row["cancel_requested"], row["waited"])

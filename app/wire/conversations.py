@@ -1,0 +1,90 @@
+"""The bodies of the conversations endpoints, checked in OpenAI's order, and the conversation object.
+
+Unlike a create body these are closed: what is not named here is refused.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from app.wire import body, wording
+from app.wire.fields import Check, array_of
+from app.wire.input_items import check_item
+from app.wire.metadata import check_metadata
+
+_MOST_ITEMS = 20
+
+_FIELDS: Mapping[str, Check] = {
+    "items": array_of(check_item, maximum=_MOST_ITEMS),
+    "metadata": check_metadata,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NewItems:
+    """Items that are to be added, decoded and as they were sent."""
+
+    given: list[Any]
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NewConversation:
+    """What a conversation begins with."""
+
+    metadata: bytes
+    items: NewItems
+
+
+def parse_new_conversation(raw: bytes, max_depth: int) -> NewConversation:
+    """The body of POST /v1/conversations. Both members may be left out, or be null."""
+    fields = _checked(raw, max_depth, "items", "metadata")
+    return NewConversation(_metadata(fields), _items(fields, raw))
+
+
+def parse_new_items(raw: bytes, max_depth: int) -> NewItems:
+    """The body of POST /v1/conversations/{id}/items."""
+    return _items(_checked(raw, max_depth, "items", required="items"), raw)
+
+
+def parse_metadata(raw: bytes, max_depth: int) -> bytes:
+    """The body of POST /v1/conversations/{id}: the metadata that replace what there are; null removes them."""
+    return _metadata(_checked(raw, max_depth, "metadata", required="metadata"))
+
+
+def conversation(conversation_id: str, created_at: int, metadata: bytes) -> bytes:
+    """The conversation object."""
+    return orjson.dumps(
+        {
+            "id": conversation_id,
+            "object": "conversation",
+            "created_at": created_at,
+            "metadata": orjson.Fragment(metadata),
+        }
+    )
+
+
+def _checked(raw: bytes, max_depth: int, *known: str, required: str | None = None) -> dict[str, Any]:
+    fields = body.decode_object(raw, max_depth)
+    if required is not None and required not in fields:
+        raise wording.missing(required)
+    for name in fields:
+        if name not in known:
+            raise wording.unknown_parameter(name)
+    for name in known:
+        value = fields.get(name)
+        # A list of items that has to be there may not be null.
+        if value is not None or name == required == "items":
+            _FIELDS[name](value, name)
+    return fields
+
+
+def _metadata(fields: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(fields.get("metadata") or {})
+
+
+def _items(fields: Mapping[str, Any], raw: bytes) -> NewItems:
+    given = fields.get("items") or []
+    return NewItems(given, bytes(body.members(raw)["items"]) if given else b"[]")

@@ -1,0 +1,170 @@
+"""The messages of WebSocket mode: what a client's says, and answers, events and errors as the text of one each.
+
+Must not know the socket that they come and go by.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import orjson
+
+from app.errors import ApiError, InvalidRequestError
+from app.wire import events, fields, response, sse, wording
+from app.wire.body import Json, decode_object, members
+from app.wire.requests import CreateRequest, check_create_request
+
+_CREATE, _STEER, _INJECT = "response.create", "response.steer", "response.inject"
+_STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+# The longest JSON text of a member that is read before its message has its turn; a character takes six bytes at most.
+_LONGEST_READ = 4096
+# Of this message, and not of the create call in it. Every answer is a stream here, whatever `stream` says.
+_ENVELOPE = ("type", "stream_id", "generate", "stream")
+_TERMINAL_EVENTS = {"failed": "response.failed", "incomplete": "response.incomplete"}
+_ERROR_MEMBERS = ("code", "message", "param")
+
+
+@dataclass(slots=True, eq=False)
+class ClientMessage:
+    """What is read of a message before it has its turn: its lane, and the response that it continues."""
+
+    raw: bytes
+    type: str
+    stream_id: str | None
+    previous_response_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateCall:
+    """A valid `response.create`. Without `generates` it is a warm-up: a turn that asks for no answer."""
+
+    request: CreateRequest
+    generates: bool
+
+
+def read_message(raw: bytes, max_depth: int) -> ClientMessage:
+    """Read a message's envelope, at the cost of a scan. InvalidRequestError names the first fault found so far."""
+    try:
+        parts = members(raw)
+    except (msgspec.DecodeError, RecursionError):
+        # This decoder says in the API's words what is wrong.
+        decode_object(raw, max_depth)
+        raise
+    stream_id = _text(parts, "stream_id")
+    if stream_id is not None and not (isinstance(stream_id, str) and _STREAM_ID.fullmatch(stream_id)):
+        raise InvalidRequestError(
+            "Invalid 'stream_id': expected a string of 1 to 256 letters, digits, '_', '.' or '-'.",
+            code="invalid_stream_id",
+            param="stream_id",
+        )
+    kind, previous = _text(parts, "type"), _text(parts, "previous_response_id")
+    if "type" not in parts:
+        raise wording.missing("type")
+    fields.enum(_CREATE, _STEER, _INJECT)(kind, "type")
+    return ClientMessage(raw, str(kind), stream_id, previous if isinstance(previous, str) else None)
+
+
+def read_call(raw: bytes, max_depth: int) -> CreateCall:
+    """Read and check the create call in a message, as the body of a POST is. Raises InvalidRequestError."""
+    values, parts = decode_object(raw, max_depth), members(raw)
+    generate = values.get("generate")
+    if generate is not None:
+        fields.boolean(generate, "generate")
+    for name in _ENVELOPE:
+        values.pop(name, None)
+        parts.pop(name, None)
+    if values.get("background"):
+        raise wording.unsupported("background", "over WebSocket")
+    values["stream"], parts["stream"] = True, Json(b"true")
+    options = values.get("prompt_cache_options")
+    prewarms = isinstance(options, dict) and options.get("prewarm") is True
+    generates = generate is not False and not prewarms
+    return CreateCall(check_create_request(values, parts, generates=generates), generates)
+
+
+def refusal(message: ClientMessage) -> bytes | None:
+    """The answer to a message that means something, but not here; None to one that asks for a response."""
+    if message.type == _CREATE:
+        return None
+    sentence = f"'{message.type}' is not supported by this gateway."
+    if message.type == _INJECT:
+        return of_error(InvalidRequestError(sentence, code="not_supported", param="type"), message.stream_id)
+    parts = members(message.raw)
+    steer = {name: parts[name] for name in ("input", "previous_response_id") if name in parts}
+    error = {"code": "steering_not_supported", "message": sentence, "type": "invalid_request_error"}
+    event = {"type": "response.steer.failed", "sequence_number": 0, "error": error, "steer": steer}
+    return _in_lane(msgspec.json.encode(event), message.stream_id)
+
+
+def of_error(error: ApiError, stream_id: str | None) -> bytes:
+    """An error: nested as in the body of an answer over HTTP, with that answer's status and headers."""
+    try:
+        told = orjson.loads(error.body()).get("error")
+    except (orjson.JSONDecodeError, AttributeError):
+        told = None
+    if not isinstance(told, dict):
+        # Upstream's own answer, in no shape that a client knows.
+        told = {"type": error.type, "code": error.code, "message": error.message, "param": None}
+    if error.headers:
+        told = {**told, "headers": dict(error.headers)}
+    return _in_lane(orjson.dumps({"type": "error", "status": error.status, "error": told}), stream_id)
+
+
+def of_frame(frame: bytes, stream_id: str | None) -> bytes | None:
+    """An event of a stream: its data as it came; None for what is no event (a comment, `[DONE]`).
+
+    Text has to be UTF-8 here, and an `error` is nested: those are the two things that may be changed.
+    """
+    data = sse.event_data(frame)
+    if not data.lstrip().startswith(b"{"):
+        return None
+    if events.kind(frame) == events.ERROR:
+        data = _nested(events.payload(frame)) or data
+    if not data.isascii():
+        data = data.decode(errors="replace").encode()
+    return _in_lane(data, stream_id)
+
+
+def of_answer(body: bytes, stream_id: str | None) -> bytes:
+    """The response object of an upstream that did not stream, as the one event that ends a stream."""
+    facts = response.read(body)
+    kind = _TERMINAL_EVENTS.get(facts.status if facts else "", "response.completed")
+    return _in_lane(b'{"type":"%b","sequence_number":0,"response":%b}' % (kind.encode(), body), stream_id)
+
+
+def warm_up(body: bytes) -> Iterator[bytes]:
+    """The events of a turn that asked for no answer, as frames: begun, and completed at once as this response."""
+    begun = response.ended(body, "in_progress", [])
+    for number, (kind, state) in enumerate(
+        (("response.created", begun), ("response.in_progress", begun), ("response.completed", body))
+    ):
+        yield events.of(kind, state, number)
+
+
+def _text(parts: Mapping[str, Json], name: str) -> Any:
+    """A member that should be a short string, decoded; what can be none counts as a list."""
+    raw = bytes(memoryview(parts[name])[: _LONGEST_READ + 1]) if name in parts else b"null"
+    try:
+        return orjson.loads(raw) if len(raw) <= _LONGEST_READ else []
+    except orjson.JSONDecodeError:
+        return []
+
+
+def _nested(event: Mapping[str, Any]) -> bytes | None:
+    """An `error` event as it is over WebSocket; None when it is like that already."""
+    if isinstance(event.get("error"), dict) or not event:
+        return None
+    told = {name: event.get(name) for name in _ERROR_MEMBERS}
+    limited = str(told["code"]).startswith("rate_limit")
+    told["type"], status = ("rate_limit_error", 429) if limited else ("server_error", 500)
+    kept = {name: value for name, value in event.items() if name not in _ERROR_MEMBERS}
+    return orjson.dumps({**kept, "status": status, "error": told})
+
+
+def _in_lane(data: bytes, stream_id: str | None) -> bytes:
+    if stream_id is None:
+        return data
+    _, _, rest = data.partition(b"{")
+    return b'{"stream_id":"%b"%b%b' % (stream_id.encode(), b"" if rest.lstrip().startswith(b"}") else b",", rest)

@@ -1,0 +1,159 @@
+"""Compaction in the course of a create call: upstream's where it has it, else the gateway's."""
+
+from typing import Any
+
+import pytest
+from openai import AsyncOpenAI, InternalServerError
+from openai.types.responses import Response
+
+from tests.builders import answers, calls, says, user
+from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
+from tests.fakes.raw_client import calling
+from tests.fakes.replies import Reply
+from tests.fakes.streams import response, story
+from tests.fakes.upstream import FakeUpstream
+
+pytestmark = pytest.mark.live
+
+SUMMARY = "They counted to a thousand."
+LONG = "one two three " * 400
+EDIT: Any = [{"type": "compaction", "compact_threshold": 1000}]
+USAGE = {"input_tokens": 90, "output_tokens": 9, "total_tokens": 99}
+TOLD = {"input_tokens": 10, "output_tokens": 1, "total_tokens": 11}
+
+
+def said(text: str, usage: dict[str, int], response_id: str = "resp_up") -> Reply:
+    return Reply.json(200, {**response(response_id, "completed", [says(text)]), "usage": usage})
+
+
+def sent(upstream: FakeUpstream, number: int = -1) -> list[dict[str, Any]]:
+    items = upstream.requests[number].json["input"]
+    assert isinstance(items, list)
+    return items
+
+
+def texts(items: list[dict[str, Any]]) -> list[str]:
+    return [item["content"] if isinstance(item["content"], str) else item["content"][0]["text"] for item in items]
+
+
+async def long_chain(client: AsyncOpenAI) -> Response:
+    opening: Any = [{"role": "developer", "content": "Speak Dutch."}, user(LONG)]
+    return await client.responses.create(model="demo", input=opening)
+
+
+async def test_a_context_that_is_too_long_is_made_short_first(gateway: LiveGateway, upstream: FakeUpstream) -> None:
+    async with gateway.client() as client:
+        first = await long_chain(client)
+        upstream.enqueue(said(SUMMARY, USAGE, "resp_summary"), said("Hi.", TOLD, "resp_second"))
+        second = await client.responses.create(
+            model="demo", input="Go on.", previous_response_id=first.id, context_management=EDIT
+        )
+        asked, answered = upstream.requests[-2:]
+        assert [item["role"] for item in sent(upstream, -2)] == ["developer", "user", "assistant", "user"]
+        assert asked.json.keys() == {"model", "input", "store"}
+        assert answered.json.keys() == {"model", "input", "store"}
+        # The user's word is longer than half the threshold: only the summary has it.
+        assert [item["role"] for item in sent(upstream)] == ["developer", "user", "user"]
+        assert texts(sent(upstream))[::2] == ["Speak Dutch.", "Go on."]
+        assert SUMMARY in texts(sent(upstream))[1]
+
+        compaction, message = second.output
+        assert compaction.type == "compaction"
+        assert compaction.id.startswith("cmp_")
+        assert message.type == "message"
+        assert second.usage is not None
+        assert (second.usage.input_tokens, second.usage.total_tokens) == (100, 110)
+        stored = await client.responses.retrieve(second.id)
+        assert stored.output == second.output
+
+        # From here on it stands for all that was before it.
+        await client.responses.create(
+            model="demo", input="More.", previous_response_id=second.id, context_management=EDIT
+        )
+        assert [item["role"] for item in sent(upstream)] == ["developer", "user", "user", "assistant", "user"]
+        assert SUMMARY in texts(sent(upstream))[1]
+        assert texts(sent(upstream))[2:] == ["Go on.", "Hi.", "More."]
+
+
+async def test_a_streams_events_are_not_touched_and_its_turn_is_continued_from_the_summary(
+    gateway: LiveGateway, upstream: FakeUpstream
+) -> None:
+    async with gateway.client() as client:
+        first = await long_chain(client)
+        played = story("resp_second", "Hi.")
+        upstream.enqueue(said(SUMMARY, USAGE, "resp_summary"), Reply.sse(played))
+        asked = {"input": "Go on.", "previous_response_id": first.id, "context_management": EDIT}
+        async with calling(gateway.url, gateway.key, **asked) as call:
+            relayed = await call.rest()
+        assert relayed == b"".join(played)
+        assert upstream.requests[-2].json.get("stream") is None
+        assert upstream.requests[-1].json["stream"] is True
+        assert SUMMARY in texts(sent(upstream))[1]
+        kept = await client.responses.retrieve("resp_second")
+        assert [item.type for item in kept.output] == ["compaction", "message"]
+        await client.responses.create(model="demo", input="More.", previous_response_id="resp_second")
+    assert [item["role"] for item in sent(upstream)] == ["developer", "user", "user", "assistant", "user"]
+
+
+async def test_a_context_that_is_short_is_sent_as_it_is(sqlite_gateway: LiveGateway, upstream: FakeUpstream) -> None:
+    given: Any = [user("Hello."), says("Hi.", "msg_9"), user("Go on.")]
+    edits: list[Any] = [EDIT, [{"type": "compaction"}]]
+    async with sqlite_gateway.client() as client:
+        for edit in edits:
+            made = await client.responses.create(model="demo", input=given, context_management=edit)
+            assert [item.type for item in made.output] == ["message"]
+            assert sent(upstream) == given
+            assert "context_management" not in upstream.requests[-1].json
+        # One that says no more than the question cannot be made shorter.
+        await client.responses.create(model="demo", input=LONG, context_management=EDIT)
+    assert len(upstream.requests) == 3
+
+
+async def test_what_the_model_waits_for_is_not_summarised(sqlite_gateway: LiveGateway, upstream: FakeUpstream) -> None:
+    given: Any = [
+        user("Count."),
+        calls("call_1", "fc_1"),
+        {**answers("call_1"), "output": LONG},
+        calls("call_2", "fc_2"),
+        answers("call_2"),
+    ]
+    upstream.enqueue(said(SUMMARY, USAGE), said("Done.", TOLD))
+    async with sqlite_gateway.client() as client:
+        made = await client.responses.create(model="demo", input=given, store=False, context_management=EDIT)
+        assert [item.type for item in made.output] == ["compaction", "message"]
+        assert [item["type"] for item in sent(upstream, 0)] == [
+            *("message", "function_call", "function_call_output", "message"),
+        ]
+        context = sent(upstream)
+        assert [item["type"] for item in context] == ["message", "message", "function_call", "function_call_output"]
+        assert texts(context[:1]) == ["Count."]
+        assert context[3] == answers("call_2")
+        # A client that keeps the history itself goes on from the item, as it would with OpenAI's.
+        again: Any = [*[item.model_dump(exclude_none=True) for item in made.output], user("And?")]
+        await client.responses.create(model="demo", input=again, store=False)
+        assert sent(upstream)[:4] == context
+
+
+async def test_an_upstream_that_can_does_it_itself(sqlite_url: str, upstream: FakeUpstream) -> None:
+    having = upstream_settings(upstream.url, "sk-one", endpoints=["compact"])
+    async with running_gateway(sqlite_url, [having]) as gateway, gateway.client() as client:
+        first = await long_chain(client)
+        await client.responses.create(
+            model="demo", input="Go on.", previous_response_id=first.id, context_management=EDIT
+        )
+    assert len(upstream.requests) == 2
+    assert upstream.requests[-1].json["context_management"] == EDIT
+
+
+async def test_without_a_summary_the_call_fails_and_nothing_is_kept(
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
+) -> None:
+    async with sqlite_gateway.client() as client:
+        first = await long_chain(client)
+        upstream.enqueue(Reply.json(200, response("resp_up", "incomplete", [says("Half")])))
+        with pytest.raises(InternalServerError) as error:
+            await client.responses.create(
+                model="demo", input="Go on.", previous_response_id=first.id, context_management=EDIT
+            )
+    assert (error.value.status_code, error.value.code) == (502, "compaction_failed")
+    assert len(upstream.requests) == 2

@@ -1,0 +1,70 @@
+"""Which calls name what only one upstream account has."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from app.state.items import bind
+from app.state.ownership import chain_names_owned, item_names_owned, names_owned
+from app.state.packing import pack
+from tests.builders import ACCOUNT, make_chain, make_item, make_turn, says, user
+
+FILE = {"role": "user", "content": [{"type": "input_file", "file_id": "file_1"}]}
+
+
+def owned(**fields: Any) -> bool:
+    return names_owned(fields, orjson.dumps(fields.get("input")))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input": [FILE]},
+        {"input": [{"type": "function_call_output", "call_id": "c", "output": [{"file_id": "file_1"}]}]},
+        {"input": "Hi.", "prompt": {"id": "pmpt_1"}},
+        {"input": "Hi.", "tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]},
+        {"input": "Hi.", "tools": [{"type": "code_interpreter", "container": "cntr_1"}]},
+        {"input": "Hi.", "tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["f"]}}]},
+        {"input": "Hi.", "tools": [{"type": "image_generation", "input_image_mask": {"file_id": "file_1"}}]},
+        {"input": "Hi.", "tools": [{"type": "shell", "environment": {"container_id": "cntr_1"}}]},
+    ],
+)
+def test_what_an_account_owns_is_seen(fields: dict[str, Any]) -> None:
+    assert owned(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input": "file_id"},
+        {"input": [user('"file_id": "file_1"')]},
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": None, "file_url": "http://x"}]}]},
+        # What a model said of a file is text by now.
+        {"input": [{**says("2"), "content": [{"type": "output_text", "annotations": [{"file_id": "file_1"}]}]}]},
+        {"input": "Hi.", "tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]},
+        {"input": "Hi.", "tools": [{"type": "function", "name": "f", "parameters": {"file_id": "free"}}]},
+        {"input": "Hi.", "prompt": None, "tools": None},
+    ],
+)
+def test_nothing_else_is(fields: dict[str, Any]) -> None:
+    assert not owned(**fields)
+
+
+def test_an_item_that_names_a_file_belongs_to_the_account_that_has_read_it() -> None:
+    [item] = bind([make_item(FILE)], ACCOUNT)
+    assert item.account == ACCOUNT
+    assert item_names_owned(item.content)
+    assert bind([make_item(user("1"))], ACCOUNT)[0].account is None
+
+
+def test_a_chain_names_what_its_turns_were_given() -> None:
+    naming = pack("completed", ACCOUNT, bind([make_item(FILE)], ACCOUNT))
+    plain = make_turn([user("1")], [says("2")])
+    assert chain_names_owned(make_chain(plain, naming, plain))
+    assert not chain_names_owned(make_chain(plain))
+
+
+def test_what_a_model_made_of_a_file_names_nothing() -> None:
+    ran = {"type": "code_interpreter_call", "id": "ci_1", "container_id": "cntr_1", "outputs": [{"file_id": "f"}]}
+    assert not chain_names_owned(make_chain(make_turn([user("1")], [ran, says("2")])))
