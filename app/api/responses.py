@@ -3,7 +3,6 @@
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 
 import orjson
 from fastapi import Request, Response
@@ -14,7 +13,6 @@ from app.api.services import Caller, Services, ServicesOf
 from app.relay.background import not_found
 from app.relay.client import Connection
 from app.state.listing import input_of, page
-from app.wire.requests import CreateRequest
 
 _JSON = "application/json"
 
@@ -33,18 +31,12 @@ class CreateResponse:
         services = self._services
         headers = headers_of(scope)
         caller = await services.authenticator.identify(headers)
-        await self._serve(
-            # In no variable here: the prompt is not to be held while the answer streams.
-            await read_create_request(headers, receive, services.limits),
-            caller,
-            headers,
-            send,
-            scope["extensions"]["antiphon"]["connection"],
-        )
-
-    def _serve(self, request: CreateRequest, *call: Any) -> Awaitable[None]:
-        services = self._services
-        return services.background.serve(request, *call) if request.background else services.relay.serve(request, *call)
+        request = await read_create_request(headers, receive, services.limits)
+        server = services.background if request.background else services.relay
+        serving = server.serve(request, caller, headers, send, scope["extensions"]["antiphon"]["connection"])
+        # The prompt is not to be held here while the answer streams.
+        del request
+        await serving
 
 
 class EventStream(Response):

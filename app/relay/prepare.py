@@ -124,10 +124,7 @@ class Exchange:
     def standalone(self, account: Account) -> dict[str, Json]:
         """The request's members with all that it continues in its input, as far as this account needs to be told."""
         members = dict(self.request.members)
-        is_known = self.prefer in {None, account.name} and (self.chain is None or self.chain.is_stored)
-        # No upstream knows our conversations.
-        is_known = is_known and self.request.conversation_id is None
-        told = account.upstream.state == "gateway" or not is_known or self.compaction is not None
+        told = account.upstream.state == "gateway" or self.compaction is not None or not self._is_known_to(account)
         if told:
             for name in _GATEWAY_STATE:
                 members.pop(name, None)
@@ -157,6 +154,14 @@ class Exchange:
                 stood_for = b"[%b]" % content
                 context += input_items(orjson.loads(stood_for), stood_for, {})
         return context
+
+    def _is_known_to(self, account: Account) -> bool:
+        """Whether this account's upstream has all that the call continues. No upstream knows our conversations."""
+        return (
+            self.prefer in {None, account.name}
+            and (self.chain is None or self.chain.is_stored)
+            and self.request.conversation_id is None
+        )
 
     def _expanded(self, given: Iterable[bytes]) -> Iterator[bytes]:
         for item, raw in zip(self.request.input or (), given, strict=True):
@@ -210,7 +215,7 @@ async def prepare(request: CreateRequest, caller: ApiKey, memory: Memory, *, kee
         expand=partial(_expand, unseal),
         is_sealed=is_sealed,
         is_owned=is_owned
-        or any(item.account and item_names_owned(item.content) for item in resolved.values())
+        or (bool(named) and any(item.account and item_names_owned(item.content) for item in resolved.values()))
         or (chain is not None and chain_names_owned(chain)),
     )
 
@@ -224,8 +229,11 @@ def sendable(members: dict[str, Json], account: Account) -> bytes:
 
 def _look(request: CreateRequest, unseal: _Unseal) -> tuple[bool, bool]:
     """Whether the input has a compaction of this gateway's, and whether the call names what only one account has."""
-    sent = bytes(request.members["input"]) if isinstance(request.input, list) else b""
-    return _SEAL in sent and _has_sealed(request.input, unseal), names_owned(request.fields, sent)
+    given = request.input
+    if not isinstance(given, list):
+        return False, names_owned(request.fields, b"")
+    sent = bytes(request.members["input"])
+    return _SEAL in sent and _has_sealed(given, unseal), names_owned(request.fields, sent)
 
 
 def _has_sealed(given: Any, unseal: _Unseal) -> bool:

@@ -13,7 +13,7 @@ from app.relay.compaction import Compactor
 from app.relay.conversation import Conversations, OpenConversation
 from app.relay.fold import Fold
 from app.relay.memory import Memory
-from app.relay.prepare import Exchange, OpenTurn, prepare
+from app.relay.prepare import OpenTurn, prepare
 from app.relay.pump import Pump
 from app.relay.registry import Registry
 from app.relay.settle import Settler, not_a_response
@@ -21,7 +21,7 @@ from app.sealing import Sealer
 from app.settings import RelaySettings
 from app.state.records import NO_ACCOUNT, ApiKey
 from app.upstream.answer import UpstreamAnswer
-from app.upstream.connect import UpstreamCall, UpstreamClient
+from app.upstream.connect import UpstreamClient
 from app.wire import response, wording
 from app.wire.requests import CreateRequest
 
@@ -93,7 +93,11 @@ class Relay:
                 exchange = await prepare(request, caller, memory, keep=keep, sealer=self._sealer)
                 fold = Fold(request.fields, self._settings.max_answer_bytes)
                 async with client:
-                    turn, call = await self._relieved(exchange, headers)
+                    call = upstream_call(exchange, headers, self._keeping_upstreams)
+                    if "context_management" in exchange.request.members:
+                        exchange = await self._compactor.relieve(exchange, call)
+                        call = replace(call, render=exchange.render)
+                    turn = exchange.turn
                     # A running stream holds what its settling needs, and not the prompt.
                     del request, exchange
                     answer = await self._upstream.open(call)
@@ -135,14 +139,6 @@ class Relay:
         if not request.store:
             return await self._conversations.open(project_id, conversation_id, self._memory)
         return await self._conversations.hold(project_id, conversation_id, self._memory, new_id("call"))
-
-    async def _relieved(self, exchange: Exchange, headers: Mapping[str, str]) -> tuple[OpenTurn, UpstreamCall]:
-        """The turn and its call, with a context made short where the client asks for that and upstream cannot."""
-        call = upstream_call(exchange, headers, self._keeping_upstreams)
-        if "context_management" in exchange.request.members:
-            exchange = await self._compactor.relieve(exchange, call)
-            call = replace(call, render=exchange.render)
-        return exchange.turn, call
 
     def _pump(self, turn: OpenTurn, fold: Fold, answer: UpstreamAnswer, client: Client) -> Pump:
         return Pump(

@@ -17,7 +17,8 @@ def names_owned(fields: Mapping[str, Any], given: bytes) -> bool:
     """Whether a decoded request names such a thing; `given` is its input as it was sent."""
     if fields.get("prompt") is not None:
         return True
-    if any(tool.get("type") not in _FREE and _names(tool) for tool in fields.get("tools") or ()):
+    tools = fields.get("tools")
+    if tools and any(tool.get("type") not in _FREE and _names(tool) for tool in tools):
         return True
     return _FILE_ID in given and _names(fields.get("input"))
 

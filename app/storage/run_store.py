@@ -149,4 +149,8 @@ def _read_log(connection: Connection, key: int, after: int) -> LogView | None:
     )
     pages = tuple(Page(*found) for found in connection.execute(query))
     status, final, last = row
-    return LogView(pages, len(pages) < _PAGES_AT_ONCE, last, None if final is None else (status, final))
+    is_whole = len(pages) < _PAGES_AT_ONCE
+    if is_whole and (pages[-1].last if pages else after) < last:
+        # It was deleted after its row was read.
+        return None
+    return LogView(pages, is_whole, last, None if final is None else (status, final))

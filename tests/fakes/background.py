@@ -42,7 +42,7 @@ class BackgroundClient:
     @classmethod
     @asynccontextmanager
     async def to(cls, url: str, key: str) -> AsyncIterator["BackgroundClient"]:
-        async with httpx2.AsyncClient(timeout=_SECONDS) as http:
+        async with httpx2.AsyncClient(timeout=_SECONDS, limits=httpx2.Limits()) as http:
             yield cls(f"{url}/v1/responses", key, http)
 
     async def create(self, **body: Any) -> httpx2.Response:

@@ -90,6 +90,7 @@ def _head() -> bytes:
 async def test_a_cancellation_reaches_the_process_that_runs_it(
     here: BackgroundClient, there: BackgroundClient, upstream: FakeUpstream
 ) -> None:
+    took = []
     for number in range(5):
         upstream.enqueue(Reply.sse(long_story("resp_theirs", 3)[:-1], then=Act.STALL))
         response_id = await here.order()
@@ -99,11 +100,12 @@ async def test_a_cancellation_reaches_the_process_that_runs_it(
         cancelling = asyncio.create_task(there.ask("POST", response_id, "/cancel"))
         async with asyncio.timeout(10):
             await request.closed.wait()
-        # A second, and what a busy machine makes of it.
-        assert time.monotonic() - before < 3
+        took.append(time.monotonic() - before)
         cancelled = (await cancelling).json()
         assert (cancelled["status"], len(cancelled["output"])) == ("cancelled", 1)
         assert (await here.ask("GET", response_id)).json() == cancelled
+    # The slowest may have met a busy machine.
+    assert sorted(took)[3] < 1
 
 
 async def test_what_a_killed_process_was_making_ends_at_the_other(

@@ -43,7 +43,7 @@ async def test_a_resume_from_any_event_is_exactly_what_follows_it(
         response_id = events(heard)[0]["response"]["id"]
         async with asyncio.TaskGroup() as group:
             # Each while it runs: from before, at and after what is there.
-            running = [group.create_task(client.heard(response_id, after)) for after in range(0, 202, 5)]
+            running = [group.create_task(client.heard(response_id, after)) for after in range(202)]
             await asyncio.sleep(0.2)
             go.set()
         heard += b"".join([chunk async for chunk in live])
@@ -53,7 +53,7 @@ async def test_a_resume_from_any_event_is_exactly_what_follows_it(
     assert numbers == list(range(201))
     assert (await client.heard(response_id)) == heard
     for place, task in enumerate(running):
-        assert task.result() == b"".join(frames[place * 5 + 1 :]) + DONE
+        assert task.result() == b"".join(frames[place + 1 :]) + DONE
     for after in range(210):
         assert await client.heard(response_id, after) == b"".join(frames[after + 1 :]) + DONE
     assert len(upstream.requests) == 1

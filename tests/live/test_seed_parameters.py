@@ -145,6 +145,9 @@ async def test_every_parameter_reaches_upstream_as_the_bytes_that_were_sent(
         if name == "reasoning":
             # The one addition: without it a stored turn could not be continued.
             assert received.pop("include") == b"[" + ENCRYPTED + b"]"
+        if name == "context_management":
+            # This upstream is not said to compact, so that the gateway does.
+            assert body.pop(name)
         assert received == body
 
 

@@ -187,7 +187,9 @@ class _Stored:
 
 async def test_references_become_what_they_name_and_are_not_sent() -> None:
     stored: Any = _Stored()
-    made = await prepare(make_request(input=[{"id": "rs_1"}, user("2")]), make_caller(), stored, keep=True, sealer=_SEALER)
+    made = await prepare(
+        make_request(input=[{"id": "rs_1"}, user("2")]), make_caller(), stored, keep=True, sealer=_SEALER
+    )
     assert made.refers
     sent = orjson.loads(made.render(make_account()))
     assert sent["input"] == [{"type": "reasoning", "summary": [], "encrypted_content": "sealed"}, user("2")]
@@ -196,4 +198,6 @@ async def test_references_become_what_they_name_and_are_not_sent() -> None:
 async def test_an_open_call_has_to_be_answered_before_upstream_is_asked() -> None:
     stored: Any = _Stored()
     with pytest.raises(InvalidRequestError, match=r"No tool output found for function call call_1\."):
-        await prepare(make_request(input="2", previous_response_id="resp_1"), make_caller(), stored, keep=True, sealer=_SEALER)
+        await prepare(
+            make_request(input="2", previous_response_id="resp_1"), make_caller(), stored, keep=True, sealer=_SEALER
+        )

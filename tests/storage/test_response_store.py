@@ -182,7 +182,10 @@ async def test_a_deleted_key_is_never_used_again(responses: ResponseStore, make_
     await responses.delete("proj_a", "resp_child", NOW)
     await responses.delete("proj_a", "resp_gone", NOW)
     await responses.save(make_response("new"))
-    assert (await chain_of(responses, "new")).key > parent.key + 1
+    key = (await chain_of(responses, "new")).key
+    assert key is not None
+    assert parent.key is not None
+    assert key > parent.key + 1
 
 
 async def test_deleting_removes_the_response_and_its_items_once(
