@@ -31,7 +31,8 @@ _SEAL = SEAL.encode()
 _Unseal: TypeAlias = Callable[[str], bytes]
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, here and below, though nobody changes them: every call makes one, and a frozen one costs thrice as much.
+@dataclass(slots=True)
 class OpenTurn:
     """What has to be known of a turn until it is settled; the prompt is not held until then.
 
@@ -53,7 +54,7 @@ class OpenTurn:
     compaction: Compaction | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exchange:
     """One call: what the client asked, for whom, what it continues, and its own input as items.
 

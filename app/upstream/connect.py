@@ -20,7 +20,8 @@ from app.upstream.transport import body_of, new_request, timeouts
 _MAX_ERROR_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, though nobody changes it: every call makes one, and a frozen one costs thrice as much.
+@dataclass(slots=True)
 class UpstreamCall:
     """A call for any account that serves the model. `render` makes the body for the account that is tried.
 

@@ -15,7 +15,7 @@ from app.wire.input_items import LONGEST_TEXT, check_item
 from app.wire.metadata import check_metadata
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CreateRequest:
     """A valid request. `members` holds its top-level values as they were sent, `fields` the same decoded."""
 
