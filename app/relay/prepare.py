@@ -1,6 +1,7 @@
 """From a valid request to what upstream is sent: the state it builds on, read once, and its body for one account."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from app.wire.requests import CreateRequest
 _GATEWAY_STATE = ("previous_response_id", "conversation", "background")
 _NOT_STORED = Json(b"false")
 _ENCRYPTED_REASONING = b'"reasoning.encrypted_content"'
-_SEAL = SEAL.encode()
+_SEAL = re.compile(re.escape(SEAL.encode()))
 
 _Unseal: TypeAlias = Callable[[str], bytes]
 
@@ -233,8 +234,9 @@ def _look(request: CreateRequest, unseal: _Unseal) -> tuple[bool, bool]:
     given = request.input
     if not isinstance(given, list):
         return False, names_owned(request.fields, b"")
-    sent = bytes(request.members["input"])
-    return _SEAL in sent and _has_sealed(given, unseal), names_owned(request.fields, sent)
+    # Looked through where it is: a copy of a large input would weigh as much again.
+    sent = memoryview(request.members["input"])
+    return _SEAL.search(sent) is not None and _has_sealed(given, unseal), names_owned(request.fields, sent)
 
 
 def _has_sealed(given: Any, unseal: _Unseal) -> bool:
