@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.wire import events, response
+import orjson
+
+from app.wire import events, response, sse
 from app.wire.body import is_json
 
 _NUMBERED = b'"sequence_number"'
+_ADDED, _DELTA = b"response.output_item.added", b"response.output_text.delta"
 
 
 class Fold:
@@ -49,14 +52,62 @@ class Fold:
     def ended(self, status: str, error: Mapping[str, str] | None = None) -> bytes:
         """The response object as it stands when the stream ends here."""
         created = self._created or response.unannounced(self._request_fields)
-        return response.ended(created, status, self._items, error)
+        return response.ended(created, status, [*self._items, *self._unfinished()], error)
 
     def next_number(self) -> int:
         """The sequence number after the last event's."""
         number = events.sequence_number(self._last_event)
         return 0 if number is None else number + 1
 
+    def _unfinished(self) -> list[bytes]:
+        """What is known of items that were not finished."""
+        return []
+
     def _keep(self, item: bytes | None) -> None:
         if item is not None and len(item) <= self._room and is_json(item):
             self._room -= len(item)
             self._items.append(item)
+
+
+class PartialFold(Fold):
+    """A fold that also remembers the text of messages that are not finished, for which it looks into each delta."""
+
+    def __init__(self, request_fields: Mapping[str, Any], max_bytes: int) -> None:
+        super().__init__(request_fields, max_bytes)
+        self._open: dict[int, dict[str, Any]] = {}
+        self._texts: dict[int, list[str]] = {}
+
+    def see(self, frame: bytes, kind: bytes | None) -> None:
+        """Take note of one frame, whose `events.kind` this is."""
+        super().see(frame, kind)
+        if kind == events.ITEM_DONE or (kind is None and (_DELTA in frame or _ADDED in frame)):
+            try:
+                self._note(orjson.loads(sse.event_data(frame)))
+            except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+                # Not as the API has it: what cannot be read is not remembered.
+                return
+
+    def _note(self, event: Mapping[str, Any]) -> None:
+        place = event["output_index"]
+        match event["type"]:
+            case "response.output_item.added" if event["item"]["type"] == "message":
+                self._open[place], self._texts[place] = event["item"], []
+            case "response.output_text.delta" if place in self._open and self._room > 0:
+                self._texts[place].append(str(event["delta"]))
+                self._room -= len(self._texts[place][-1])
+            case "response.output_item.done":
+                self._open.pop(place, None)
+
+    def _unfinished(self) -> list[bytes]:
+        texts = {place: "".join(self._texts[place]) for place in self._open}
+        return [
+            orjson.dumps(
+                self._open[place]
+                | {
+                    "status": "incomplete",
+                    "content": [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}],
+                }
+            )
+            for place, text in texts.items()
+            if text
+        ]

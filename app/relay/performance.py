@@ -16,7 +16,7 @@ from app.relay.calls import upstream_call
 from app.relay.compaction import Compactor
 from app.relay.conversation import Conversations, OpenConversation
 from app.relay.ending import Ending
-from app.relay.fold import Fold
+from app.relay.fold import PartialFold
 from app.relay.journal import Journal, Unheard, recall
 from app.relay.memory import Memory
 from app.relay.order import FIRST_NUMBER, request_of, turn_of
@@ -163,7 +163,7 @@ class Performance:
         if self._stop is not None:
             await self._end_early(self._stop)
 
-    async def _open(self) -> tuple[UpstreamAnswer, OpenTurn, Fold] | None:
+    async def _open(self) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
         """Upstream's answer, and what listening to it needs; None when there is nothing to be heard."""
         run, stage = self.run, self._stage
         request = await request_of(self._order, stage.max_json_depth)
@@ -185,7 +185,7 @@ class Performance:
             return await self._ask(exchange)
         return None
 
-    async def _ask(self, exchange: Exchange) -> tuple[UpstreamAnswer, OpenTurn, Fold] | None:
+    async def _ask(self, exchange: Exchange) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
         run, stage, request = self.run, self._stage, exchange.request
         call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams)
         # Where every account rests, upstream is not asked at all.
@@ -197,10 +197,10 @@ class Performance:
             exchange = await stage.compactor.relieve(exchange, call)
             call = replace(call, render=exchange.render)
         turn = self._turn = self._ours(exchange.turn)
-        fold = Fold(request.fields, stage.relay.max_answer_bytes)
+        fold = PartialFold(request.fields, stage.relay.max_answer_bytes)
         return await stage.upstream.open(call), turn, fold
 
-    async def _listen_to(self, answer: UpstreamAnswer, turn: OpenTurn, fold: Fold) -> None:
+    async def _listen_to(self, answer: UpstreamAnswer, turn: OpenTurn, fold: PartialFold) -> None:
         settle = partial(self._stage.settler.settle, turn, answer.account.name)
         try:
             if answer.content_type == _EVENT_STREAM:
@@ -268,7 +268,7 @@ class Performance:
         run, limits = self.run, self._stage.relay
         if run.status != "in_progress" or not run.order.is_streamed:
             return response.ended(run.body, status, [], error)
-        fold = Fold({}, limits.max_answer_bytes)
+        fold = PartialFold({}, limits.max_answer_bytes)
         await recall(self._stage.runs, run, fold, limits.max_event_bytes)
         return fold.ended(status, error)
 

@@ -3,7 +3,7 @@ from typing import Any
 import orjson
 import pytest
 
-from app.relay.fold import Fold
+from app.relay.fold import Fold, PartialFold
 from app.wire import events
 from app.wire.sse import KEEP_ALIVE
 from tests.fakes.streams import frame, item, response
@@ -110,3 +110,22 @@ def test_the_next_number_follows_the_last_that_was_given(frames: list[bytes], nu
 def test_an_item_that_is_no_strict_json_is_not_kept(raw: bytes) -> None:
     fold = fold_of(_CREATED, b'event: response.output_item.done\ndata: {"item":%b}\n\n' % raw, done("two", 3))
     assert ended(fold)["output"] == [item("two")]
+
+
+def test_a_partial_fold_keeps_the_text_of_a_message_that_was_not_finished() -> None:
+    fold = PartialFold({"model": "demo"}, 100_000)
+    begun = {**item(""), "id": "msg_2", "status": "in_progress", "content": []}
+    deltas = [
+        frame("response.output_text.delta", 4 + number, output_index=1, item_id="msg_2", content_index=0, delta=text)
+        for number, text in enumerate(("tw", "o"))
+    ]
+    strange = frame("response.output_text.delta", 6, output_index=[1], delta=None)
+    added = frame("response.output_item.added", 3, output_index=1, item=begun)
+    for seen in (_CREATED, done("one"), added, *deltas, strange, b"data: response.output_text.delta\n\n"):
+        fold.see(seen, events.kind(seen))
+    first, second = ended(fold, "cancelled")["output"]
+    assert first == item("one")
+    assert (second["id"], second["status"], second["content"][0]["text"]) == ("msg_2", "incomplete", "two")
+    finished = frame("response.output_item.done", 7, output_index=1, item=item("two"))
+    fold.see(finished, events.kind(finished))
+    assert ended(fold, "cancelled")["output"] == [item("one"), item("two")]
