@@ -53,7 +53,6 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     responses = ResponseStore(database, writer)
     open_conversations = Conversations(HoldStore(database, writer))
     runs = RunStore(database, writer)
-    archive = Archive(responses, runs)
     keys = KeyStore(database, writer)
     registry = Registry(settings.server.max_concurrent_requests)
 
@@ -64,6 +63,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     }
     pool = Pool(upstreams, settings.relay.cool_down_seconds)
     upstream = UpstreamClient(pool, transports, settings.relay)
+    archive = Archive(responses, runs, upstream, settings.relay.max_answer_bytes)
     keeping_upstreams = frozenset(upstream.name for upstream in upstreams if upstream.state == "upstream")
     sealer = Sealer(secret)
     compactor = Compactor(upstream, sealer, settings.relay.max_answer_bytes)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection
+from urllib.parse import quote
 
 import orjson
 
@@ -10,6 +11,7 @@ from app.state.records import Chain, Item, StoredResponse
 from app.state.runs import IN_FLIGHT
 from app.storage.response_store import ResponseStore
 from app.storage.run_store import RunStore
+from app.upstream.connect import UpstreamCall, UpstreamClient
 from app.wire import wording
 
 # As `ResponseFacts.as_asked` writes it.
@@ -19,9 +21,13 @@ _BACKGROUND = b'"background":true'
 class Archive:
     """The memory behind every call. Finished turns are in one store, runs in the background in another."""
 
-    def __init__(self, responses: ResponseStore, runs: RunStore) -> None:
+    def __init__(
+        self, responses: ResponseStore, runs: RunStore, upstream: UpstreamClient, max_answer_bytes: int
+    ) -> None:
         self._responses = responses
         self._runs = runs
+        self._upstream = upstream
+        self._max_answer_bytes = max_answer_bytes
 
     async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
         """The response and its ancestors. Raises InvalidRequestError for one that is not finished yet."""
@@ -41,15 +47,30 @@ class Archive:
         await self._responses.save(response)
 
     async def read_body(self, project_id: str, response_id: str) -> bytes | None:
-        """The response object as it stands now. Raises InvalidRequestError where only its upstream knows that."""
+        """The response object as it stands now; where only its upstream knows that, as the upstream tells it."""
         body = await self._responses.read_body(project_id, response_id, int(time.time()))
         if body is not None:
             # What we run ourselves is stored when it has ended.
             if _BACKGROUND in body and orjson.loads(body)["status"] in IN_FLIGHT:
-                raise wording.upstreams_background(response_id)
+                return await self._ask_upstream(project_id, response_id, "GET", "")
             return body
         run = await self._runs.find(project_id, response_id)
         return None if run is None else run.body
+
+    async def cancel_upstream(self, project_id: str, response_id: str) -> bytes:
+        """Have the upstream that makes this response in the background end it. Raises UpstreamError, or its refusal."""
+        return await self._ask_upstream(project_id, response_id, "POST", "/cancel")
+
+    async def _ask_upstream(self, project_id: str, response_id: str, method: str, action: str) -> bytes:
+        account = await self._responses.read_account(project_id, response_id, int(time.time()))
+        call = UpstreamCall(
+            model="", render=lambda _: b"", stream=False, method=method, path=f"/{quote(response_id, safe='')}{action}"
+        )
+        answer = await self._upstream.ask(account or "", call)
+        try:
+            return await answer.read_whole(self._max_answer_bytes)
+        finally:
+            await answer.aclose()
 
     async def delete(self, project_id: str, response_id: str) -> bool:
         """Remove the response and its log; False when there is none. Raises InvalidRequestError while it is made."""

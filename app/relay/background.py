@@ -138,6 +138,8 @@ class Background:
         told = orjson.loads(body)
         if told.get("background") is not True:
             raise wording.synchronous_response()
+        if told["status"] in IN_FLIGHT:
+            return await self._archive.cancel_upstream(project_id, response_id)
         if told["status"] != "cancelled":
             raise wording.already_ended(told["status"])
         return body

@@ -46,6 +46,7 @@ _READ_CHAIN = Query(
 )
 
 _READ_BODY = Query(select(responses.c.body).where(*_OWN))
+_READ_ACCOUNT = Query(select(responses.c.account).where(*_OWN))
 
 # Of each id the newest, and in its turn the last.
 _newest = (
@@ -124,6 +125,12 @@ class ResponseStore:
         """The response object as it was saved."""
         own = _own(project_id, response_id, now)
         rows = await self._database.read(lambda connection: _READ_BODY.fetch(connection, own))
+        return rows[0][0] if rows else None
+
+    async def read_account(self, project_id: str, response_id: str, now: int) -> str | None:
+        """The account that served the response."""
+        own = _own(project_id, response_id, now)
+        rows = await self._database.read(lambda connection: _READ_ACCOUNT.fetch(connection, own))
         return rows[0][0] if rows else None
 
     async def delete(self, project_id: str, response_id: str, now: int) -> bool:

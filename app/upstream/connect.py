@@ -9,6 +9,7 @@ from typing import get_args
 import httpx
 
 from app.deadline import Deadline
+from app.errors import UpstreamError
 from app.settings import Endpoint, RelaySettings, UpstreamSettings
 from app.upstream.account import Account
 from app.upstream.answer import UpstreamAnswer, close
@@ -26,7 +27,8 @@ class UpstreamCall:
     """A call for any account that serves the model. `render` makes the body for the account that is tried.
 
     `prefer` and `only` name accounts; `headers` are the client's, by lower-case name. With an `endpoint` the call goes
-    there where the account's upstream offers it, and elsewhere to where responses are made.
+    there where the account's upstream offers it, and elsewhere to where responses are made. A `path` (`/resp_1/cancel`)
+    names what is below that.
     """
 
     model: str
@@ -36,6 +38,8 @@ class UpstreamCall:
     only: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     endpoint: Endpoint | None = None
+    method: str = "POST"
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +99,23 @@ class UpstreamClient:
                 self._pool.doubt(account)
         raise last_word(faults[-1], self._pool.shortest_rest(call.model, call.only))
 
+    async def ask(self, account_name: str, call: UpstreamCall) -> UpstreamAnswer:
+        """The answer of this very account, whatever it serves and however it is. Raises as `open` does."""
+        account = next((account for account in self._pool.accounts() if account.name == account_name), None)
+        if account is None:
+            raise UpstreamError("The upstream account that holds this response is no longer configured.")
+        outcome = await self._try(account, call)
+        if isinstance(outcome, Fault):
+            raise last_word(outcome, self._pool.rest(account))
+        return outcome
+
     async def _try(self, account: Account, call: UpstreamCall) -> UpstreamAnswer | Fault:
         there = self._destinations[account.name]
         ours = there.headers.beside(call.headers, stream=call.stream)
-        request = new_request("POST", there.urls[call.endpoint], ours, call.render(account), self._timeouts)
+        url = there.urls[call.endpoint]
+        if call.path:
+            url = httpx.URL(f"{url}{call.path}")
+        request = new_request(call.method, url, ours, call.render(account), self._timeouts)
         lease = self._pool.lease(account)
         response: httpx.Response | None = None
         kept = False

@@ -223,12 +223,3 @@ def synchronous_response() -> InvalidRequestError:
 def already_ended(status: str) -> InvalidRequestError:
     """A response that was to be cancelled, and that has ended otherwise."""
     return InvalidRequestError(f"Cannot cancel a {status} response.")
-
-
-def upstreams_background(response_id: str) -> InvalidRequestError:
-    """A response that was begun at an upstream which keeps its own state, and that runs there in the background."""
-    return InvalidRequestError(
-        f"Response with id '{response_id[:_LONGEST_QUOTE]}' is made in the background by its upstream. "
-        "Ask that upstream for it.",
-        code="held_by_upstream",
-    )

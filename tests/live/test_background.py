@@ -275,9 +275,18 @@ async def test_an_upstream_that_keeps_the_state_runs_it_itself(sqlite_url: str, 
     ):
         made = (await client.create(background_options={"completion_window": "2h"})).json()
         assert (made["id"], made["status"], made["background"]) == ("resp_theirs", "queued", True)
-        for method, path in (("GET", ""), ("POST", "/cancel")):
-            refused = await client.ask(method, "resp_theirs", path)
-            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "held_by_upstream")
-    (asked,) = [request.json for request in upstream.requests]
+        running, ended = {**queued, "status": "in_progress"}, {**queued, "status": "cancelled"}
+        upstream.enqueue(*[Reply.json(200, told) for told in (running, running, ended, ended)])
+        assert (await client.ask("GET", "resp_theirs")).json() == running
+        assert (await client.ask("POST", "resp_theirs", "/cancel")).json() == ended
+        assert (await client.ask("GET", "resp_theirs")).json() == ended
+        upstream.enqueue(Reply.error(404, message="Gone."))
+        assert (await client.ask("GET", "resp_theirs")).status_code == 404
+        async with BackgroundClient.to(gateway.url, gateway.other_key) as other:
+            assert (await other.ask("GET", "resp_theirs")).status_code == 404
+    paths = [(request.method, request.path) for request in upstream.requests]
+    look = ("GET", "/v1/responses/resp_theirs")
+    assert paths == [("POST", "/v1/responses"), look, look, ("POST", f"{look[1]}/cancel"), look, look]
+    asked = upstream.requests[0].json
     assert asked["background"] is True
     assert asked["background_options"] == {"completion_window": "2h"}
