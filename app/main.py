@@ -16,11 +16,14 @@ from app.relay.compaction import Compactor
 from app.relay.conductor import Conductor
 from app.relay.context_calls import ContextCalls
 from app.relay.conversation import Conversations
-from app.relay.performance import Stage
+from app.relay.ledger import Ledger
+from app.relay.limiter import Limiter
+from app.relay.meter import Meter
 from app.relay.registry import Registry
 from app.relay.resume import LogReader
 from app.relay.serve import Relay
 from app.relay.settle import Settler
+from app.relay.stage import Stage
 from app.sealing import Sealer
 from app.settings import Settings, UpstreamSettings
 from app.storage.conversation_store import ConversationStore
@@ -68,6 +71,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     sealer = Sealer(secret)
     compactor = Compactor(upstream, sealer, settings.relay.max_answer_bytes)
 
+    meter = Meter(Limiter(), Ledger())
     settler = Settler(storage.retention_days)
     relay = Relay(
         upstream=upstream,
@@ -80,6 +84,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         keeping_upstreams=keeping_upstreams,
         sealer=sealer,
         compactor=compactor,
+        meter=meter,
     )
     stage = Stage(
         runs=runs,
@@ -90,6 +95,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         settler=settler,
         sealer=sealer,
         compactor=compactor,
+        meter=meter,
         registry=registry,
         relay=settings.relay,
         background=settings.background,
@@ -123,6 +129,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
             conversations=open_conversations,
             registry=registry,
             compactor=compactor,
+            meter=meter,
             sealer=sealer,
             settings=settings.relay,
             write_timeout_seconds=settings.server.write_timeout_seconds,

@@ -13,10 +13,10 @@ from app.relay.calls import upstream_call
 from app.relay.client import Client, ClientGoneError, Connection, Send, ShutdownError
 from app.relay.conductor import Conductor
 from app.relay.order import order_of, queued
-from app.relay.performance import Stage
 from app.relay.prepare import prepare
 from app.relay.resume import LogReader
 from app.relay.serve import Relay
+from app.relay.stage import Stage
 from app.state.records import ApiKey
 from app.state.runs import ENDED, IN_FLIGHT, Order, RunState
 from app.upstream.pool import PoolExhaustedError
@@ -72,6 +72,7 @@ class Background:
         if not is_ours:
             await self._relay.serve(request, caller, headers, send, connection)
             return
+        await self._stage.meter.order(request, caller)
         with self._stage.registry.run(client.stop):
             body, page = queued(order, request)
             owner, limit = self._conductor.owner, self._stage.background.background_queue

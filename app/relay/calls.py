@@ -3,11 +3,14 @@
 from collections.abc import Collection, Mapping
 
 from app.relay.prepare import Exchange
+from app.state.ledger import Entry
 from app.upstream.account import upstream_name
 from app.upstream.connect import UpstreamCall
 
 
-def upstream_call(exchange: Exchange, headers: Mapping[str, str], keeping_upstreams: Collection[str]) -> UpstreamCall:
+def upstream_call(
+    exchange: Exchange, headers: Mapping[str, str], keeping_upstreams: Collection[str], entry: Entry | None = None
+) -> UpstreamCall:
     """The call that this exchange makes; `keeping_upstreams` are the names of those that keep chains themselves."""
     return UpstreamCall(
         model=exchange.request.model,
@@ -16,6 +19,7 @@ def upstream_call(exchange: Exchange, headers: Mapping[str, str], keeping_upstre
         prefer=exchange.prefer,
         only=_holder(exchange, keeping_upstreams),
         headers=headers,
+        entry=entry,
     )
 
 

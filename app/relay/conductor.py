@@ -10,7 +10,8 @@ import structlog
 
 from app.errors import StorageError
 from app.ids import new_id
-from app.relay.performance import Performance, Stage, Stop
+from app.relay.performance import Performance, Stop
+from app.relay.stage import Stage
 from app.state.runs import Run
 
 _log = structlog.get_logger("antiphon.background")

@@ -13,10 +13,12 @@ from app.relay.client import Client, ClientGoneError, Connection, RawHeader, Sen
 from app.relay.compaction import Compactor, context_tokens
 from app.relay.conversation import Conversations
 from app.relay.memory import Memory
+from app.relay.meter import Meter
 from app.relay.prepare import Exchange, prepare, sendable
 from app.relay.registry import Registry
 from app.sealing import Sealer
 from app.settings import RelaySettings
+from app.state.ledger import Endpoint
 from app.state.records import NO_ACCOUNT, ApiKey
 from app.upstream.account import Account
 from app.upstream.connect import UpstreamCall, UpstreamClient
@@ -24,6 +26,7 @@ from app.wire.requests import CreateRequest
 
 _ESTIMATED = ((b"content-type", b"application/json"), (b"x-antiphon-estimated", b"true"))
 _LONGEST_LOGGED = 200
+_CLIENT_LEFT = 499
 
 _Answer = tuple[Sequence[RawHeader], bytes]
 
@@ -47,11 +50,13 @@ class ContextCalls:
         conversations: Conversations,
         registry: Registry,
         compactor: Compactor,
+        meter: Meter,
         sealer: Sealer,
         settings: RelaySettings,
         write_timeout_seconds: float,
         keeping_upstreams: Collection[str],
     ) -> None:
+        self._meter = meter
         self._upstream = upstream
         self._memory = memory
         self._conversations = conversations
@@ -66,13 +71,17 @@ class ContextCalls:
         self, request: CreateRequest, caller: ApiKey, headers: Mapping[str, str], send: Send, connection: Connection
     ) -> None:
         """Answer one compact call. Raises ApiError."""
-        await self._serve(self._compactor.compact, request, caller, headers, self._client(send, connection))
+        await self._serve(
+            request, caller, headers, self._client(send, connection), endpoint="compact", work=self._compactor.compact
+        )
 
     async def count(
         self, request: CreateRequest, caller: ApiKey, headers: Mapping[str, str], send: Send, connection: Connection
     ) -> None:
         """Answer one call for the number of input tokens: upstream's, or an estimate that says so. Raises ApiError."""
-        await self._serve(self._count, request, caller, headers, self._client(send, connection))
+        await self._serve(
+            request, caller, headers, self._client(send, connection), endpoint="input_tokens", work=self._count
+        )
 
     def _client(self, send: Send, connection: Connection) -> Client:
         return Client(
@@ -81,28 +90,32 @@ class ContextCalls:
 
     async def _serve(
         self,
-        work: Callable[[Exchange, UpstreamCall], Awaitable[_Answer]],
         request: CreateRequest,
         caller: ApiKey,
         headers: Mapping[str, str],
         client: Client,
+        *,
+        endpoint: Endpoint,
+        work: Callable[[Exchange, UpstreamCall], Awaitable[_Answer]],
     ) -> None:
         note(model=request.model[:_LONGEST_LOGGED])
-        with self._registry.run(client.stop):
-            memory = self._memory
-            if request.conversation_id is not None:
-                memory = await self._conversations.open(caller.project_id, request.conversation_id, memory)
-            exchange = await prepare(request, caller, memory, keep=False, sealer=self._sealer)
-            call = upstream_call(exchange, headers, self._keeping_upstreams)
-            try:
-                async with client:
-                    told, body = await work(exchange, call)
-                    await client.answer(200, told, body)
-            except ClientGoneError:
-                note(client_gone=True)
-            except ShutdownError:
-                if not client.begun:
-                    raise OverloadedError("The gateway is shutting down. Please retry your request.") from None
+        async with self._meter.call(request, caller, endpoint=endpoint) as metered:
+            with self._registry.run(client.stop):
+                memory = self._memory
+                if request.conversation_id is not None:
+                    memory = await self._conversations.open(caller.project_id, request.conversation_id, memory)
+                exchange = await prepare(request, caller, memory, keep=False, sealer=self._sealer)
+                call = upstream_call(exchange, headers, self._keeping_upstreams, metered.entry)
+                try:
+                    async with client:
+                        told, body = await work(exchange, call)
+                        await client.answer(200, metered.dressed(told), body)
+                except ClientGoneError:
+                    note(client_gone=True)
+                    metered.entry.status = _CLIENT_LEFT
+                except ShutdownError:
+                    if not client.begun:
+                        raise OverloadedError("The gateway is shutting down. Please retry your request.") from None
 
     async def _count(self, exchange: Exchange, call: UpstreamCall) -> _Answer:
         if not call.model:

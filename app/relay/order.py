@@ -7,6 +7,7 @@ from dataclasses import replace
 from app.ids import new_id
 from app.relay.memory import Memory
 from app.relay.prepare import OpenTurn
+from app.state.ledger import Entry
 from app.state.records import ApiKey
 from app.state.runs import Order, Page
 from app.upstream.headers import FROM_CLIENT
@@ -66,7 +67,7 @@ async def request_of(order: Order, max_depth: int) -> CreateRequest:
     return replace(asked, members={**members, "stream": Json(b"true")}, fields={**asked.fields, "stream": True})
 
 
-def turn_of(order: Order, request: CreateRequest, caller: ApiKey, memory: Memory) -> OpenTurn:
+def turn_of(order: Order, request: CreateRequest, caller: ApiKey, memory: Memory, entry: Entry) -> OpenTurn:
     """The turn of an order of which nothing more is known."""
     return OpenTurn(
         caller=caller,
@@ -79,4 +80,5 @@ def turn_of(order: Order, request: CreateRequest, caller: ApiKey, memory: Memory
         background=True,
         conversation_id=request.conversation_id,
         background_id=order.id,
+        entry=entry,
     )

@@ -2,9 +2,9 @@
 
 import asyncio
 import enum
-from collections.abc import Collection
+import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import orjson
@@ -13,25 +13,20 @@ import structlog
 from app.errors import ApiError, AuthenticationError, OverloadedError, StorageError
 from app.observability.logging import begin_request
 from app.relay.calls import upstream_call
-from app.relay.compaction import Compactor
-from app.relay.conversation import Conversations, OpenConversation
+from app.relay.conversation import OpenConversation
 from app.relay.ending import Ending
 from app.relay.fold import PartialFold
 from app.relay.journal import Journal, Unheard, recall
 from app.relay.memory import Memory
+from app.relay.meter import MeteredCall
 from app.relay.order import FIRST_NUMBER, request_of, turn_of
 from app.relay.prepare import Exchange, OpenTurn, prepare
 from app.relay.pump import Pump
-from app.relay.registry import Registry
-from app.relay.settle import Settler
-from app.sealing import Sealer
-from app.settings import BackgroundSettings, RelaySettings
+from app.relay.stage import Stage
+from app.state.ledger import Entry
 from app.state.records import NO_ACCOUNT
 from app.state.runs import Run
-from app.storage.key_store import KeyStore
-from app.storage.run_store import RunStore
 from app.upstream.answer import UpstreamAnswer
-from app.upstream.connect import UpstreamClient
 from app.wire import response
 from app.wire.requests import CreateRequest
 
@@ -54,25 +49,6 @@ class Stop(enum.Enum):
     CANCELLED = enum.auto()
     SHUTDOWN = enum.auto()
     LOST = enum.auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What every performance works with."""
-
-    runs: RunStore
-    memory: Memory
-    conversations: Conversations
-    keys: KeyStore
-    upstream: UpstreamClient
-    settler: Settler
-    sealer: Sealer
-    compactor: Compactor
-    registry: Registry
-    relay: RelaySettings
-    background: BackgroundSettings
-    max_json_depth: int
-    keeping_upstreams: Collection[str]
 
 
 class Performance:
@@ -107,6 +83,7 @@ class Performance:
             wrote=self._ring,
         )
         self._turn: OpenTurn | None = None
+        self._metered: MeteredCall | None = None
         self._conversation: OpenConversation | None = None
         self._pump: Pump | None = None
         self._is_started = False
@@ -138,6 +115,8 @@ class Performance:
         finally:
             if self._ending.is_over:
                 _log.info("background response ended")
+                if self._metered is not None:
+                    await self._metered.end()
             self._journal.close()
             if self._conversation is not None:
                 await self._conversation.release()
@@ -171,7 +150,8 @@ class Performance:
         caller = await stage.keys.get(run.order.api_key_id)
         if caller is None:
             raise AuthenticationError("The API key of this response does not exist any more.")
-        self._turn = turn_of(run.order, request, caller, self._ending)
+        self._metered = stage.meter.run(request, caller, int(time.time()) - run.waited)
+        self._turn = turn_of(run.order, request, caller, self._ending, self._metered.entry)
         memory = await self._open_memory(request)
         exchange = await prepare(request, caller, memory, keep=run.order.is_stored, sealer=stage.sealer)
         self._turn = self._ours(exchange.turn)
@@ -187,7 +167,7 @@ class Performance:
 
     async def _ask(self, exchange: Exchange) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
         run, stage, request = self.run, self._stage, exchange.request
-        call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams)
+        call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams, self._entry)
         # Where every account rests, upstream is not asked at all.
         stage.upstream.first(call)
         if not await stage.runs.start(run, response.ended(run.body, "in_progress", [])):
@@ -226,8 +206,18 @@ class Performance:
         self._conversation = self._ending.conversation = held
         return held
 
+    @property
+    def _entry(self) -> Entry | None:
+        return None if self._metered is None else self._metered.entry
+
     def _ours(self, turn: OpenTurn) -> OpenTurn:
-        return replace(turn, memory=self._ending, background=True, background_id=self.run.order.id)
+        return replace(
+            turn,
+            memory=self._ending,
+            background=True,
+            background_id=self.run.order.id,
+            entry=self._entry,
+        )
 
     async def _fail(self, error: ApiError) -> None:
         """End the run with this error, unless it only has to wait."""

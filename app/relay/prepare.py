@@ -15,6 +15,7 @@ from app.relay.memory import Memory, resolve
 from app.sealing import Sealer, SealError
 from app.state.compaction import SEAL, Compaction, sealed_in
 from app.state.items import input_items, references
+from app.state.ledger import Entry
 from app.state.ownership import chain_names_owned, item_names_owned, names_owned
 from app.state.records import ApiKey, Chain, Item
 from app.state.replay import check_calls, replay, standing
@@ -39,7 +40,7 @@ class OpenTurn:
 
     It will be kept in `memory`, if anywhere. `items` is the turn's input: none where nothing will be kept. `store` is
     what the client asked. `parent_key` is the row of the turn it continues, `background_id` the id that a response in
-    the background was given before it began.
+    the background was given before it began. The `entry` is told how the turn ended.
     """
 
     caller: ApiKey
@@ -53,6 +54,7 @@ class OpenTurn:
     background: bool = False
     background_id: str | None = None
     compaction: Compaction | None = None
+    entry: Entry | None = None
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """One response from accepted to settled: prepare → connect → pump → settle."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -8,12 +8,13 @@ from app.errors import ApiError, OverloadedError
 from app.ids import new_id
 from app.observability.logging import note
 from app.relay.calls import upstream_call
-from app.relay.client import Client, ClientGoneError, Connection, Send, ShutdownError
+from app.relay.client import Client, ClientGoneError, Connection, RawHeader, Send, ShutdownError
 from app.relay.compaction import Compactor
 from app.relay.conversation import Conversations, OpenConversation
 from app.relay.fold import Fold
 from app.relay.memory import Memory
-from app.relay.prepare import OpenTurn, prepare
+from app.relay.meter import Meter, MeteredCall
+from app.relay.prepare import Exchange, OpenTurn, prepare
 from app.relay.pump import Pump
 from app.relay.registry import Registry
 from app.relay.settle import Settler, not_a_response
@@ -26,6 +27,7 @@ from app.wire import response, wording
 from app.wire.requests import CreateRequest
 
 _STREAM_HEADERS = ((b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no"))
+_CLIENT_LEFT = 499
 _EVENT_STREAM = "text/event-stream"
 # Of what a client calls its model, as much as a line of the log shows.
 _LONGEST_LOGGED = 200
@@ -50,7 +52,9 @@ class Relay:
         keeping_upstreams: Collection[str],
         sealer: Sealer,
         compactor: Compactor,
+        meter: Meter,
     ) -> None:
+        self._meter = meter
         self._sealer = sealer
         self._compactor = compactor
         self._keeping_upstreams = keeping_upstreams
@@ -84,41 +88,21 @@ class Relay:
             keep_alive_seconds=self._settings.keep_alive_seconds,
             write_timeout_seconds=self._write_timeout_seconds,
         )
-        pump: Pump | None = None
-        with self._registry.run(client.stop):
-            conversation = None if request.conversation_id is None else await self._join(request, caller)
-            keep = request.store or (lane is not None and conversation is None)
-            try:
-                memory = conversation or lane or self._memory
-                exchange = await prepare(request, caller, memory, keep=keep, sealer=self._sealer)
-                fold = Fold(request.fields, self._settings.max_answer_bytes)
-                async with client:
-                    call = upstream_call(exchange, headers, self._keeping_upstreams)
-                    if "context_management" in exchange.request.members:
-                        exchange = await self._compactor.relieve(exchange, call)
-                        call = replace(call, render=exchange.render)
-                    turn = exchange.turn
+        async with self._meter.call(request, caller) as metered:
+            with self._registry.run(client.stop):
+                conversation = None if request.conversation_id is None else await self._join(request, caller)
+                keep = request.store or (lane is not None and conversation is None)
+                try:
+                    memory = conversation or lane or self._memory
+                    exchange = await prepare(request, caller, memory, keep=keep, sealer=self._sealer)
                     # A running stream holds what its settling needs, and not the prompt.
-                    del request, exchange
-                    answer = await self._upstream.open(call)
-                    del call
-                    note(account=answer.account.name)
-                    if answer.content_type == _EVENT_STREAM:
-                        pump = self._pump(turn, fold, answer, client)
-                    await self._relay(turn, answer, client, pump)
-            except ClientGoneError:
-                note(client_gone=True)
-                if pump is not None:
-                    await pump.abandon()
-            except ShutdownError:
-                if not client.begun:
-                    raise OverloadedError("The gateway is shutting down. Please retry your request.") from None
-                if pump is not None:
-                    await pump.fail("gateway_shutdown", "The gateway was stopped before the response was finished.")
-                    await client.end_stream()
-            finally:
-                if conversation is not None:
-                    await conversation.release()
+                    del request
+                    serving = self._exchange(exchange, headers, client, metered)
+                    del exchange
+                    await serving
+                finally:
+                    if conversation is not None:
+                        await conversation.release()
 
     async def warm_up(self, request: CreateRequest, caller: ApiKey, lane: Memory) -> bytes:
         """Settle a turn that asks for no answer: its input can be continued, and no upstream is called.
@@ -140,6 +124,39 @@ class Relay:
             return await self._conversations.open(project_id, conversation_id, self._memory)
         return await self._conversations.hold(project_id, conversation_id, self._memory, new_id("call"))
 
+    async def _exchange(
+        self, exchange: Exchange, headers: Mapping[str, str], client: Client, metered: MeteredCall
+    ) -> None:
+        """Ask upstream and relay its answer, to its end or the client's."""
+        pump: Pump | None = None
+        fold = Fold(exchange.request.fields, self._settings.max_answer_bytes)
+        try:
+            async with client:
+                call = upstream_call(exchange, headers, self._keeping_upstreams, metered.entry)
+                if "context_management" in exchange.request.members:
+                    exchange = await self._compactor.relieve(exchange, call)
+                    call = replace(call, render=exchange.render)
+                turn = exchange.turn
+                turn.entry = metered.entry
+                del exchange
+                answer = await self._upstream.open(call)
+                del call
+                note(account=answer.account.name)
+                if answer.content_type == _EVENT_STREAM:
+                    pump = self._pump(turn, fold, answer, client)
+                await self._relay(turn, answer, client, pump, metered)
+        except ClientGoneError:
+            note(client_gone=True)
+            metered.entry.status = _CLIENT_LEFT
+            if pump is not None:
+                await pump.abandon()
+        except ShutdownError:
+            if not client.begun:
+                raise OverloadedError("The gateway is shutting down. Please retry your request.") from None
+            if pump is not None:
+                await pump.fail("gateway_shutdown", "The gateway was stopped before the response was finished.")
+                await client.end_stream()
+
     def _pump(self, turn: OpenTurn, fold: Fold, answer: UpstreamAnswer, client: Client) -> Pump:
         return Pump(
             answer,
@@ -149,12 +166,15 @@ class Relay:
             max_event_bytes=self._settings.max_event_bytes,
         )
 
-    async def _relay(self, turn: OpenTurn, answer: UpstreamAnswer, client: Client, pump: Pump | None) -> None:
+    async def _relay(
+        self, turn: OpenTurn, answer: UpstreamAnswer, client: Client, pump: Pump | None, metered: MeteredCall
+    ) -> None:
+        headers = metered.dressed(answer.headers)
         try:
             if pump is None:
-                await self._relay_whole(turn, answer, client)
+                await self._relay_whole(turn, answer, client, headers)
             else:
-                await client.begin_stream(answer.status, [*answer.headers, *_STREAM_HEADERS])
+                await client.begin_stream(answer.status, [*headers, *_STREAM_HEADERS])
                 await pump.run()
         except ApiError as error:
             # Upstream has done its work: an SDK that tries again by itself would pay for it twice.
@@ -163,9 +183,11 @@ class Relay:
         finally:
             await answer.aclose()
 
-    async def _relay_whole(self, turn: OpenTurn, answer: UpstreamAnswer, client: Client) -> None:
+    async def _relay_whole(
+        self, turn: OpenTurn, answer: UpstreamAnswer, client: Client, headers: Sequence[RawHeader]
+    ) -> None:
         raw = await answer.read_whole(self._settings.max_answer_bytes)
         body = await self._settler.settle(turn, answer.account.name, raw)
         if body is None:
             raise not_a_response()
-        await client.answer(answer.status, answer.headers, body)
+        await client.answer(answer.status, headers, body)

@@ -49,6 +49,11 @@ class Settler:
             input_tokens=usage.input_tokens if usage else None,
             output_tokens=usage.output_tokens if usage else None,
         )
+        if turn.entry is not None:
+            turn.entry.usage = usage
+            turn.entry.response_id = turn.background_id or facts.id
+            turn.entry.response_status = facts.status
+            turn.entry.model_served = facts.model
         if turn.memory is not None:
             await turn.memory.save(self._stored(turn, account, facts, body, usage))
         return body

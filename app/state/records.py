@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from app.state.policy import ANY_KEY, ANY_PROJECT, KeyPolicy, ProjectPolicy
+
 NO_ACCOUNT = ""
 """The account of an item that is kept, but that no upstream can be given again."""
 
@@ -135,17 +137,26 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """Who owns responses and items. `retention_days` None means the setting's default."""
+    """Who owns responses and items. `retention_days` None means the setting's default.
+
+    `version` counts its changes: who edits it says which one they saw.
+    """
 
     id: str
     name: str
     retention_days: int | None
     created_at: int
+    policy: ProjectPolicy = ANY_PROJECT
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A client's key as it is kept: never the key itself. `hint` is its last four characters."""
+    """A key of a client or an administrator, as it is kept: never the key itself. `hint` is its last four characters.
+
+    `owner` names the person or service that has it. `project_policy` is that of its project. `version` counts its
+    changes. Times are unix seconds.
+    """
 
     id: str
     project_id: str
@@ -154,3 +165,11 @@ class ApiKey:
     created_at: int
     revoked_at: int | None
     retention_days: int | None
+    owner: str | None = None
+    tags: tuple[str, ...] = ()
+    expires_at: int | None = None
+    blocked_at: int | None = None
+    last_used_at: int | None = None
+    version: int = 1
+    policy: KeyPolicy = ANY_KEY
+    project_policy: ProjectPolicy = ANY_PROJECT

@@ -11,6 +11,7 @@ import httpx
 from app.deadline import Deadline
 from app.errors import UpstreamError
 from app.settings import Endpoint, RelaySettings, UpstreamSettings
+from app.state.ledger import Entry
 from app.upstream.account import Account
 from app.upstream.answer import UpstreamAnswer, close
 from app.upstream.faults import TRANSPORT_ERRORS, Fault, broken, disconnected, encoded, last_word, refused
@@ -28,7 +29,7 @@ class UpstreamCall:
 
     `prefer` and `only` name accounts; `headers` are the client's, by lower-case name. With an `endpoint` the call goes
     there where the account's upstream offers it, and elsewhere to where responses are made. A `path` (`/resp_1/cancel`)
-    names what is below that.
+    names what is below that. The `entry` is told who was asked, and how often.
     """
 
     model: str
@@ -40,6 +41,7 @@ class UpstreamCall:
     endpoint: Endpoint | None = None
     method: str = "POST"
     path: str = ""
+    entry: Entry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,9 @@ class UpstreamClient:
 
     async def _try(self, account: Account, call: UpstreamCall) -> UpstreamAnswer | Fault:
         there = self._destinations[account.name]
+        if call.entry is not None:
+            call.entry.attempts += 1
+            call.entry.account = account.name
         ours = there.headers.beside(call.headers, stream=call.stream)
         url = there.urls[call.endpoint]
         if call.path:

@@ -9,6 +9,9 @@ import pytest
 
 from app.errors import OverloadedError
 from app.relay.compaction import Compactor
+from app.relay.ledger import Ledger
+from app.relay.limiter import Limiter
+from app.relay.meter import Meter
 from app.relay.registry import Registry
 from app.relay.serve import Relay
 from app.relay.settle import Settler
@@ -84,6 +87,7 @@ class Call:
             keeping_upstreams=(),
             sealer=_SEALER,
             compactor=Compactor(itself, _SEALER, 1),
+            meter=Meter(Limiter(), Ledger()),
         )
         request = make_request(store=False, **fields)
         try:

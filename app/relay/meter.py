@@ -1,0 +1,113 @@
+"""One call from admitted to accounted for: its limits before, its use and its entry in the ledger after."""
+
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from app.errors import ApiError
+from app.observability.logging import request_id
+from app.relay.ledger import Ledger
+from app.relay.limiter import Limiter, Reservation
+from app.state.ledger import Endpoint, Entry
+from app.state.records import ApiKey
+from app.wire.requests import CreateRequest
+
+_SERVER_ERROR = 500
+_RATE_LIMITS = b"x-ratelimit-"
+# Of what a client calls its model, as much as is kept.
+_LONGEST_MODEL = 200
+
+
+class Meter:
+    """Meters calls."""
+
+    def __init__(self, limiter: Limiter, ledger: Ledger) -> None:
+        self.limiter = limiter
+        self.ledger = ledger
+
+    def call(self, request: CreateRequest, caller: ApiKey, *, endpoint: Endpoint = "responses") -> "MeteredCall":
+        """A context around one call; entering it raises what the limiter raises."""
+        return MeteredCall(self, request, caller, endpoint)
+
+    async def order(self, request: CreateRequest, caller: ApiKey) -> None:
+        """Admit a call that will be made in the background. Raises what the limiter raises, which is recorded."""
+        try:
+            await self.limiter.admit(caller, request)
+        except ApiError as error:
+            entry = _entry(request, caller, "responses", is_background=True)
+            entry.status, entry.error_code = error.status, error.code
+            self.ledger.record(entry)
+            raise
+
+    def run(self, request: CreateRequest, caller: ApiKey, ordered_at: int) -> "MeteredCall":
+        """A call that was ordered at this time (unix seconds) and is made now. It is not entered, but ended."""
+        call = MeteredCall(self, request, caller, "responses", is_background=True)
+        call.reservation = self.limiter.reservation(caller, request, ordered_at)
+        return call
+
+
+class MeteredCall:
+    """One call. Who serves it fills in the `entry`."""
+
+    __slots__ = ("_caller", "_meter", "_request", "_started", "entry", "reservation")
+
+    def __init__(
+        self, meter: Meter, request: CreateRequest, caller: ApiKey, endpoint: Endpoint, *, is_background: bool = False
+    ) -> None:
+        self._meter = meter
+        self._request: CreateRequest | None = request
+        self._caller = caller
+        self._started = time.monotonic()
+        self.entry = _entry(request, caller, endpoint, is_background=is_background)
+        self.reservation = Reservation()
+
+    async def __aenter__(self) -> Self:
+        # The prompt is not to be held here while the answer streams.
+        request, self._request = self._request, None
+        assert request is not None  # noqa: S101 - a call is entered once
+        try:
+            self.reservation = await self._meter.limiter.admit(self._caller, request)
+        except BaseException as error:
+            self._close(error)
+            raise
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.end(error)
+
+    async def end(self, error: BaseException | None = None) -> None:
+        """The call is over, by this error if by any: it is recorded, and settled by its use."""
+        self._close(error)
+        await self._meter.limiter.settle(self.reservation, self.entry)
+
+    def dressed(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """An answer's headers; where the caller has limits of its own, with those in place of upstream's."""
+        ours = self.reservation.headers
+        if not ours:
+            return [*headers]
+        return [*(header for header in headers if not header[0].startswith(_RATE_LIMITS)), *ours]
+
+    def _close(self, error: BaseException | None) -> None:
+        entry = self.entry
+        entry.latency_ms = round((time.monotonic() - self._started) * 1000)
+        if isinstance(error, ApiError):
+            entry.status, entry.error_code = error.status, error.code
+        elif error is not None:
+            entry.status = _SERVER_ERROR
+        self._meter.ledger.record(entry)
+
+
+def _entry(request: CreateRequest, caller: ApiKey, endpoint: Endpoint, *, is_background: bool) -> Entry:
+    return Entry(
+        int(time.time()),
+        request_id(),
+        caller.project_id,
+        caller.id,
+        endpoint,
+        request.model[:_LONGEST_MODEL],
+        request.stream and endpoint == "responses",
+        is_background,
+    )

@@ -1,0 +1,17 @@
+"""Placeholder.
+
+Revision 0009; 2026-11-23.
+"""
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass
