@@ -1,4 +1,4 @@
-"""Who is calling: the form of our API keys, and the caller that a key names."""
+"""Who is calling: the form of our API keys, the caller that a key names, and what that may do."""
 
 import binascii
 import hashlib
@@ -6,12 +6,18 @@ import hmac
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from app.errors import AuthenticationError, StorageError
+from pydantic import SecretStr
+
+from app.errors import AuthenticationError, PermissionDeniedError, StorageError
+from app.state.policy import Scope, has_scope
 from app.state.records import ApiKey
-from app.storage.key_store import KeyStore
+from app.storage.key_store import FoundKey, KeyStore
+from app.storage.key_uses import KeyUses
 
 _PREFIX = "sk-aph_"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -25,6 +31,8 @@ _MISSING = (
     "(i.e. Authorization: Bearer YOUR_KEY)."
 )
 _INCORRECT = "Incorrect API key provided. Ask the operator of this gateway for a key of your own."
+_EXPIRED = "Your API key has expired. Ask the operator of this gateway for a new one."
+_ELSEWHERE = "Your IP address is not among those that this API key may be used from."
 
 
 def mint_key() -> str:
@@ -54,72 +62,172 @@ def _checksum(secret: str) -> str:
 
 
 class KeyHasher:
-    """Keyed hashes of API keys: a copy of the database is of no use without the gateway's secret."""
+    """Keyed hashes of API keys: a copy of the database is of no use without the gateway's secret.
 
-    def __init__(self, secret: bytes) -> None:
-        self._pepper = hmac.digest(secret, b"antiphon api keys v1", hashlib.sha256)
+    `previous` are secrets that it had before: keys that were made with them are still found.
+    """
+
+    def __init__(self, secret: bytes, previous: Sequence[bytes] = ()) -> None:
+        self._pepper = _pepper(secret)
+        self._earlier = [_pepper(each) for each in previous]
 
     def hash(self, key: str) -> bytes:
         """The 32 bytes under which this key is stored."""
         return hmac.digest(self._pepper, key.encode(), hashlib.sha256)
 
+    def earlier_hashes(self, key: str) -> Iterator[bytes]:
+        """Those under which it may be stored from before the secret changed, latest first."""
+        return (hmac.digest(pepper, key.encode(), hashlib.sha256) for pepper in self._earlier)
+
     @property
     def fingerprint(self) -> str:
         """Tells secrets apart without giving one away; kept in the database to catch a changed secret at start."""
-        return hmac.digest(self._pepper, b"fingerprint", hashlib.sha256).hex()[:16]
+        return _fingerprint(self._pepper)
+
+    @property
+    def earlier_fingerprints(self) -> Sequence[str]:
+        """Those of the secrets before it, latest first."""
+        return [_fingerprint(pepper) for pepper in self._earlier]
+
+
+def _pepper(secret: bytes) -> bytes:
+    return hmac.digest(secret, b"antiphon api keys v1", hashlib.sha256)
+
+
+def _fingerprint(pepper: bytes) -> str:
+    return hmac.digest(pepper, b"fingerprint", hashlib.sha256).hex()[:16]
+
+
+class MasterKey:
+    """The administrator's key from the settings, if one is set; only its digest is held."""
+
+    def __init__(self, key: SecretStr | None) -> None:
+        self._digest = None if key is None else _digest(key.get_secret_value())
+
+    def is_carried(self, headers: Mapping[str, str]) -> bool:
+        """Whether these headers carry it; says so in constant time. Raises AuthenticationError without any key."""
+        given = _digest(_carried(headers))
+        return self._digest is not None and hmac.compare_digest(given, self._digest)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
 @dataclass(slots=True)
 class _Known:
+    """What is known of a credential, with its networks read once. `until` is its end, if it is an earlier key's."""
+
     key: ApiKey | None
+    until: int | None
+    networks: Sequence[IPv4Network | IPv6Network]
     read_at: float
 
 
 class Authenticator:
-    """Turns a request's headers into the API key record that acts.
+    """Turns a request's credential into the API key record that acts, if that may do what is asked.
 
-    Invariant: fails closed. Every way out is a record that was read as valid, AuthenticationError or StorageError.
-    A revocation by another process is seen after `cache_seconds`; while the database is down a key read within the last
-    minute still serves.
+    Invariant: fails closed. Every way out is a record that was read as valid, AuthenticationError,
+    PermissionDeniedError or StorageError. A change by another process is seen after `cache_seconds`; while the database
+    is down a key read within the last minute still serves.
     """
 
-    def __init__(self, keys: KeyStore, hasher: KeyHasher, cache_seconds: float) -> None:
+    def __init__(self, keys: KeyStore, hasher: KeyHasher, uses: KeyUses, cache_seconds: float) -> None:
         self._keys = keys
         self._hasher = hasher
+        self._uses = uses
         self._cache_seconds = cache_seconds
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._changes = 0
 
-    async def identify(self, headers: Mapping[str, str]) -> ApiKey:
-        """The caller's key. The bearer header comes first; `x-api-key` and `api-key` carry the same."""
+    async def identify(self, headers: Mapping[str, str], address: str | None, scope: Scope) -> ApiKey:
+        """The caller's key, when it is good, from this address, and has this scope.
+
+        The bearer header comes first; `x-api-key` and `api-key` carry the same.
+        """
         key = _carried(headers)
         key_hash = self._hasher.hash(key)
         known = self._known.get(key_hash)
         if known is None and not is_well_formed(key):
             raise AuthenticationError(_INCORRECT, code="invalid_api_key")
-        if known is not None and time.monotonic() - known.read_at < self._cache_seconds:
-            found = known.key
-        else:
-            found = await self._find(key_hash, known)
-        if found is None or found.revoked_at is not None:
-            raise AuthenticationError(_INCORRECT, code="invalid_api_key")
-        return found
+        if known is None or time.monotonic() - known.read_at >= self._cache_seconds:
+            known = await self._find(key, key_hash, known)
+        caller = _permitted(known, address, scope)
+        self._uses.note(caller.id)
+        return caller
 
-    async def _find(self, key_hash: bytes, known: _Known | None) -> ApiKey | None:
+    def forget(self, changed_id: str) -> None:
+        """A key, or the project of keys, has changed: what is remembered of it counts no more."""
+        self._changes += 1
+        stale = [
+            key_hash
+            for key_hash, known in self._known.items()
+            if known.key is not None and changed_id in (known.key.id, known.key.project_id)
+        ]
+        for key_hash in stale:
+            del self._known[key_hash]
+
+    async def _find(self, key: str, key_hash: bytes, known: _Known | None) -> _Known:
         now = time.monotonic()
+        changes = self._changes
         try:
-            key = await self._keys.find(key_hash)
+            found = await self._look_up(key, key_hash)
+            networks = tuple(map(ip_network, found.key.policy.addresses)) if found else ()
         except StorageError:
             if known is not None and now - known.read_at < _STALE_SECONDS:
-                return known.key
+                return known
             raise
         except Exception as error:
             # Fails closed: whatever broke, nobody was identified.
             raise StorageError("API keys cannot be checked now. Try again in a moment.") from error
-        self._known[key_hash] = _Known(key, now)
-        self._known.move_to_end(key_hash)
-        if len(self._known) > _CACHED_KEYS:
-            self._known.popitem(last=False)
-        return key
+        read = _Known(found.key, found.until, networks, now) if found else _Known(None, None, (), now)
+        # What was changed while it was read may be what was read: it serves this call, and no other.
+        if changes == self._changes:
+            self._known[key_hash] = read
+            self._known.move_to_end(key_hash)
+            if len(self._known) > _CACHED_KEYS:
+                self._known.popitem(last=False)
+        return read
+
+    async def _look_up(self, key: str, key_hash: bytes) -> FoundKey | None:
+        found = await self._keys.find(key_hash)
+        if found is not None:
+            return found
+        for earlier in self._hasher.earlier_hashes(key):
+            found = await self._keys.find(earlier)
+            if found is not None:
+                # Once all are kept under the present secret, the earlier ones can go. There is time for that.
+                with suppress(StorageError):
+                    await self._keys.rehash(earlier, key_hash)
+                return found
+        return None
+
+
+def _permitted(known: _Known, address: str | None, scope: Scope) -> ApiKey:
+    """The one policy of every surface and carrier: whether this key may act now, from here, on this."""
+    key = known.key
+    if key is None or key.revoked_at is not None or key.blocked_at is not None:
+        raise AuthenticationError(_INCORRECT, code="invalid_api_key")
+    if known.until is not None and time.time() >= known.until:
+        raise AuthenticationError(_INCORRECT, code="invalid_api_key")
+    if key.expires_at is not None and time.time() >= key.expires_at:
+        raise AuthenticationError(_EXPIRED, code="invalid_api_key")
+    if known.networks and not _is_within(address, known.networks):
+        raise PermissionDeniedError(_ELSEWHERE, code="ip_not_authorized")
+    if not has_scope(key.policy.scopes, scope):
+        raise PermissionDeniedError(
+            f"You have insufficient permissions for this operation. Missing scopes: {scope}. "
+            "Ask the operator of this gateway for a key that has them."
+        )
+    return key
+
+
+def _is_within(address: str | None, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    try:
+        came_from = ip_address(address or "")
+    except ValueError:
+        return False
+    return any(came_from in network for network in networks)
 
 
 def _carried(headers: Mapping[str, str]) -> str:

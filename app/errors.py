@@ -4,8 +4,10 @@ AntiphonError
 ├── ConfigurationError            the operator's mistake, found at start
 └── ApiError                      has an HTTP answer in OpenAI's shape
     ├── InvalidRequestError       400 unless it says otherwise (405, 408, 413, 415, 426, 431)
-    │   └── NotFoundError         404
+    │   ├── NotFoundError         404
+    │   └── ConflictError         409: changed by somebody else meanwhile, or the name is taken
     ├── AuthenticationError       401
+    ├── PermissionDeniedError     403: it is known who calls, and they may not
     ├── StorageError              503: the database could not answer or commit in time
     ├── OverloadedError           503: admission is closed
     └── UpstreamError             502, 504 or 429: no upstream could serve the call, or not to its end
@@ -13,7 +15,7 @@ AntiphonError
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import orjson
 
@@ -36,6 +38,7 @@ class ApiError(AntiphonError):
     default_status: ClassVar[int] = 500
     default_code: ClassVar[str | None] = None
     type: ClassVar[str] = "server_error"
+    source: ClassVar[Literal["gateway", "upstream"]] = "gateway"
 
     def __init__(
         self,
@@ -52,6 +55,10 @@ class ApiError(AntiphonError):
         self.param = param
         self.status = status if status is not None else self.default_status
         self.headers: Mapping[str, str] = headers or {}
+
+    def told_headers(self) -> dict[str, str]:
+        """The headers of the answer, with whose error it is."""
+        return {**self.headers, "x-antiphon-error-source": self.source}
 
     def body(self) -> bytes:
         """The JSON answer, in OpenAI's shape."""
@@ -73,10 +80,25 @@ class NotFoundError(InvalidRequestError):
     default_status = 404
 
 
+class ConflictError(InvalidRequestError):
+    """What was to be changed is not any more as its editor saw it, or what was to be made is there already."""
+
+    default_status = 409
+    default_code = "conflict"
+
+
 class AuthenticationError(ApiError):
     """No identity could be established."""
 
     default_status = 401
+    type = "invalid_request_error"
+
+
+class PermissionDeniedError(ApiError):
+    """It is known who calls, and they may not do this."""
+
+    default_status = 403
+    default_code = "insufficient_permissions"
     type = "invalid_request_error"
 
 
@@ -104,6 +126,8 @@ class UpstreamError(ApiError):
 
 class UpstreamRefusedError(UpstreamError):
     """Upstream's own error answer: its status, body and allowed headers are relayed as they came."""
+
+    source = "upstream"
 
     def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         super().__init__("Upstream refused the call.", status=status, headers=headers)

@@ -1,51 +1,65 @@
 """The composition root: everything is built here, once, in order."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import httpx
 from fastapi import FastAPI
 
+from app.administration.audit import Audit
+from app.administration.keys import Keys
+from app.administration.projects import Projects
+from app.administration.settings import effective
+from app.administration.upstreams import Upstreams
+from app.api.addresses import Addresses
 from app.api.gateway import Gateway
 from app.api.services import Services
-from app.auth import Authenticator, KeyHasher
+from app.auth import Authenticator, KeyHasher, MasterKey, mint_key
 from app.demo.answer import answer
+from app.installation import vault_of
 from app.relay.archive import Archive
 from app.relay.background import Background
 from app.relay.compaction import Compactor
 from app.relay.conductor import Conductor
 from app.relay.context_calls import ContextCalls
 from app.relay.conversation import Conversations
+from app.relay.keeper import Changes, Keeper
 from app.relay.ledger import Ledger
 from app.relay.limiter import Limiter
 from app.relay.meter import Meter
+from app.relay.prices import Prices
 from app.relay.registry import Registry
+from app.relay.reload import Reload
 from app.relay.resume import LogReader
+from app.relay.roster import DEMO, Roster
 from app.relay.serve import Relay
 from app.relay.settle import Settler
 from app.relay.stage import Stage
 from app.sealing import Sealer
-from app.settings import Settings, UpstreamSettings
+from app.settings import Settings, read_again
+from app.settings_upstream import UpstreamSettings
+from app.state.upstreams import NOTHING_STORED
+from app.storage.audit_store import AuditStore
+from app.storage.condition_store import ConditionStore
 from app.storage.conversation_store import ConversationStore
 from app.storage.database import Database
 from app.storage.hold_store import HoldStore
 from app.storage.key_store import KeyStore
+from app.storage.key_uses import KeyUses
+from app.storage.limit_store import LimitStore
+from app.storage.local_limits import LocalLimits
+from app.storage.project_store import ProjectStore
 from app.storage.purge import purge_forever
 from app.storage.response_store import ResponseStore
 from app.storage.run_store import RunStore
+from app.storage.upstream_store import UpstreamStore
+from app.storage.usage_store import UsageStore
 from app.storage.writer import Writer
 from app.upstream.connect import UpstreamClient
 from app.upstream.models import ModelCatalogue
 from app.upstream.pool import Pool
 from app.upstream.transport import InProcessTransport, network_transport
-
-# It serves its own model and no other: it never stands in for a real one.
-DEMO = UpstreamSettings(name="demo", base_url="http://demo.invalid", models=("demo",))
-
-
-def upstreams_of(settings: Settings) -> tuple[UpstreamSettings, ...]:
-    """The upstreams that are served: those configured, else the demo."""
-    return settings.upstreams or (DEMO,)
 
 
 def create_app(settings: Settings, secret: bytes) -> Gateway:
@@ -57,21 +71,43 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     open_conversations = Conversations(HoldStore(database, writer))
     runs = RunStore(database, writer)
     keys = KeyStore(database, writer)
+    projects = ProjectStore(database)
+    uses = KeyUses(keys)
+    hasher = KeyHasher(secret, storage.previous_secrets)
+    authenticator = Authenticator(keys, hasher, uses, storage.key_cache_seconds)
+    audit = Audit(AuditStore(database, writer))
     registry = Registry(settings.server.max_concurrent_requests)
 
-    upstreams = upstreams_of(settings)
+    vault = vault_of(secret, storage.previous_secrets)
+    roster = Roster(settings.upstreams, vault)
     network = network_transport(settings.relay.transport, settings.relay.max_upstream_connections)
-    transports: Mapping[str, httpx.AsyncBaseTransport] = {
-        upstream.name: InProcessTransport(answer) if upstream is DEMO else network for upstream in upstreams
-    }
-    pool = Pool(upstreams, settings.relay.cool_down_seconds)
-    upstream = UpstreamClient(pool, transports, settings.relay)
+    demo = InProcessTransport(answer)
+
+    def transport_of(upstream: UpstreamSettings) -> httpx.AsyncBaseTransport:
+        return demo if upstream is DEMO else network
+
+    changes = Changes()
+    pool = Pool(
+        roster.upstreams(NOTHING_STORED),
+        settings.relay.cool_down_seconds,
+        on_change=changes.note,
+        is_alone=storage.is_sqlite,
+        wait_seconds=settings.relay.pool_wait_seconds,
+        most_waiting=settings.relay.max_waiting_calls,
+    )
+    conditions, stored_upstreams = ConditionStore(database, writer), UpstreamStore(database, writer)
+    keeper = Keeper(pool, changes, roster, conditions, stored_upstreams, is_alone=storage.is_sqlite)
+    upstream = UpstreamClient(pool, transport_of, settings.relay)
     archive = Archive(responses, runs, upstream, settings.relay.max_answer_bytes)
-    keeping_upstreams = frozenset(upstream.name for upstream in upstreams if upstream.state == "upstream")
     sealer = Sealer(secret)
     compactor = Compactor(upstream, sealer, settings.relay.max_answer_bytes)
 
-    meter = Meter(Limiter(), Ledger())
+    prices = Prices(settings.prices)
+    usage = UsageStore(database, writer)
+    ledger = Ledger(usage, prices)
+    limits = LimitStore(database, writer)
+    limiter = Limiter(LocalLimits(limits) if storage.is_sqlite else limits, prices)
+    meter = Meter(limiter, ledger)
     settler = Settler(storage.retention_days)
     relay = Relay(
         upstream=upstream,
@@ -81,7 +117,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         settler=settler,
         settings=settings.relay,
         write_timeout_seconds=settings.server.write_timeout_seconds,
-        keeping_upstreams=keeping_upstreams,
+        keeping_upstreams=roster.keeping,
         sealer=sealer,
         compactor=compactor,
         meter=meter,
@@ -100,7 +136,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         relay=settings.relay,
         background=settings.background,
         max_json_depth=settings.server.max_json_depth,
-        keeping_upstreams=keeping_upstreams,
+        keeping_upstreams=roster.keeping,
     )
     conductor = Conductor(stage, is_alone=storage.is_sqlite)
 
@@ -110,9 +146,26 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         responses=responses,
         conversations=ConversationStore(database, writer),
         open_conversations=open_conversations,
-        authenticator=Authenticator(keys, KeyHasher(secret), storage.key_cache_seconds),
-        catalogue=ModelCatalogue(pool, transports, settings.relay.models_cache_seconds),
+        addresses=Addresses(settings.server.trusted_proxies),
+        authenticator=authenticator,
+        master_key=MasterKey(settings.server.admin_key),
+        projects=Projects(projects, audit, changed=authenticator.forget),
+        keys=Keys(keys, projects, audit, mint=mint_key, hash_of=hasher.hash, changed=authenticator.forget),
+        audit=audit,
+        upstreams=Upstreams(
+            stored_upstreams,
+            audit,
+            vault,
+            pool,
+            configured=lambda: roster.configured,
+            test=upstream.test,
+            changed=keeper.wake,
+            allow_private=settings.relay.allow_private_upstreams,
+        ),
+        settings=effective(settings),
+        catalogue=ModelCatalogue(pool, transport_of, settings.relay.models_cache_seconds),
         registry=registry,
+        reload=Reload(settings, read_again, keeper),
         relay=relay,
         archive=archive,
         background=Background(
@@ -133,21 +186,46 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
             sealer=sealer,
             settings=settings.relay,
             write_timeout_seconds=settings.server.write_timeout_seconds,
-            keeping_upstreams=keeping_upstreams,
+            keeping_upstreams=roster.keeping,
         ),
+        usage=usage,
+        limiter=limiter,
     )
+
+    def duties() -> tuple[Coroutine[Any, Any, None], ...]:
+        return (
+            keeper.keep_forever(),
+            purge_forever(responses, runs, usage, limits, storage),
+            limits.renew_forever(),
+            uses.write_forever(),
+            conductor.conduct_forever(),
+            open_conversations.extend_forever(),
+            ledger.flush_forever(),
+            ledger.recover_forever(is_alone=storage.is_sqlite),
+        )
+
+    # What is in front uses what is behind it.
+    closing = (registry.aclose, ledger.aclose, network.aclose, uses.aclose, writer.aclose, database.aclose)
+    return Gateway(services, lifespan=_lifespan(keeper.load, registry, duties, closing))
+
+
+def _lifespan(
+    begin: Callable[[], Awaitable[None]],
+    registry: Registry,
+    duties: Callable[[], Iterable[Coroutine[Any, Any, None]]],
+    closing: Iterable[Callable[[], Awaitable[None]]],
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The time that the app serves: its duties go on in it, and all is closed in order behind it."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        registry.spawn(purge_forever(responses, runs, storage.purge_interval_seconds))
-        registry.spawn(conductor.conduct_forever())
-        registry.spawn(open_conversations.extend_forever())
+        await begin()
+        for duty in duties():
+            registry.spawn(duty)
         try:
             yield
         finally:
-            await registry.aclose()
-            await network.aclose()
-            await writer.aclose()
-            await database.aclose()
+            for close in closing:
+                await close()
 
-    return Gateway(services, lifespan=lifespan)
+    return lifespan

@@ -1,14 +1,11 @@
 """How the app is run: uvicorn and its two protocols, with a shutdown that lets live responses finish."""
 
 import asyncio
-import multiprocessing
 import re
 import signal
 import socket
-import threading
 from collections.abc import Callable
 from http import HTTPStatus
-from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import uvicorn
@@ -29,7 +26,6 @@ from app.settings import ServerSettings
 # Time to end and commit the responses that did not finish within the budget.
 _ENDING_SECONDS = 5.0
 _TICK_SECONDS = 0.1
-_RESTART_SECONDS = 1.0
 _BACKLOG = 4096
 _KEEP_ALIVE_SECONDS = 75
 _PING_SECONDS = 20.0
@@ -215,6 +211,11 @@ class GatewayServer(uvicorn.Server):
         super().__init__(config)
         self._drain_seconds = drain_seconds
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve, and from then on read the settings again at SIGHUP."""
+        await super().startup(sockets)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.config.loaded_app.state.services.reload)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain while the sockets are still open, then let uvicorn close them."""
         app = self.config.loaded_app
@@ -253,27 +254,6 @@ def configuration(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
 def serve(app: FastAPI, settings: ServerSettings, listener: socket.socket) -> None:
     """Serve in this process until a signal ends it."""
     GatewayServer(configuration(app, settings), settings.drain_seconds).run(sockets=[listener])
-
-
-def serve_with_workers(work: Callable[[socket.socket], None], workers: int, listener: socket.socket) -> None:
-    """Run `work` in this many processes on one socket, and again in place of one that dies, until a signal comes."""
-    spawn = multiprocessing.get_context("spawn")
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
-
-    def start() -> SpawnProcess:
-        process = spawn.Process(target=work, args=(listener,))
-        process.start()
-        return process
-
-    processes = [start() for _ in range(workers)]
-    while not stopping.wait(_RESTART_SECONDS):
-        processes = [process if process.is_alive() else start() for process in processes]
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join()
 
 
 def listen(settings: ServerSettings) -> socket.socket:

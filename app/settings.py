@@ -4,33 +4,33 @@ A Settings object that exists is valid. Where values are found is app.settings_s
 """
 
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.errors import ConfigurationError
-from app.settings_sources import BROKEN, SettingsGroup, SettingsReader, Source
-from app.settings_urls import LOOPBACK_OF, check_database_url, leads_to, split_url
+from app.settings_prices import PriceSettings
+from app.settings_problems import described, lines
+from app.settings_sources import SettingsGroup, SettingsReader
+from app.settings_upstream import KeySettings, UpstreamSettings
+from app.settings_urls import LOOPBACK_OF, check_database_url, check_networks, is_loopback, leads_to
 
 _MIB = 1024 * 1024
 _SECRET_LENGTH = 16
-_OPENAI_HOST = "api.openai.com"
 
 
 class ServerSettings(SettingsGroup):
@@ -47,12 +47,46 @@ class ServerSettings(SettingsGroup):
     drain_seconds: float = Field(30.0, ge=0, description="Time live calls have to finish at shutdown.")
     websocket_idle_seconds: float = Field(600.0, gt=0, description="An idle WebSocket is closed after this time.")
     websocket_seconds: float = Field(3600.0, gt=0, description="Any WebSocket is closed after this time.")
+    admin_key: SecretStr | None = Field(
+        None, description="The master key of administration, 16 characters or more; beside it there are admin API keys."
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        description="Networks of the proxies in front, believed in X-Forwarded-For or Forwarded; with commas between.",
+    )
+
+    @field_validator("admin_key")
+    @classmethod
+    def _long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value) < _SECRET_LENGTH:
+            raise ValueError(f"must have at least {_SECRET_LENGTH} characters; try `openssl rand -hex 32`")
+        return value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_networks(value)
+        return value
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this machine alone reaches the gateway."""
+        return is_loopback(self.host)
 
     @property
     def local_host(self) -> str:
         """The host in a URL of this gateway on its own machine: loopback for every interface, IPv6 in brackets."""
         host = LOOPBACK_OF.get(self.host, self.host)
         return f"[{host}]" if ":" in host else host
+
+
+def _split(secrets: SecretStr) -> list[str]:
+    return [secret.strip() for secret in secrets.get_secret_value().split(",")]
 
 
 class StorageSettings(SettingsGroup):
@@ -69,7 +103,13 @@ class StorageSettings(SettingsGroup):
         None,
         description="Keys the hashes of API keys, 16 characters or more; generated in the data folder when unset.",
     )
+    previous_secret_keys: SecretStr | None = Field(
+        None,
+        description="What secret_key was before, with commas between: what was made with these still works, "
+        "and is moved to the present one.",
+    )
     retention_days: int = Field(30, ge=1, le=36500, description="Days a response is kept, unless its project says.")
+    usage_days: int = Field(400, ge=1, le=36500, description="Days a call's entry in the ledger is kept.")
     commit_timeout_seconds: float = Field(
         5.0, gt=0, description="Time a read or a write has before the client gets an error."
     )
@@ -95,6 +135,18 @@ class StorageSettings(SettingsGroup):
         if value is not None and len(value) < _SECRET_LENGTH:
             raise ValueError(f"must have at least {_SECRET_LENGTH} characters; unset it to have one generated")
         return value
+
+    @field_validator("previous_secret_keys")
+    @classmethod
+    def _each_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and any(len(secret) < _SECRET_LENGTH for secret in _split(value)):
+            raise ValueError(f"must have at least {_SECRET_LENGTH} characters each, with commas between them")
+        return value
+
+    @property
+    def previous_secrets(self) -> tuple[bytes, ...]:
+        """The master secrets before the present one."""
+        return () if self.previous_secret_keys is None else tuple(map(str.encode, _split(self.previous_secret_keys)))
 
     @property
     def url(self) -> str:
@@ -129,6 +181,15 @@ class RelaySettings(SettingsGroup):
     cool_down_seconds: float = Field(
         10.0, gt=0, description="Rest of a rate-limited key without a Retry-After; one that fails otherwise goes last."
     )
+    pool_wait_seconds: float = Field(
+        15.0, ge=0, description="Time a call waits for a key when all are limited or busy, if one is back so soon."
+    )
+    allow_private_upstreams: bool = Field(
+        default=False,
+        description="Whether upstreams that administrators make may be in private networks or on this machine; "
+        "those of the config file may.",
+    )
+    max_waiting_calls: int = Field(1000, ge=1, description="Calls that wait for a key per process; more get a 429.")
 
 
 class BackgroundSettings(SettingsGroup):
@@ -157,58 +218,6 @@ class LoggingSettings(SettingsGroup):
     format: Literal["json", "console"] = Field("json", description="A JSON object per line, or text for people.")
 
 
-Endpoint: TypeAlias = Literal["compact", "input_tokens"]
-
-
-class UpstreamSettings(BaseModel):
-    """One upstream: where it is, the keys it takes and the models it serves."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="Its name in logs; unique.")
-    base_url: str = Field(description="URL that /responses is appended to, such as https://api.openai.com/v1.")
-    keys: tuple[SecretStr, ...] = Field(
-        (), description="References, env:NAME or file:/path, each to one key or several with commas; empty for none."
-    )
-    models: tuple[str, ...] = Field(("*",), min_length=1, description="Globs of the model names it serves.")
-    strip: tuple[Annotated[str, Field(pattern=r"^\w+$")], ...] = Field(
-        (), description="Top-level request parameters it does not know; left out of what it is sent."
-    )
-    state: Literal["gateway", "upstream"] = Field(
-        "gateway", description="Who keeps chains: this gateway, or the upstream with nothing rewritten."
-    )
-    endpoints: tuple[Endpoint, ...] | None = Field(
-        None,
-        description="Of compact and input_tokens those it has; the rest is done here. Unset: OpenAI both, others none.",
-    )
-
-    def offers(self, endpoint: Endpoint) -> bool:
-        """Whether it has this endpoint below /responses."""
-        if self.endpoints is None:
-            return urlsplit(self.base_url).hostname == _OPENAI_HOST
-        return endpoint in self.endpoints
-
-    @field_validator("base_url")
-    @classmethod
-    def _plain_url(cls, value: str) -> str:
-        url = split_url(value)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError("must be an http:// or https:// URL")
-        if "@" in url.netloc or "?" in value or "#" in value or re.search(r"\s", value):
-            raise ValueError("must have no credentials, query, fragment or spaces; a key belongs in keys")
-        return value.rstrip("/")
-
-    @field_validator("keys")
-    @classmethod
-    def _sendable(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        # A key becomes a header's value: a stray newline or quote from a paste would break every call.
-        if not all(re.fullmatch(r"[\x21-\x7e]+", key.get_secret_value()) for key in value):
-            raise ValueError("a key must be printable ASCII without spaces; put commas between keys")
-        if len(set(value)) < len(value):
-            raise ValueError("the same key is listed twice; remove one")
-        return value
-
-
 def _elsewhere(upstream: UpstreamSettings, info: ValidationInfo) -> UpstreamSettings:
     server: ServerSettings | None = info.data.get("server")
     if server is not None and leads_to(urlsplit(upstream.base_url), server.host, server.port):
@@ -228,6 +237,15 @@ class Settings(BaseSettings):
     background: BackgroundSettings = Field(default_factory=BackgroundSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
     upstreams: tuple[Annotated[UpstreamSettings, AfterValidator(_elsewhere)], ...] = ()
+    prices: tuple[PriceSettings, ...] = ()
+
+    _names: dict[tuple[int | str, ...], str] = PrivateAttr(default_factory=dict)
+    _flags: dict[str, object] = PrivateAttr(default_factory=dict)
+
+    @property
+    def names(self) -> Mapping[tuple[int | str, ...], str]:
+        """How the operator wrote each setting that is not left at its default, by its path."""
+        return self._names
 
     @field_validator("storage")
     @classmethod
@@ -258,36 +276,20 @@ def load_settings(flags: Mapping[str, object] | None = None, environ: Mapping[st
     Raises ConfigurationError with every problem found, one line each, and no secret in any of them.
     """
     variables = os.environ if environ is None else environ  # noqa: TID251 - the one place that reads the environment
-    reader = SettingsReader(Settings, UpstreamSettings.model_fields, variables)
+    reader = SettingsReader(Settings, UpstreamSettings.model_fields, KeySettings.model_fields, variables)
     sources = reader.sources(flags or {})
     try:
         settings = Settings(_build_sources=(sources, {}))
     except ValidationError as error:
-        raise ConfigurationError(*_lines([*reader.problems, *_describe(error, sources)])) from None
+        raise ConfigurationError(*lines([*reader.problems, *described(error, sources)])) from None
     if reader.problems:
-        raise ConfigurationError(*_lines(reader.problems))
+        raise ConfigurationError(*lines(reader.problems))
+    for source in reversed(sources):
+        settings._names.update(source.names)  # noqa: SLF001 - it is built here
+    settings._flags.update(flags or {})  # noqa: SLF001 - idem
     return settings
 
 
-def _lines(problems: Sequence[str]) -> Iterator[str]:
-    # Keys and paths are the user's own text and may hold line breaks.
-    return (" ".join(problem.split()) for problem in problems)
-
-
-def _describe(error: ValidationError, sources: Sequence[Source]) -> Iterator[str]:
-    for detail in error.errors():
-        if detail["input"] is not BROKEN:
-            yield f"{_written_as(detail, sources)}: {detail['msg'].removeprefix('Value error, ')}."
-
-
-def _written_as(detail: ErrorDetails, sources: Sequence[Source]) -> str:
-    """The setting as the user wrote it, in the place that won."""
-    # Checks that compare settings fail on the later one; the user is told of the one to change.
-    path = {"one_writer": ("server", "workers"), "loop": (*detail["loc"], "base_url")}.get(
-        detail["type"], detail["loc"]
-    )
-    for end in range(len(path), 0, -1):
-        for source in sources:
-            if path[:end] in source.names:
-                return " ".join([source.names[path[:end]], *map(str, path[end:])])
-    return ".".join(map(str, path))
+def read_again(settings: Settings) -> Settings:
+    """What `load_settings` makes now of the flags that these settings were read with. Raises as it does."""
+    return load_settings(settings._flags)  # noqa: SLF001 - idem

@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from app.settings import Settings, UpstreamSettings
+from app.settings import Settings
+from app.settings_prices import PriceSettings
 from app.settings_sources import (
     CONFIG,
     DEFAULT_CONFIG,
@@ -23,9 +24,17 @@ from app.settings_sources import (
     groups_of,
     settings_of,
 )
+from app.settings_upstream import KeySettings, UpstreamSettings
 
 _MIB = 1024 * 1024
-_TYPES = {"integer": "integer", "number": "number", "string": "text", "array": "list"}
+_TYPES = {
+    "boolean": "true or false",
+    "integer": "integer",
+    "number": "number",
+    "string": "text",
+    "array": "list",
+    "object": "table",
+}
 _HEADER = f"""\
 # Settings
 
@@ -57,7 +66,8 @@ Flag, then environment variable, then `_FILE` variable, then config file, then d
 
 def reference() -> str:
     """The whole page, in Markdown."""
-    parts = [_HEADER, *(_group(name, kind) for name, kind in groups_of(Settings).items()), _OTHERS, _upstreams()]
+    parts = [_HEADER, *(_group(name, kind) for name, kind in groups_of(Settings).items()), _OTHERS]
+    parts += [_array("upstream", UpstreamSettings), _array("upstream.key", KeySettings), _array("price", PriceSettings)]
     return "\n".join([*parts, _PRECEDENCE])
 
 
@@ -79,13 +89,13 @@ def _group(group: str, kind: type[BaseModel]) -> str:
     return f"## `[{group}]`\n\n{kind.__doc__}\n\n{table}"
 
 
-def _upstreams() -> str:
-    schema = UpstreamSettings.model_json_schema()
+def _array(name: str, kind: type[BaseModel]) -> str:
+    schema = kind.model_json_schema()
     rows = [
         (f"`{key}`", _type(field), _default(field), field["description"]) for key, field in schema["properties"].items()
     ]
     table = _table(("Key", "Type", "Default", "Meaning"), rows)
-    return f"## `[[upstream]]`\n\n{UpstreamSettings.__doc__} Config file only.\n\n{table}"
+    return f"## `[[{name}]]`\n\n{kind.__doc__} Config file only.\n\n{table}"
 
 
 def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

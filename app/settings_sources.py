@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from app.settings_keys import UpstreamKeys
+from app.settings_references import References
+
 PREFIX = "ANTIPHON_"
 CONFIG = "ANTIPHON_CONFIG"
 DEFAULT_CONFIG = "antiphon.toml"
@@ -24,10 +27,7 @@ OPENAI_KEY_FILE = "OPENAI_API_KEY_FILE"
 OPENAI_URL = "OPENAI_BASE_URL"
 OPENAI_DEFAULT_URL = "https://api.openai.com/v1"
 
-# Stands for a value whose problem is already reported. Validation refuses it, so that nothing is concluded from it.
-BROKEN = object()
-
-_REFERENCE = re.compile(r"env:(?P<env>[A-Za-z_]\w*)|file:(?P<file>/.+)")
+_ARRAYS = ("upstream", "price")
 
 # Kubernetes puts these in every pod beside a Service named "antiphon"; ANTIPHON_PORT is then tcp://ADDRESS:PORT.
 _SERVICE_LINK = re.compile(r"ANTIPHON_(SERVICE_(HOST|PORT)\w*=|PORT_\d+_(TCP|UDP)\w*=|PORT=(tcp|udp)://)")
@@ -102,18 +102,24 @@ class SettingsReader:
     """Reads every place once. What is wrong goes to `problems`, a line each, and reading goes on."""
 
     def __init__(
-        self, settings_cls: type[BaseSettings], upstream_fields: Collection[str], environ: Mapping[str, str]
+        self,
+        settings_cls: type[BaseSettings],
+        upstream_fields: Collection[str],
+        key_fields: Collection[str],
+        environ: Mapping[str, str],
     ) -> None:
         self.problems: list[str] = []
         self._settings_cls = settings_cls
         self._settings = settings_of(settings_cls)
         self._upstream_fields = upstream_fields
+        self._key_fields = frozenset(key_fields)
         # An empty variable counts as unset: compose files and charts write them for "no value".
         self._environ = {
             name: value.strip()
             for name, value in environ.items()
             if value.strip() and not _SERVICE_LINK.match(f"{name}={value}")
         }
+        self._references = References(self._environ, self.problems)
         self._path = self._environ.get(CONFIG, DEFAULT_CONFIG)
 
     def sources(self, flags: Mapping[str, object]) -> tuple[Source, ...]:
@@ -125,6 +131,7 @@ class SettingsReader:
             self._secret_files(),
             self._tables(document),
             self._upstreams(document),
+            self._prices(document),
         )
 
     def _flags(self, flags: Mapping[str, object]) -> Source:
@@ -153,7 +160,7 @@ class SettingsReader:
     def _secret_files(self) -> Source:
         source = Source(self._settings_cls)
         for setting in self._settings:
-            if setting.secret and (value := self._secret_file(setting.env)) is not None:
+            if setting.secret and (value := self._references.secret_file(setting.env)) is not None:
                 source.put(setting, setting.env_file, value)
         return source
 
@@ -161,10 +168,10 @@ class SettingsReader:
         source = Source(self._settings_cls)
         groups = groups_of(self._settings_cls)
         for table, content in document.items():
-            if table == "upstream":
+            if table in _ARRAYS:
                 continue
             if table not in groups:
-                self._unknown(f"{self._path}: {table}", table, (*groups, "upstream"))
+                self._unknown(f"{self._path}: {table}", table, (*groups, *_ARRAYS))
             elif not isinstance(content, dict):
                 self.problems.append(f"{self._path}: {table}: must be a table; write [{table}] and its settings below.")
             else:
@@ -178,42 +185,64 @@ class SettingsReader:
             if key not in known:
                 self._unknown(name, key, known)
             else:
-                source.put(known[key], name, self._resolve(name, value) if known[key].secret else value)
+                source.put(known[key], name, self._references.resolve(name, value) if known[key].secret else value)
 
     def _upstreams(self, document: Mapping[str, Any]) -> Source:
         source = Source(self._settings_cls)
         rows: list[dict[str, Any]] = []
-        tables = document.get("upstream", [])
-        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-            self.problems.append(f"{self._path}: upstream: must be an array of tables; write [[upstream]].")
-            tables = []
-        for table in tables:
-            name = f"{self._path}: [[upstream]] #{len(rows) + 1}"
-            source.names["upstreams", len(rows)] = name
-            rows.append(self._upstream(name, table))
+        for table in self._array(document, "upstream"):
+            place = ("upstreams", len(rows))
+            source.names[place] = f"{self._path}: [[upstream]] #{len(rows) + 1}"
+            rows.append(self._upstream(source, place, table))
         key_name = OPENAI_KEY_FILE if OPENAI_KEY_FILE in self._environ else OPENAI_KEY
         if not {key_name, OPENAI_URL}.isdisjoint(self._environ):
-            source.names["upstreams", len(rows)] = key_name if key_name in self._environ else OPENAI_URL
-            source.names["upstreams", len(rows), "base_url"] = OPENAI_URL
-            source.names["upstreams", len(rows), "keys"] = key_name
-            rows.append(self._openai(key_name))
+            place = ("upstreams", len(rows))
+            source.names[place] = key_name if key_name in self._environ else OPENAI_URL
+            source.names[*place, "base_url"] = OPENAI_URL
+            source.names[*place, "keys"] = key_name
+            rows.append(self._openai(source, place, key_name))
         self._check_names(source, rows)
         source.values["upstreams"] = rows
         return source
 
-    def _upstream(self, name: str, table: Mapping[str, Any]) -> dict[str, Any]:
-        row: dict[str, Any] = {}
-        for key, value in table.items():
-            if key not in self._upstream_fields:
-                self._unknown(f"{name} {key}", key, self._upstream_fields)
-            else:
-                row[key] = self._key_list(f"{name} keys", value) if key == "keys" else value
-        return row
+    def _prices(self, document: Mapping[str, Any]) -> Source:
+        source = Source(self._settings_cls)
+        source.values["prices"] = rows = self._array(document, "price")
+        source.names |= {("prices", row): f"{self._path}: [[price]] #{row + 1}" for row in range(len(rows))}
+        return source
 
-    def _openai(self, key_name: str) -> dict[str, Any]:
-        text = self._environ.get(OPENAI_KEY, self._secret_file(OPENAI_KEY))
-        keys = [] if text is None else self._split(key_name, text)
-        return {"name": "openai", "base_url": self._environ.get(OPENAI_URL, OPENAI_DEFAULT_URL), "keys": keys}
+    def _array(self, document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+        tables = document.get(name, [])
+        if isinstance(tables, list) and all(isinstance(table, dict) for table in tables):
+            return tables
+        self.problems.append(f"{self._path}: {name}: must be an array of tables; write [[{name}]].")
+        return []
+
+    def _upstream(self, source: Source, place: tuple[str, int], table: Mapping[str, Any]) -> dict[str, Any]:
+        name = source.names[place]
+        row: dict[str, Any] = {}
+        keys = self._keys()
+        for key, value in table.items():
+            if key == "key":
+                keys.add_tables(f"{name} [[upstream.key]]", value)
+            elif key == "keys":
+                keys.add_list(f"{name} keys", value)
+            elif key not in self._upstream_fields:
+                self._unknown(f"{name} {key}", key, (*self._upstream_fields, "key"))
+            else:
+                row[key] = value
+        return {**row, "keys": keys.found(source.names, place)} if {"key", "keys"} & table.keys() else row
+
+    def _openai(self, source: Source, place: tuple[str, int], key_name: str) -> dict[str, Any]:
+        text = self._environ.get(OPENAI_KEY, self._references.secret_file(OPENAI_KEY))
+        keys = self._keys()
+        if text is not None:
+            keys.add(key_name, text)
+        url = self._environ.get(OPENAI_URL, OPENAI_DEFAULT_URL)
+        return {"name": "openai", "base_url": url, "keys": keys.found(source.names, place)}
+
+    def _keys(self) -> UpstreamKeys:
+        return UpstreamKeys(self._references, self.problems, self._key_fields, self._unknown)
 
     def _check_names(self, source: Source, rows: Iterable[Mapping[str, Any]]) -> None:
         seen: set[str] = set()
@@ -225,55 +254,6 @@ class SettingsReader:
                 )
             seen.add(name)
 
-    def _key_list(self, name: str, value: object) -> object:
-        if not isinstance(value, list):
-            self.problems.append(f'{name}: must be a list of references; write ["env:NAME"] or ["file:/path"].')
-            return BROKEN
-        lists = [self._split(name, self._resolve(name, reference)) for reference in value]
-        return BROKEN if BROKEN in lists else [key for keys in lists if isinstance(keys, list) for key in keys]
-
-    def _split(self, name: str, text: object) -> object:
-        """Comma-separated keys as a list."""
-        if not isinstance(text, str):
-            return BROKEN
-        keys = [key.strip() for key in text.split(",") if key.strip()]
-        if not keys:
-            self.problems.append(f"{name}: holds no key; write one key, or several with commas between them.")
-        return keys or BROKEN
-
-    def _resolve(self, name: str, reference: object) -> object:
-        """What `env:NAME` or `file:/path` stands for."""
-        match = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
-        if match is None:
-            # The value is not echoed: most likely it is the secret itself.
-            self.problems.append(f"{name}: must be a reference, env:NAME or file:/path, never the secret itself.")
-            return BROKEN
-        if match["file"]:
-            return self._content(name, match["file"])
-        if match["env"] not in self._environ:
-            self.problems.append(f"{name}: the environment variable {match['env']} is not set; set it.")
-        return self._environ.get(match["env"], BROKEN)
-
-    def _secret_file(self, env: str) -> object | None:
-        """The content of the file that `<env>_FILE` names; None when the variable is unset."""
-        name = f"{env}_FILE"
-        if name not in self._environ:
-            return None
-        if env in self._environ:
-            self.problems.append(f"{name}: {env} is set as well; unset one of the two.")
-            return None
-        return self._content(name, self._environ[name])
-
-    def _content(self, name: str, path: str) -> object:
-        try:
-            text = Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            self._unreadable(name, path, error)
-            return BROKEN
-        if not text:
-            self.problems.append(f"{name}: the file {path} is empty; write the secret into it.")
-        return text or BROKEN
-
     def _document(self) -> dict[str, Any]:
         if CONFIG not in self._environ and not Path(self._path).exists():
             return {}
@@ -282,13 +262,8 @@ class SettingsReader:
         except tomllib.TOMLDecodeError as error:
             self.problems.append(f"{self._path}: is not valid TOML: {error}.")
         except (OSError, ValueError) as error:
-            self._unreadable(CONFIG if CONFIG in self._environ else DEFAULT_CONFIG, self._path, error)
+            self._references.unreadable(CONFIG if CONFIG in self._environ else DEFAULT_CONFIG, self._path, error)
         return {}
-
-    def _unreadable(self, name: str, path: str, error: OSError | ValueError) -> None:
-        # A decoding error's own text quotes bytes of the file, which may be a secret's.
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        self.problems.append(f"{name}: cannot read {path}: {reason}; check the path and its permissions.")
 
     def _unknown(self, name: str, key: str, known: Iterable[str]) -> None:
         # Compared without the prefix, which would make any two variables look alike.

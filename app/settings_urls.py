@@ -1,7 +1,7 @@
 """What makes a URL good as a setting, and where one leads. Must not know which setting it is."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from urllib.parse import SplitResult, urlsplit
 
@@ -35,11 +35,21 @@ def check_database_url(value: str) -> None:
 def leads_to(url: SplitResult, host: str, port: int) -> bool:
     """Whether this URL is answered by who listens on that host, on this machine, and that port."""
     named = url.hostname or ""
-    same_host = named == host or (_is_loopback(named) and (host in LOOPBACK_OF or _is_loopback(host)))
+    same_host = named == host or (is_loopback(named) and (host in LOOPBACK_OF or is_loopback(host)))
     return same_host and port == (url.port or (443 if url.scheme == "https" else 80))
 
 
-def _is_loopback(host: str) -> bool:
+def check_networks(values: Iterable[str]) -> None:
+    """Raise ValueError unless each names a network or an address."""
+    for value in values:
+        try:
+            ipaddress.ip_network(value)
+        except ValueError:
+            raise ValueError("must be networks or addresses such as 10.0.0.0/8") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this host is this machine, and reached from nowhere else."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

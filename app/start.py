@@ -5,16 +5,19 @@ import fcntl
 import gc
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from app.banner import banner
 from app.errors import ConfigurationError
-from app.installation import opened, read_secret, write_private
+from app.installation import FirstKeys, opened, read_secret, write_private
 from app.main import create_app
 from app.observability import logging
-from app.server import listen, serve, serve_with_workers
+from app.processes import serve_with_workers
+from app.relay.roster import Roster
+from app.server import listen, serve
 from app.settings import Settings, StorageSettings, load_settings
+from app.settings_upstream import UpstreamSettings
 from app.storage.location import Location
 from app.storage.schema import migrate
 
@@ -29,7 +32,7 @@ def start(settings: Settings) -> None:
     secret = read_secret(storage)
     with _only_process(storage):
         migrate(storage.url)
-        first_key = asyncio.run(_first_key(storage, secret))
+        first_keys, upstreams = asyncio.run(_prepare(settings, secret))
         try:
             listener = listen(settings.server)
         except OSError as error:
@@ -38,7 +41,7 @@ def start(settings: Settings) -> None:
                 "Choose another with --host and --port."
             ) from error
         url = f"http://{settings.server.local_host}:{listener.getsockname()[1]}"
-        sys.stderr.write(banner(settings, url, Location.parse(storage.url).name, first_key))
+        sys.stderr.write(banner(settings, upstreams, url, Location.parse(storage.url).name, first_keys))
         sys.stderr.flush()
         if settings.server.workers == 1:
             _serve(settings, secret, listener)
@@ -62,16 +65,35 @@ def _serve(settings: Settings, secret: bytes, listener: socket.socket) -> None:
     serve(app, settings.server, listener)
 
 
-async def _first_key(storage: StorageSettings, secret: bytes) -> str | None:
+async def _prepare(settings: Settings, secret: bytes) -> tuple[FirstKeys | None, Sequence[UpstreamSettings]]:
+    """The keys of a first start, and the upstreams that will be served.
+
+    Raises ConfigurationError where others could reach a gateway that nobody administers.
+    """
+    server, storage = settings.server, settings.storage
     async with opened(storage, secret) as installation:
-        key = await installation.first_key()
-    if key is not None:
-        # The file of an earlier database is not overwritten, and beside PostgreSQL there may be no folder to write in.
-        # The banner shows the key in any case.
-        with suppress(OSError):
-            storage.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_private(storage.data_dir / "first-api-key", f"{key}\n")
-    return key
+        await installation.take_over_secrets()
+        upstreams = Roster(settings.upstreams, installation.vault).upstreams(await installation.upstreams.read())
+        keys = await installation.first_keys(with_admin=server.admin_key is None)
+        if not (server.is_local or server.admin_key is not None or await installation.keys.has_administrator()):
+            raise ConfigurationError(
+                f"Nobody could administer this gateway, and it would listen on {server.host}, where others reach it. "
+                "Set ANTIPHON_ADMIN_KEY to 16 characters or more (`openssl rand -hex 32`), or make an admin key with "
+                "`antiphon keys create --name admin --scope admin`."
+            )
+    if keys is not None:
+        _save(storage, "first-api-key", keys.key)
+        if keys.admin_key is not None:
+            _save(storage, "first-admin-key", keys.admin_key)
+    return keys, upstreams
+
+
+def _save(storage: StorageSettings, name: str, key: str) -> None:
+    # The file of an earlier database is not overwritten, and beside PostgreSQL there may be no folder to write in.
+    # The banner shows the key in any case.
+    with suppress(OSError):
+        storage.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(storage.data_dir / name, f"{key}\n")
 
 
 @contextmanager

@@ -96,7 +96,7 @@ async def main(data: Path, original_id: str, first: int, count: int, seconds: fl
     """Open the store of the installation in this data folder, and fill it."""
     settings = StorageSettings(data_dir=data, commit_timeout_seconds=_PATIENCE_SECONDS)
     async with opened(settings, read_secret(settings)) as installation:
-        (key,) = await installation.keys.list()
+        (key,) = [key for key in await installation.keys.list() if key.name == "first"]
     database = Database(settings.url, settings.pool_size, settings.commit_timeout_seconds)
     writer = Writer(database, settings.commit_timeout_seconds)
     try:

@@ -10,6 +10,7 @@ from benchmarks.comparison import compare
 from benchmarks.endurance import measure_endurance
 from benchmarks.growth import measure_growth
 from benchmarks.idle_streams import measure_idle_streams
+from benchmarks.keys import measure_keys
 from benchmarks.large_body import measure_large_body
 from benchmarks.loads import LOADS, PEER_LOADS, Load
 from benchmarks.report import comparison
@@ -33,6 +34,7 @@ SCENARIOS = (
     Scenario("chain turns", measure_chains),
     Scenario("idle streams", measure_idle_streams),
     Scenario("large body", measure_large_body),
+    Scenario("keys", measure_keys),
     Scenario("cold start", measure_cold_start),
     Scenario("growth", measure_growth),
     Scenario("endurance", measure_endurance),

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.postgres import Postgres
 from benchmarks.processes import stop
 from benchmarks.target import Target
+
+UPSTREAM_KEYS = ("sk-upstream",)
 
 _START_SECONDS = 120.0
 _FAST = 4
@@ -26,13 +29,19 @@ def upstream() -> Target:
     return Target("direct", int(port), process, share=_FAST)
 
 
-def gateway(name: str, data: Path, upstream_port: int, postgres: Postgres | None = None) -> Target:
+def gateway(
+    name: str,
+    data: Path,
+    upstream_port: int,
+    postgres: Postgres | None = None,
+    upstream_keys: Sequence[str] = UPSTREAM_KEYS,
+) -> Target:
     """`antiphon serve`, one process, on the SQLite file in its data folder or on this PostgreSQL."""
     data.mkdir(parents=True, exist_ok=True)
     environment = {
         "PATH": os.defpath,
         "ANTIPHON_DATA_DIR": str(data),
-        "OPENAI_API_KEY": "sk-upstream",
+        "OPENAI_API_KEY": ",".join(upstream_keys),
         "OPENAI_BASE_URL": f"http://127.0.0.1:{upstream_port}/v1",
         **({"DATABASE_URL": postgres.url} if postgres else {}),
     }

@@ -1,13 +1,13 @@
 """What a run has started so far. A target is started when it is first asked for, and ended with the run."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
 from benchmarks.peers import litellm, ogx
 from benchmarks.postgres import Postgres, postgres
-from benchmarks.servers import gateway, haproxy, nginx, upstream
+from benchmarks.servers import UPSTREAM_KEYS, gateway, haproxy, nginx, upstream
 from benchmarks.target import Target
 
 DIRECT = "direct"
@@ -57,9 +57,9 @@ class Stage:
         return [target.version for target in self._targets.values() if target is not None and target.version]
 
     @contextmanager
-    def gateway(self, data: Path) -> Iterator[Target]:
+    def gateway(self, data: Path, upstream_keys: Sequence[str] = UPSTREAM_KEYS) -> Iterator[Target]:
         """A gateway of a scenario's own, on the SQLite file in this data folder."""
-        target = gateway(SQLITE, data, self.upstream.port)
+        target = gateway(SQLITE, data, self.upstream.port, upstream_keys=upstream_keys)
         try:
             yield target
         finally:

@@ -34,10 +34,10 @@ class Target:
         self.processes = Processes(self.process.pid)
         self.at_rest = self.processes.memory_bytes()
 
-    def post(self, body: Mapping[str, object]) -> bytes:
-        """One POST /v1/responses with this body."""
+    def post(self, body: Mapping[str, object], key: str | None = None) -> bytes:
+        """One POST /v1/responses with this body, with the target's key unless another is given."""
         content = orjson.dumps({"model": self.model, **body})
-        return self._head("POST /v1/responses", len(content)) + content
+        return self._head("POST /v1/responses", len(content), key) + content
 
     def get(self, path: str) -> bytes:
         """One GET of this path."""
@@ -46,8 +46,8 @@ class Target:
     def stop(self) -> None:
         stop(self.process)
 
-    def _head(self, call: str, length: int) -> bytes:
+    def _head(self, call: str, length: int, key: str | None = None) -> bytes:
         return (
-            f"{call} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {self.key}\r\n"
+            f"{call} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key or self.key}\r\n"
             f"content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
         ).encode()

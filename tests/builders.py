@@ -11,13 +11,14 @@ from app.relay.client import Client
 from app.relay.fold import Fold
 from app.relay.pump import Pump
 from app.relay.registry import Registry
-from app.settings import UpstreamSettings
+from app.settings_upstream import UpstreamSettings
 from app.state.items import input_items, output_items
 from app.state.packing import pack
 from app.state.records import ApiKey, Chain, Item, Turn
 from app.upstream.account import Account
 from app.upstream.answer import UpstreamAnswer
-from app.upstream.pool import Lease, Pool
+from app.upstream.lease import Lease
+from app.upstream.pool import Pool
 from app.wire.requests import CreateRequest, parse_create_request
 from tests.fakes.streams import events
 
@@ -53,8 +54,8 @@ def make_request(**fields: Any) -> CreateRequest:
     return parse_create_request(raw, 64)
 
 
-def make_caller(*, retention_days: int | None = None, revoked_at: int | None = None) -> ApiKey:
-    return ApiKey("key_1", "proj_a", "test", "wxyz", NOW, revoked_at, retention_days)
+def make_caller(*, retention_days: int | None = None, revoked_at: int | None = None, **members: Any) -> ApiKey:
+    return ApiKey("key_1", "proj_a", "test", "wxyz", NOW, revoked_at, retention_days, **members)
 
 
 def make_account(name: str = ACCOUNT, **upstream: Any) -> Account:

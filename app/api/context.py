@@ -4,20 +4,22 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.intake import headers_of, read_request
 from app.api.services import Services
+from app.state import policy
 from app.wire.requests import parse_compact_request, parse_count_request
 
 
 class CompactContext:
     """Compact a conversation, to go on from what this returns."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, needed: policy.Scope) -> None:
         self._services = services
+        self._needed = needed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call. Raises ApiError before the first byte, for the edge to answer."""
         services = self._services
         headers = headers_of(scope)
-        caller = await services.authenticator.identify(headers)
+        caller = await services.identify(scope, headers, self._needed)
         request = await read_request(parse_compact_request, headers, receive, services.limits)
         connection = scope["extensions"]["antiphon"]["connection"]
         await services.context_calls.compact(request, caller, headers, send, connection)
@@ -26,14 +28,15 @@ class CompactContext:
 class CountInputTokens:
     """Count the input tokens that a response would have; an estimate is marked by a header."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, needed: policy.Scope) -> None:
         self._services = services
+        self._needed = needed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call. Raises ApiError before the first byte, for the edge to answer."""
         services = self._services
         headers = headers_of(scope)
-        caller = await services.authenticator.identify(headers)
+        caller = await services.identify(scope, headers, self._needed)
         request = await read_request(parse_count_request, headers, receive, services.limits)
         connection = scope["extensions"]["antiphon"]["connection"]
         await services.context_calls.count(request, caller, headers, send, connection)

@@ -12,7 +12,7 @@ _LONGEST_SHOWN = 512
 async def send_error(error: ApiError, send: Send) -> None:
     """Send the error as the whole answer."""
     body = error.body()
-    headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
+    headers = {"content-type": "application/json", "content-length": str(len(body)), **error.told_headers()}
     head = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": head})
     await send({"type": "http.response.body", "body": body})

@@ -3,25 +3,21 @@
 import orjson
 from fastapi import Response
 
-from app.api.services import ServicesOf
-from app.errors import NotFoundError
+from app.api.services import Caller, ServicesOf
+from app.wire import wording
 
 _JSON = "application/json"
 
 
-async def list_models(services: ServicesOf) -> Response:
-    """List the models of all upstreams."""
-    models = await services.catalogue.list()
+async def list_models(caller: Caller, services: ServicesOf) -> Response:
+    """List the models of all upstreams, of them those that the caller may use."""
+    models = [model for model in await services.catalogue.list() if caller.may_use(model["id"])]
     return Response(orjson.dumps({"object": "list", "data": models}), media_type=_JSON)
 
 
-async def retrieve_model(model_id: str, services: ServicesOf) -> Response:
+async def retrieve_model(model_id: str, caller: Caller, services: ServicesOf) -> Response:
     """Return one model."""
-    model = await services.catalogue.get(model_id)
+    model = await services.catalogue.get(model_id) if caller.may_use(model_id) else None
     if model is None:
-        raise NotFoundError(
-            f"The model '{model_id[:512]}' does not exist or you do not have access to it.",
-            code="model_not_found",
-            param="model",
-        )
+        raise wording.inaccessible_model(model_id)
     return Response(orjson.dumps(model), media_type=_JSON)

@@ -12,6 +12,7 @@ from app.api.intake import check_include, headers_of, read_create_request, read_
 from app.api.services import Caller, Services, ServicesOf
 from app.relay.background import not_found
 from app.relay.client import Connection
+from app.state import policy
 from app.state.listing import input_of, page
 
 _JSON = "application/json"
@@ -20,8 +21,9 @@ _JSON = "application/json"
 class CreateResponse:
     """Create a model response, streamed or whole."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, needed: policy.Scope) -> None:
         self._services = services
+        self._needed = needed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call; the relay writes to the socket as upstream's bytes arrive.
@@ -30,7 +32,7 @@ class CreateResponse:
         """
         services = self._services
         headers = headers_of(scope)
-        caller = await services.authenticator.identify(headers)
+        caller = await services.identify(scope, headers, self._needed)
         request = await read_create_request(headers, receive, services.limits)
         server = services.background if request.background else services.relay
         serving = server.serve(request, caller, headers, send, scope["extensions"]["antiphon"]["connection"])

@@ -6,37 +6,41 @@ from fastapi import Depends, FastAPI, Response
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
-from app.api import context, conversations, health, models, responses, websocket
-from app.api.services import Services, caller
+from app.api import context, conversations, health, models, responses, usage, websocket
+from app.api.admin.routes import add_admin_routes
+from app.api.services import Permission, Services
+from app.state.policy import Scope
 
-_Table = tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...]
-
-API: _Table = (
-    ("GET", "/responses/{response_id}", responses.retrieve_response),
-    ("DELETE", "/responses/{response_id}", responses.delete_response),
-    ("POST", "/responses/{response_id}/cancel", responses.cancel_response),
-    ("GET", "/responses/{response_id}/input_items", responses.list_input_items),
-    ("POST", "/conversations", conversations.create_conversation),
-    ("GET", "/conversations/{conversation_id}", conversations.retrieve_conversation),
-    ("POST", "/conversations/{conversation_id}", conversations.update_conversation),
-    ("DELETE", "/conversations/{conversation_id}", conversations.delete_conversation),
-    ("POST", "/conversations/{conversation_id}/items", conversations.create_items),
-    ("GET", "/conversations/{conversation_id}/items", conversations.list_items),
-    ("GET", "/conversations/{conversation_id}/items/{item_id}", conversations.retrieve_item),
-    ("DELETE", "/conversations/{conversation_id}/items/{item_id}", conversations.delete_item),
-    ("GET", "/models", models.list_models),
+# Method, path below /v1, the scope that a key needs for it, endpoint.
+API: tuple[tuple[str, str, Scope, Callable[..., Awaitable[Response]]], ...] = (
+    ("GET", "/responses/{response_id}", "responses", responses.retrieve_response),
+    ("DELETE", "/responses/{response_id}", "responses", responses.delete_response),
+    ("POST", "/responses/{response_id}/cancel", "responses", responses.cancel_response),
+    ("GET", "/responses/{response_id}/input_items", "responses", responses.list_input_items),
+    ("POST", "/conversations", "conversations", conversations.create_conversation),
+    ("GET", "/conversations/{conversation_id}", "conversations", conversations.retrieve_conversation),
+    ("POST", "/conversations/{conversation_id}", "conversations", conversations.update_conversation),
+    ("DELETE", "/conversations/{conversation_id}", "conversations", conversations.delete_conversation),
+    ("POST", "/conversations/{conversation_id}/items", "conversations", conversations.create_items),
+    ("GET", "/conversations/{conversation_id}/items", "conversations", conversations.list_items),
+    ("GET", "/conversations/{conversation_id}/items/{item_id}", "conversations", conversations.retrieve_item),
+    ("DELETE", "/conversations/{conversation_id}/items/{item_id}", "conversations", conversations.delete_item),
+    ("GET", "/models", "models", models.list_models),
     # Model names may hold slashes ("meta-llama/llama-4").
-    ("GET", "/models/{model_id:path}", models.retrieve_model),
+    ("GET", "/models/{model_id:path}", "models", models.retrieve_model),
+    ("GET", "/usage", "usage", usage.show_usage),
 )
 # Plain ASGI, built from the services: the framework's layers cost more than all that a call itself does here.
-DIRECT: tuple[tuple[str, str, Callable[[Services], ASGIApp]], ...] = (
-    ("POST", "/responses", responses.CreateResponse),
-    ("POST", "/responses/compact", context.CompactContext),
-    ("POST", "/responses/input_tokens", context.CountInputTokens),
+DIRECT: tuple[tuple[str, str, Scope, Callable[[Services, Scope], ASGIApp]], ...] = (
+    ("POST", "/responses", "responses", responses.CreateResponse),
+    ("POST", "/responses/compact", "responses", context.CompactContext),
+    ("POST", "/responses/input_tokens", "responses", context.CountInputTokens),
 )
 # The same over WebSocket, which the framework's table and document have no place for.
-SOCKETS: tuple[tuple[str, Callable[[Services], ASGIApp]], ...] = (("/responses", websocket.ResponsesSocket),)
-PROBES: _Table = (
+SOCKETS: tuple[tuple[str, Scope, Callable[[Services, Scope], ASGIApp]], ...] = (
+    ("/responses", "responses", websocket.ResponsesSocket),
+)
+PROBES: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = (
     ("GET", "/livez", health.livez),
     ("GET", "/health", health.livez),
     ("GET", "/healthz", health.livez),
@@ -58,13 +62,16 @@ class DirectRoute(APIRoute):
 def add_routes(app: FastAPI, services: Services) -> Mapping[tuple[str, str], ASGIApp]:
     """Add every route; returns the direct ones, by method (of a WebSocket: WEBSOCKET) and path.
 
-    Invariant: what is under /v1 authenticates as a part of its route, not by a test of its path.
+    Invariant: what is under /v1 authenticates, for a scope, as a part of its route, not by a test of its path.
     """
-    direct = {(method, f"/v1{path}"): endpoint(services) for method, path, endpoint in DIRECT}
+    direct = {(method, f"/v1{path}"): endpoint(services, scope) for method, path, scope, endpoint in DIRECT}
     for (method, path), call in direct.items():
         app.router.routes.append(DirectRoute(path, call, method=method))
-    for method, path, endpoint in API:
-        app.add_api_route(f"/v1{path}", endpoint, methods=[method], tags=["api"], dependencies=[Depends(caller)])
+    for method, path, scope, endpoint in API:
+        permission = Depends(Permission(scope))
+        app.add_api_route(f"/v1{path}", endpoint, methods=[method], tags=["api"], dependencies=[permission])
+    add_admin_routes(app)
     for method, path, endpoint in PROBES:
         app.add_api_route(path, endpoint, methods=[method], tags=["health"])
-    return direct | {("WEBSOCKET", f"/v1{path}"): endpoint(services) for path, endpoint in SOCKETS}
+    sockets = {("WEBSOCKET", f"/v1{path}"): endpoint(services, scope) for path, scope, endpoint in SOCKETS}
+    return direct | sockets

@@ -1,22 +1,35 @@
 """What the endpoints work with: built once in app.main, reached from a request."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.types import Scope as Asgi
 
-from app.auth import Authenticator
+from app.administration.actor import Actor
+from app.administration.audit import Audit
+from app.administration.keys import Keys
+from app.administration.projects import Projects
+from app.administration.settings import EffectiveSetting
+from app.administration.upstreams import Upstreams
+from app.api.addresses import Addresses
+from app.auth import Authenticator, MasterKey
 from app.relay.archive import Archive
 from app.relay.background import Background
 from app.relay.context_calls import ContextCalls
 from app.relay.conversation import Conversations
+from app.relay.limiter import Limiter
 from app.relay.registry import Registry
+from app.relay.reload import Reload
 from app.relay.serve import Relay
 from app.settings import ServerSettings
+from app.state.policy import Scope
 from app.state.records import ApiKey
 from app.storage.conversation_store import ConversationStore
 from app.storage.database import Database
 from app.storage.response_store import ResponseStore
+from app.storage.usage_store import UsageStore
 from app.upstream.models import ModelCatalogue
 
 
@@ -29,13 +42,27 @@ class Services:
     responses: ResponseStore
     conversations: ConversationStore
     open_conversations: Conversations
+    addresses: Addresses
     authenticator: Authenticator
+    master_key: MasterKey
+    projects: Projects
+    keys: Keys
+    audit: Audit
+    upstreams: Upstreams
+    settings: Sequence[EffectiveSetting]
     catalogue: ModelCatalogue
     registry: Registry
+    reload: Reload
     relay: Relay
     archive: Archive
     background: Background
     context_calls: ContextCalls
+    usage: UsageStore
+    limiter: Limiter
+
+    async def identify(self, asgi: Asgi, headers: Mapping[str, str], scope: Scope) -> ApiKey:
+        """The caller of this request, who has this scope. Raises what the authenticator raises."""
+        return await self.authenticator.identify(headers, self.addresses.of(asgi), scope)
 
 
 async def services(request: Request) -> Services:
@@ -44,10 +71,36 @@ async def services(request: Request) -> Services:
     return found
 
 
-async def caller(request: Request, found: Annotated[Services, Depends(services)]) -> ApiKey:
-    """The authenticated caller; every route under /v1 depends on it."""
-    return await found.authenticator.identify(request.headers)
+class Permission:
+    """What a route under /v1 asks of its caller: a good key that has this scope."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    async def __call__(self, request: Request, found: Annotated[Services, Depends(services)]) -> None:
+        """Let the caller in; raises what the authenticator raises."""
+        request.state.caller = await found.identify(request.scope, request.headers, self.scope)
+
+
+async def caller(request: Request) -> ApiKey:
+    """The caller that the route's permission let in. Without one there is none, and the call fails."""
+    found: ApiKey = request.state.caller
+    return found
+
+
+async def administrator(request: Request, found: Annotated[Services, Depends(services)]) -> Actor:
+    """Who administers: the master key's holder, or an API key with an admin scope. Every route under /admin asks.
+
+    One with admin:read alone gets in, and is refused by each change. Raises what the authenticator raises.
+    """
+    address = found.addresses.of(request.scope)
+    if found.master_key.is_carried(request.headers):
+        return Actor("master key", address)
+    key = await found.authenticator.identify(request.headers, address, "admin:read")
+    scopes = key.policy.scopes
+    return Actor(f"{key.id} ({key.name})", address, can_write="admin" in scopes, scopes=scopes)
 
 
 ServicesOf = Annotated[Services, Depends(services)]
 Caller = Annotated[ApiKey, Depends(caller)]
+Administrator = Annotated[Actor, Depends(administrator)]

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,6 +17,8 @@ from app.api.services import Services
 from app.errors import ApiError, InvalidRequestError
 from app.observability.logging import begin_request, note, request_id
 from app.relay.lane import Lanes
+from app.state import policy
+from app.state.records import ApiKey
 from app.wire import messages
 from app.wire.body import LARGE_BYTES
 from app.wire.messages import ClientMessage
@@ -36,19 +38,25 @@ _T = TypeVar("_T")
 class ResponsesSocket:
     """Responses over one connection: a text message for each `response.create`, and for each event of an answer."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, needed: policy.Scope) -> None:
         self._services = services
+        self._needed = needed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection to its end. Raises ApiError while the upgrade can be refused."""
         services = self._services
         headers = {name: value for name, value in headers_of(scope).items() if name not in _OWN_HEADERS}
-        await services.authenticator.identify(headers)
+        address = services.addresses.of(scope)
+
+        async def identify() -> ApiKey:
+            return await services.authenticator.identify(headers, address, self._needed)
+
+        await identify()
         await receive()
         await send({"type": "websocket.accept"})
         connection = scope["extensions"]["antiphon"]["connection"]
         peer = Peer(send, connection, services.limits.write_timeout_seconds)
-        await Session(services, headers, receive, peer).run()
+        await Session(services, identify, headers, receive, peer).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +74,16 @@ class Session:
     Invariant: nothing of it runs once `run` has returned. Invariant: what waits is bounded, by not reading on.
     """
 
-    def __init__(self, services: Services, headers: Mapping[str, str], receive: Receive, peer: Peer) -> None:
+    def __init__(
+        self,
+        services: Services,
+        identify: Callable[[], Awaitable[ApiKey]],
+        headers: Mapping[str, str],
+        receive: Receive,
+        peer: Peer,
+    ) -> None:
         self._services = services
+        self._identify = identify
         self._limits = services.limits
         self._headers = headers
         self._receive = receive
@@ -224,7 +240,7 @@ class Session:
             raise self._refusal
         services, lane = self._services, message.stream_id
         # Asked anew for each turn: a key may be revoked while its connection lasts.
-        caller = await services.authenticator.identify(self._headers)
+        caller = await self._identify()
         call = await self._threaded(messages.read_call, message.raw)
         memory = self._memory.memory(lane, message.previous_response_id, store=call.request.store)
         channel = Channel(self._peer, lane)

@@ -11,7 +11,8 @@ from app.state.records import Chain, Item, StoredResponse
 from app.state.runs import IN_FLIGHT
 from app.storage.response_store import ResponseStore
 from app.storage.run_store import RunStore
-from app.upstream.connect import UpstreamCall, UpstreamClient
+from app.upstream.call import UpstreamCall
+from app.upstream.connect import UpstreamClient
 from app.wire import wording
 
 # As `ResponseFacts.as_asked` writes it.

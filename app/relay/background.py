@@ -1,7 +1,7 @@
 """What clients ask of responses in the background: make one, let it be heard, end it. Must not know how one is made."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 import orjson
@@ -10,7 +10,7 @@ from app.errors import ApiError, InvalidRequestError, NotFoundError, OverloadedE
 from app.observability.logging import note
 from app.relay.archive import Archive
 from app.relay.calls import upstream_call
-from app.relay.client import Client, ClientGoneError, Connection, Send, ShutdownError
+from app.relay.client import Client, ClientGoneError, Connection, RawHeader, Send, ShutdownError
 from app.relay.conductor import Conductor
 from app.relay.order import order_of, queued
 from app.relay.prepare import prepare
@@ -18,8 +18,8 @@ from app.relay.resume import LogReader
 from app.relay.serve import Relay
 from app.relay.stage import Stage
 from app.state.records import ApiKey
-from app.state.runs import ENDED, IN_FLIGHT, Order, RunState
-from app.upstream.pool import PoolExhaustedError
+from app.state.runs import ENDED, IN_FLIGHT, Order, Page, Run, RunState
+from app.upstream.exhausted import PoolExhaustedError
 from app.wire import wording
 from app.wire.requests import CreateRequest
 
@@ -72,29 +72,38 @@ class Background:
         if not is_ours:
             await self._relay.serve(request, caller, headers, send, connection)
             return
-        await self._stage.meter.order(request, caller)
         with self._stage.registry.run(client.stop):
+            metered = await self._stage.meter.order(request, caller)
             body, page = queued(order, request)
-            owner, limit = self._conductor.owner, self._stage.background.background_queue
-            # A client that leaves meanwhile changes nothing: it is not looked for yet.
-            run = await self._stage.runs.create(
-                order, body, page, owner=owner, lease_seconds=self._conductor.lease_seconds, most=limit
-            )
-            if run is None:
-                raise QueueFullError(
-                    f"Rate limit reached: {limit} responses of your project are unfinished in the background. "
-                    "Please try again later.",
-                    headers={"retry-after": "5"},
-                )
+            try:
+                run = await self._create(order, body, page)
+            except QueueFullError as error:
+                await metered.end(error)
+                raise
             key = run.key
-            if owner is not None:
-                self._conductor.take(run)
             # The run has the prompt now.
             del request, order, run
             if page is None:
-                await client.answer(200, _JSON, body)
+                await client.answer(200, metered.dressed(_JSON), body)
             else:
-                await self._listen(client, key, -1)
+                await self._listen(client, key, -1, metered.reservation.headers)
+
+    async def _create(self, order: Order, body: bytes, page: Page | None) -> Run:
+        """The order as a run, performed here while there is room. Raises QueueFullError and StorageError."""
+        owner, limit = self._conductor.owner, self._stage.background.background_queue
+        # A client that leaves meanwhile changes nothing: it is not looked for yet.
+        run = await self._stage.runs.create(
+            order, body, page, owner=owner, lease_seconds=self._conductor.lease_seconds, most=limit
+        )
+        if run is None:
+            raise QueueFullError(
+                f"Rate limit reached: {limit} responses of your project are unfinished in the background. "
+                "Please try again later.",
+                headers={"retry-after": "5"},
+            )
+        if owner is not None:
+            self._conductor.take(run)
+        return run
 
     async def follow(self, key: int, after: int, send: Send, connection: Connection) -> None:
         """Answer with what this run says after event number `after`, to its end."""
@@ -177,10 +186,10 @@ class Background:
             return stage.upstream.first(call).upstream.state == "gateway"
         return True
 
-    async def _listen(self, client: Client, key: int, after: int) -> None:
+    async def _listen(self, client: Client, key: int, after: int, told: Iterable[RawHeader] = ()) -> None:
         try:
             async with client:
-                await self._reader.send(key, after, client)
+                await self._reader.send(key, after, client, told)
         except ClientGoneError:
             note(client_gone=True)
         except ShutdownError:

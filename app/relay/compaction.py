@@ -18,10 +18,11 @@ from app.state import compaction
 from app.state.compaction import Compaction
 from app.state.estimate import estimate_request
 from app.state.listing import listed
-from app.state.records import Item
+from app.state.records import Item, Usage
 from app.upstream.account import Account
 from app.upstream.answer import UpstreamAnswer
-from app.upstream.connect import UpstreamCall, UpstreamClient
+from app.upstream.call import UpstreamCall
+from app.upstream.connect import UpstreamClient
 from app.wire import response
 from app.wire.body import Json, join_array, join_object
 from app.wire.input_items import LONGEST_SEALED
@@ -61,11 +62,12 @@ class Compactor:
 
         answer = await self._upstream.open(replace(call, render=render, endpoint="compact"))
         raw = await self._read(answer)
+        facts = _facts(raw, call)
         if answer.account.upstream.offers("compact"):
-            if response.read(raw) is None:
+            if facts is None:
                 raise UpstreamError("Upstream's answer is not a compaction.", code="upstream_invalid_answer")
             return answer.headers, raw
-        text, usage = _summary_in(raw)
+        text, usage = _summary_in(facts)
         item = compaction.compaction_item(self._sealed(exchange, compaction.summary(text)))
         said = compaction.user_messages(exchange.context(answer.account.name))
         return answer.headers, join_object(
@@ -99,7 +101,7 @@ class Compactor:
             return _summary_request(exchange, history, account)
 
         answer = await self._upstream.open(replace(call, render=render, stream=False))
-        text, usage = _summary_in(await self._read(answer))
+        text, usage = _summary_in(_facts(await self._read(answer), call))
         content = b",".join(
             [
                 *compaction.retained(history, threshold // 2),
@@ -137,9 +139,17 @@ def _summary_request(exchange: Exchange, history: Iterable[Item], account: Accou
     return sendable(members, account)
 
 
-def _summary_in(raw: bytes) -> tuple[str, Json]:
-    """The text that a model has written, and the usage as upstream told it. Raises UpstreamError when there is none."""
+def _facts(raw: bytes, call: UpstreamCall) -> response.ResponseFacts | None:
+    """What upstream has answered; what it took is the call's, whatever becomes of the answer."""
     facts = response.read(raw)
+    if facts is not None and call.entry is not None:
+        call.entry.usage = Usage.of(facts.usage)
+        call.entry.model_served = facts.model or None
+    return facts
+
+
+def _summary_in(facts: response.ResponseFacts | None) -> tuple[str, Json]:
+    """The text that a model has written, and the usage as upstream told it. Raises UpstreamError when there is none."""
     text = response.text_of(facts) if facts is not None and facts.status == "completed" else ""
     if facts is None or not text.strip():
         raise UpstreamError(

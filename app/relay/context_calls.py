@@ -21,7 +21,8 @@ from app.settings import RelaySettings
 from app.state.ledger import Endpoint
 from app.state.records import NO_ACCOUNT, ApiKey
 from app.upstream.account import Account
-from app.upstream.connect import UpstreamCall, UpstreamClient
+from app.upstream.call import UpstreamCall
+from app.upstream.connect import UpstreamClient
 from app.wire.requests import CreateRequest
 
 _ESTIMATED = ((b"content-type", b"application/json"), (b"x-antiphon-estimated", b"true"))

@@ -22,7 +22,8 @@ class Ending:
     """The memory in which a run's turn is settled.
 
     `conversation` is the one that the run holds. `began` says that the end is being committed: it can no longer be
-    another. `is_over`: this process has nothing more to say of the run, because it has ended, or is somebody else's.
+    another. `is_over`: this process has nothing more to say of the run, because it has ended, or is somebody else's,
+    and then it `is_lost`.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Ending:
         self.conversation: HeldConversation | None = None
         self.began = False
         self.is_over = False
+        self.is_lost = False
 
     async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
         """The memory's."""
@@ -70,7 +72,9 @@ class Ending:
         while not self.is_over:
             try:
                 turn = None if stored is None else await self._turn(stored)
-                await self._runs.end(self._run, status, body, keep_seconds=self._keep_seconds, turn=turn)
+                self.is_lost = not await self._runs.end(
+                    self._run, status, body, keep_seconds=self._keep_seconds, turn=turn
+                )
             except StorageError as error:
                 if error.code != StorageError.default_code or asyncio.get_running_loop().time() > deadline:
                     # The conversation is somebody else's by now; the response is not.

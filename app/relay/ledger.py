@@ -1,10 +1,124 @@
-"""The ledger: a row for each call, written a little after its end. Must not know what a call says."""
+"""The ledger: an entry for each call, written a little after its end. Must not know what a call says."""
 
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import structlog
+
+from app.errors import StorageError
+from app.relay.prices import Prices
 from app.state.ledger import Entry
+from app.storage.usage_store import UsageStore
+from app.upstream.account import upstream_name
+
+_FLUSH_SECONDS = 1.0
+# Large writes are cheap ones: a commit costs as much as a hundred entries.
+_FLUSH_AT = _LARGEST_WRITE = 2048
+# How many entries wait for a database that is away; then the oldest go.
+_MOST_WAITING = 100_000
+# How old a stored response is whose entry has not come, and how often they are looked for.
+_LATE_SECONDS = 30
+_RECOVERY_SECONDS = 30.0
+# What shutdown gives a write that is under way.
+_PATIENCE_SECONDS = 5.0
+
+_log = structlog.get_logger("antiphon.ledger")
 
 
 class Ledger:
-    """Takes the entries of calls that have ended."""
+    """Takes the entries of calls that have ended, and what stored responses tell of calls whose entries were lost.
+
+    Invariant: an entry is written once, however often its write is tried: a write is not given up while it may yet be
+    committed.
+    """
+
+    def __init__(self, store: UsageStore, prices: Prices) -> None:
+        self._store = store
+        self._prices = prices
+        self._waiting: deque[Entry] = deque(maxlen=_MOST_WAITING)
+        self._full = asyncio.Event()
+        self._dropped = 0
+        # What is being written, and the outcome of that.
+        self._batch: list[Entry] = []
+        self._outcome: asyncio.Future[None] | None = None
 
     def record(self, entry: Entry) -> None:
         """Keep the entry; returns before it is written."""
+        waiting = self._waiting
+        if len(waiting) == _MOST_WAITING:
+            self._dropped += 1
+        waiting.append(entry)
+        if len(waiting) == _FLUSH_AT:
+            self._full.set()
+
+    async def flush(self) -> None:
+        """Write what waits. Raises StorageError, and keeps what was not written for the next time."""
+        if self._dropped:
+            _log.warning("usage was dropped, because the database was away for long", count=self._dropped)
+            self._dropped = 0
+        self._full.clear()
+        while self._batch or self._waiting:
+            if not self._batch:
+                some = min(len(self._waiting), _LARGEST_WRITE)
+                self._batch = [self._waiting.popleft() for _ in range(some)]
+            if self._outcome is None:
+                await self._price(self._batch)
+                self._outcome = self._store.record(self._batch)
+            try:
+                await asyncio.shield(self._outcome)
+            except StorageError:
+                self._outcome = None
+                raise
+            self._outcome, self._batch = None, []
+
+    async def flush_forever(self) -> None:
+        """Write what waits each second, and sooner when it is much."""
+        while True:
+            try:
+                async with asyncio.timeout(_FLUSH_SECONDS):
+                    await self._full.wait()
+            except TimeoutError:
+                pass
+            try:
+                await self.flush()
+            except StorageError as error:
+                _log.warning("usage waits", count=len(self._batch) + len(self._waiting), reason=error.message)
+                await asyncio.sleep(_FLUSH_SECONDS)
+
+    async def recover(self, late_seconds: int = _LATE_SECONDS) -> None:
+        """Make the entries that stored responses of this age lack. Raises StorageError."""
+        while True:
+            found, swept = await self._store.unrecorded(int(time.time()), late_seconds)
+            if swept is None:
+                return
+            await self._price(found)
+            await self._store.record(found, swept)
+            if found:
+                _log.info("usage was recovered from stored responses", count=len(found))
+
+    async def recover_forever(self, *, is_alone: bool) -> None:
+        """Recover at start, and then now and again: one that `is_alone` knows at first that no entry is on its way."""
+        late_seconds = 0 if is_alone else _LATE_SECONDS
+        while True:
+            try:
+                await self.recover(late_seconds)
+            except StorageError as error:
+                _log.warning("usage could not be recovered", reason=error.message)
+            late_seconds = _LATE_SECONDS
+            await asyncio.sleep(_RECOVERY_SECONDS)
+
+    async def aclose(self) -> None:
+        """Write the rest, once nothing is recorded any more."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self.flush()
+        except (StorageError, TimeoutError):
+            _log.warning("usage was lost at shutdown", count=len(self._batch) + len(self._waiting))
+
+    async def _price(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.usage is not None:
+                upstream = None if entry.account is None else upstream_name(entry.account)
+                entry.cost_nano = await self._prices.cost(entry.model_served, entry.model, entry.usage, upstream)

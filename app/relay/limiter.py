@@ -1,29 +1,214 @@
-"""Who may make a call now: the limits of a key and of its project. Must not know what the call says."""
+"""Who may make a call now: the limits of a key and of its project. Must not know how they are counted."""
 
+import asyncio
+import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
+import structlog
+
+from app.errors import StorageError
+from app.ids import new_id
+from app.relay import refusal
+from app.relay.client import RawHeader
+from app.relay.prices import Prices
+from app.state.estimate import estimate_request
 from app.state.ledger import Entry
-from app.state.records import ApiKey
+from app.state.limits import (
+    NANO,
+    Claim,
+    Correction,
+    Limit,
+    Standing,
+    Verdict,
+    Whose,
+    is_unlimited,
+    limits_of,
+    most_output_tokens,
+)
+from app.state.records import ApiKey, Usage
+from app.upstream.account import upstream_name
+from app.wire import wording
+from app.wire.body import LARGE_BYTES, Json
 from app.wire.requests import CreateRequest
 
+_MAX_OUTPUT_TOKENS = "max_output_tokens"
 
-@dataclass(slots=True)
+_log = structlog.get_logger("antiphon.limits")
+
+
+class Counts(Protocol):
+    """Counts what is used of limits. What fails is a StorageError."""
+
+    async def draw(self, claims: Sequence[Claim], stream: str) -> Verdict:
+        """Grant all of these claims or none; that of a stream under this id of its own."""
+
+    async def settle(self, corrections: Sequence[Correction], stream: str) -> None:
+        """Correct what was drawn, and end this stream."""
+
+    async def read(self, limits: Collection[Limit]) -> list[Standing]:
+        """How these limits stand."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
-    """What a call was granted. `headers` tell its client what is left."""
+    """What a call was granted. `headers` tell its client what is left.
 
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    `taken` is what can be corrected once it is known what the call used; of its tokens so many are its input's.
+    """
+
+    headers: tuple[RawHeader, ...] = ()
+    taken: tuple[Correction, ...] = ()
+    input_tokens: int = 0
+    stream: str = ""
+
+
+NOTHING = Reservation()
+"""That of a caller without limits."""
+
+
+class Allowance(NamedTuple):
+    """A limit as its caller is shown it: money in dollars, `resets_at` in unix seconds, None for streams."""
+
+    whose: Whose
+    name: str
+    limit: float
+    used: float
+    resets_at: int | None
+
+
+class _Estimate(NamedTuple):
+    input_tokens: int
+    tokens: int
+    money: int | None
 
 
 class Limiter:
-    """Grants calls, and settles them by what they used."""
+    """Grants calls, and settles them by what they used.
 
-    async def admit(self, caller: ApiKey, request: CreateRequest) -> Reservation:
-        """Grant one call. Raises LimitError (429), and InvalidRequestError for what this key may not ask."""
-        return Reservation()
+    All limits of the key and of its project hold, and a call is granted by all of them or by none. Requests are counted
+    when they are granted. Tokens and money are taken by estimate (of the body's input, and `max_output_tokens` where
+    the client gave it) and corrected by usage at the end, whatever the end is: where none is known, to the estimate of
+    the input, and to nothing where no upstream was asked. So what runs at once can use more than a limit, and then the
+    next call is refused. What has no known price costs nothing. While the counts are out of reach nobody who has limits
+    is served.
+    """
 
-    def reservation(self, caller: ApiKey, request: CreateRequest, at: int) -> Reservation:
+    def __init__(self, counts: Counts, prices: Prices) -> None:
+        self._counts = counts
+        self._prices = prices
+
+    async def admit(self, caller: ApiKey, request: CreateRequest, entry: Entry) -> Reservation:
+        """Grant the call that this is the entry of.
+
+        Raises LimitError (429), InvalidRequestError for more output than the caller may ask for, and StorageError.
+        A request that names no `max_output_tokens` gets the caller's cap.
+        """
+        if is_unlimited(caller):
+            return NOTHING
+        cap = most_output_tokens(caller) if entry.endpoint == "responses" else None
+        asked = request.fields.get(_MAX_OUTPUT_TOKENS)
+        if cap is not None and asked is not None and asked > cap:
+            raise wording.above_maximum(_MAX_OUTPUT_TOKENS, "integer", cap, asked)
+        reservation = await self._draw(caller, request, entry)
+        _cap(request, cap)
+        return reservation
+
+    async def _draw(self, caller: ApiKey, request: CreateRequest, entry: Entry) -> Reservation:
+        limits = limits_of(caller)
+        if not limits:
+            return NOTHING
+        is_stream = entry.is_stream and not entry.is_background
+        estimate = await self._estimate(limits, request, entry)
+        claims = _claims(limits, estimate, is_stream=is_stream)
+        stream = new_id("stream") if is_stream else ""
+        verdict = await self._counts.draw(claims, stream)
+        if verdict.refused is not None:
+            raise refusal.refusal(verdict.refused, claims, verdict.standings)
+        taken = [
+            Correction(limit, amount, standing.began_at)
+            for (limit, amount), standing in zip(claims, verdict.standings, strict=True)
+            if limit.unit != "requests"
+        ]
+        return Reservation(refusal.headers(verdict.standings), tuple(taken), estimate.input_tokens, stream)
+
+    async def reservation(self, caller: ApiKey, request: CreateRequest, entry: Entry, at: int) -> Reservation:
         """What a call in the background was granted when it was ordered, at this time (unix seconds)."""
-        return Reservation()
+        limits = [limit for limit in limits_of(caller) if limit.unit in {"tokens", "usd"}]
+        estimate = await self._estimate(limits, request, entry)
+        # The end of that second: a window that began in it has begun by then.
+        ordered_ms = (at + 1) * 1000
+        claims = _claims(limits, estimate, is_stream=False)
+        _cap(request, most_output_tokens(caller))
+        return Reservation(
+            taken=tuple([Correction(limit, amount, ordered_ms) for limit, amount in claims]),
+            input_tokens=estimate.input_tokens,
+        )
 
     async def settle(self, reservation: Reservation, entry: Entry) -> None:
-        """Take what the call used in place of what was reserved for it."""
+        """Take what the call used in place of what was reserved for it. Never fails: what cannot be written stays."""
+        if not reservation.taken:
+            return
+        used = await self._used(reservation, entry)
+        corrections = []
+        for limit, amount, at in reservation.taken:
+            spent = {"tokens": used.tokens, "usd": used.money or 0}.get(limit.unit, 0)
+            if spent != amount:
+                corrections.append(Correction(limit, spent - amount, at))
+        if not corrections:
+            return
+        try:
+            await self._counts.settle(corrections, reservation.stream)
+        except StorageError as error:
+            _log.warning("a call's use was not settled", key=entry.api_key_id, reason=error.message)
+
+    async def standing(self, caller: ApiKey) -> list[Allowance]:
+        """The caller's limits, and what is used of each. Raises StorageError."""
+        limits = limits_of(caller)
+        return [_allowance(standing) for standing in await self._counts.read(limits)] if limits else []
+
+    async def _estimate(self, limits: Collection[Limit], request: CreateRequest, entry: Entry) -> _Estimate:
+        units = {limit.unit for limit in limits}
+        if entry.endpoint == "input_tokens" or units.isdisjoint(("tokens", "usd")):
+            return _Estimate(0, 0, None)
+        is_large = len(memoryview(request.members.get("input", b""))) >= LARGE_BYTES
+        given = (
+            await asyncio.to_thread(estimate_request, request.fields) if is_large else estimate_request(request.fields)
+        )
+        output = request.fields.get(_MAX_OUTPUT_TOKENS) or 0
+        money = None
+        if "usd" in units:
+            money = await self._prices.cost(None, entry.model, Usage(given, output, given + output), None)
+        return _Estimate(given, given + output, money)
+
+    async def _used(self, reservation: Reservation, entry: Entry) -> _Estimate:
+        usage = entry.usage
+        if usage is None:
+            given = reservation.input_tokens if entry.attempts else 0
+            usage = Usage(given, 0, given)
+        money = None
+        if any(limit.unit == "usd" for limit, _, _ in reservation.taken):
+            upstream = None if entry.account is None else upstream_name(entry.account)
+            money = await self._prices.cost(entry.model_served, entry.model, usage, upstream)
+        return _Estimate(usage.input_tokens, usage.total_tokens, money)
+
+
+def _claims(limits: Collection[Limit], estimate: _Estimate, *, is_stream: bool) -> tuple[Claim, ...]:
+    amounts = {"requests": 1, "streams": 1, "tokens": estimate.tokens, "usd": estimate.money or 0}
+    return tuple([Claim(limit, amounts[limit.unit]) for limit in limits if is_stream or limit.unit != "streams"])
+
+
+def _cap(request: CreateRequest, cap: int | None) -> None:
+    """Have the response end at the cap, unless the client has it end earlier."""
+    if cap is not None and request.fields.get(_MAX_OUTPUT_TOKENS) is None:
+        request.fields[_MAX_OUTPUT_TOKENS] = cap
+        request.members[_MAX_OUTPUT_TOKENS] = Json(b"%d" % cap)
+
+
+def _allowance(standing: Standing) -> Allowance:
+    limit = standing.limit
+    resets_at = None if limit.window is None else int(time.time()) + -(-standing.rest_ms // 1000)
+    if limit.unit == "usd":
+        return Allowance(limit.whose, limit.name, limit.most / NANO, standing.used / NANO, resets_at)
+    return Allowance(limit.whose, limit.name, limit.most, standing.used, resets_at)

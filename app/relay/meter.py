@@ -8,7 +8,7 @@ from typing import Self
 from app.errors import ApiError
 from app.observability.logging import request_id
 from app.relay.ledger import Ledger
-from app.relay.limiter import Limiter, Reservation
+from app.relay.limiter import NOTHING, Limiter
 from app.state.ledger import Endpoint, Entry
 from app.state.records import ApiKey
 from app.wire.requests import CreateRequest
@@ -30,27 +30,24 @@ class Meter:
         """A context around one call; entering it raises what the limiter raises."""
         return MeteredCall(self, request, caller, endpoint)
 
-    async def order(self, request: CreateRequest, caller: ApiKey) -> None:
-        """Admit a call that will be made in the background. Raises what the limiter raises, which is recorded."""
-        try:
-            await self.limiter.admit(caller, request)
-        except ApiError as error:
-            entry = _entry(request, caller, "responses", is_background=True)
-            entry.status, entry.error_code = error.status, error.code
-            self.ledger.record(entry)
-            raise
+    async def order(self, request: CreateRequest, caller: ApiKey) -> "MeteredCall":
+        """Admit a call that will be made in the background. Raises what the limiter raises, which is recorded.
 
-    def run(self, request: CreateRequest, caller: ApiKey, ordered_at: int) -> "MeteredCall":
+        The call is ended only where it cannot be ordered: else by whoever makes it (`run`).
+        """
+        return await MeteredCall(self, request, caller, "responses", is_background=True).__aenter__()
+
+    async def run(self, request: CreateRequest, caller: ApiKey, ordered_at: int) -> "MeteredCall":
         """A call that was ordered at this time (unix seconds) and is made now. It is not entered, but ended."""
         call = MeteredCall(self, request, caller, "responses", is_background=True)
-        call.reservation = self.limiter.reservation(caller, request, ordered_at)
+        call.reservation = await self.limiter.reservation(caller, request, call.entry, ordered_at)
         return call
 
 
 class MeteredCall:
     """One call. Who serves it fills in the `entry`."""
 
-    __slots__ = ("_caller", "_meter", "_request", "_started", "entry", "reservation")
+    __slots__ = ("_caller", "_meter", "_request", "entry", "reservation")
 
     def __init__(
         self, meter: Meter, request: CreateRequest, caller: ApiKey, endpoint: Endpoint, *, is_background: bool = False
@@ -58,16 +55,15 @@ class MeteredCall:
         self._meter = meter
         self._request: CreateRequest | None = request
         self._caller = caller
-        self._started = time.monotonic()
         self.entry = _entry(request, caller, endpoint, is_background=is_background)
-        self.reservation = Reservation()
+        self.reservation = NOTHING
 
     async def __aenter__(self) -> Self:
         # The prompt is not to be held here while the answer streams.
         request, self._request = self._request, None
         assert request is not None  # noqa: S101 - a call is entered once
         try:
-            self.reservation = await self._meter.limiter.admit(self._caller, request)
+            self.reservation = await self._meter.limiter.admit(self._caller, request, self.entry)
         except BaseException as error:
             self._close(error)
             raise
@@ -92,9 +88,12 @@ class MeteredCall:
 
     def _close(self, error: BaseException | None) -> None:
         entry = self.entry
-        entry.latency_ms = round((time.monotonic() - self._started) * 1000)
+        entry.latency_ms = round((time.monotonic() - entry.started) * 1000)
         if isinstance(error, ApiError):
             entry.status, entry.error_code = error.status, error.code
+            if self.reservation.headers:
+                told = self.dressed((name.encode(), value.encode()) for name, value in error.headers.items())
+                error.headers = {name.decode(): value.decode() for name, value in told}
         elif error is not None:
             entry.status = _SERVER_ERROR
         self._meter.ledger.record(entry)
@@ -110,4 +109,5 @@ def _entry(request: CreateRequest, caller: ApiKey, endpoint: Endpoint, *, is_bac
         request.model[:_LONGEST_MODEL],
         request.stream and endpoint == "responses",
         is_background,
+        time.monotonic(),
     )

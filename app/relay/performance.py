@@ -115,7 +115,7 @@ class Performance:
         finally:
             if self._ending.is_over:
                 _log.info("background response ended")
-                if self._metered is not None:
+                if self._metered is not None and not self._ending.is_lost:
                     await self._metered.end()
             self._journal.close()
             if self._conversation is not None:
@@ -150,7 +150,7 @@ class Performance:
         caller = await stage.keys.get(run.order.api_key_id)
         if caller is None:
             raise AuthenticationError("The API key of this response does not exist any more.")
-        self._metered = stage.meter.run(request, caller, int(time.time()) - run.waited)
+        self._metered = await stage.meter.run(request, caller, int(time.time()) - run.waited)
         self._turn = turn_of(run.order, request, caller, self._ending, self._metered.entry)
         memory = await self._open_memory(request)
         exchange = await prepare(request, caller, memory, keep=run.order.is_stored, sealer=stage.sealer)
@@ -158,9 +158,11 @@ class Performance:
         if run.cancel_requested:
             await self._end("cancelled")
         elif run.status == "in_progress":
+            # Whoever had it has asked: what that cost is not known, and not given back.
+            self._metered.entry.attempts = 1
             await self._end("failed", _ORPHANED)
-        elif caller.revoked_at is not None:
-            raise AuthenticationError("The API key of this response was revoked before the response began.")
+        elif not caller.is_usable(int(time.time())):
+            raise AuthenticationError("The API key of this response was revoked or ended before the response began.")
         else:
             return await self._ask(exchange)
         return None

@@ -185,8 +185,12 @@ class Exchange:
 async def prepare(request: CreateRequest, caller: ApiKey, memory: Memory, *, keep: bool, sealer: Sealer) -> Exchange:
     """Read the state that the request names; with `keep` its outcome will go to the same memory.
 
-    Of a call in a conversation the memory is that. Raises the API's own errors for ids this project does not have.
+    Of a call in a conversation the memory is that. Raises the API's own errors for ids this project does not have, and
+    for a model that is not for this caller. Every kind of call comes by here, one in the background twice.
     """
+    # A count without a model asks no upstream.
+    if request.model and not caller.may_use(request.model):
+        raise wording.inaccessible_model(request.model)
     chain = None
     if isinstance(memory, OpenConversation):
         chain = await memory.read_history()
@@ -225,7 +229,10 @@ async def prepare(request: CreateRequest, caller: ApiKey, memory: Memory, *, kee
 
 
 def sendable(members: dict[str, Json], account: Account) -> bytes:
-    """The body of these members, without those that the account's upstream does not know."""
+    """The body of these members, in the account's upstream's name for the model, without those it does not know."""
+    if account.upstream.aliases and "model" in members:
+        asked = orjson.loads(bytes(members["model"]))
+        members["model"] = Json(orjson.dumps(account.upstream.aliases.get(asked, asked)))
     for name in account.upstream.strip:
         members.pop(name, None)
     return join_object(members)

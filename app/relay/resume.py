@@ -1,12 +1,12 @@
 """The log of a run as a stream: from any event on, then live, from any replica. Must not know how it is written."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 
 from app.errors import StorageError
-from app.relay.client import Client
+from app.relay.client import Client, RawHeader
 from app.relay.conductor import Conductor
 from app.state.runs import Page
 from app.storage.run_store import RunStore
@@ -39,9 +39,9 @@ class LogReader:
         self._conductor = conductor
         self._look_seconds = look_seconds
 
-    async def send(self, key: int, after: int, client: Client) -> None:
-        """Send the client what this run says after event number `after`, to its end."""
-        await client.begin_stream(200, _HEADERS)
+    async def send(self, key: int, after: int, client: Client, told: Iterable[RawHeader] = ()) -> None:
+        """Send the client what this run says after event number `after`, to its end, with these headers as well."""
+        await client.begin_stream(200, [*_HEADERS, *told])
         async for frames in self.read(key, after):
             await client.write(frames)
         await client.end_stream()

@@ -2,17 +2,16 @@
 
 import time
 
-from app.errors import UpstreamError
+from app.errors import StorageError, UpstreamError
 from app.observability.logging import note
 from app.relay.prepare import OpenTurn
 from app.state.compaction import placed
 from app.state.items import bind, output_items
 from app.state.records import StoredResponse, Usage
+from app.storage.response_store import DUPLICATE_RESPONSE
 from app.wire import response
 
 _SECONDS_PER_DAY = 86_400
-# What a column of the database holds.
-_LARGEST_COUNT = 2**63 - 1
 
 
 class Settler:
@@ -41,7 +40,7 @@ class Settler:
             background=turn.background,
             background_id=turn.background_id,
         )
-        usage = _usage(facts)
+        usage = Usage.of(facts.usage)
         note(
             response_id=turn.background_id or facts.id,
             response_status=facts.status,
@@ -49,13 +48,23 @@ class Settler:
             input_tokens=usage.input_tokens if usage else None,
             output_tokens=usage.output_tokens if usage else None,
         )
-        if turn.entry is not None:
-            turn.entry.usage = usage
-            turn.entry.response_id = turn.background_id or facts.id
-            turn.entry.response_status = facts.status
-            turn.entry.model_served = facts.model
+        entry = turn.entry
+        if entry is not None:
+            # What a summary took that went before stays, where upstream says nothing of the rest.
+            entry.usage = usage or entry.usage
+            entry.response_id = turn.background_id or facts.id
+            entry.response_status = facts.status
+            entry.model_served = facts.model
+            entry.error_code = facts.error_code
+            entry.is_stored = turn.store and turn.memory is not None
         if turn.memory is not None:
-            await turn.memory.save(self._stored(turn, account, facts, body, usage))
+            try:
+                await turn.memory.save(self._stored(turn, account, facts, body, usage))
+            except StorageError as error:
+                if entry is not None and error.code == DUPLICATE_RESPONSE:
+                    # The response of this id is another call's.
+                    entry.is_stored = False
+                raise
         return body
 
     def _stored(
@@ -84,21 +93,3 @@ class Settler:
 def not_a_response() -> UpstreamError:
     """Upstream's answer cannot be read as a response object."""
     return UpstreamError("Upstream's answer is not a response object.", code="upstream_invalid_answer")
-
-
-def _usage(facts: response.ResponseFacts) -> Usage | None:
-    counts = facts.usage
-    if counts is None:
-        return None
-    return Usage(
-        input_tokens=_count(counts, "input_tokens"),
-        output_tokens=_count(counts, "output_tokens"),
-        total_tokens=_count(counts, "total_tokens"),
-        cached_tokens=_count(counts.get("input_tokens_details"), "cached_tokens"),
-        reasoning_tokens=_count(counts.get("output_tokens_details"), "reasoning_tokens"),
-    )
-
-
-def _count(counts: object, name: str) -> int:
-    value = counts.get(name) if isinstance(counts, dict) else None
-    return value if type(value) is int and 0 <= value <= _LARGEST_COUNT else 0

@@ -1,5 +1,6 @@
 """What a project or an API key may do, and how much of it: as it is kept and as administrators write it. Pure."""
 
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias, get_args
 
@@ -51,6 +52,11 @@ ANY_PROJECT = ProjectPolicy()
 ANY_KEY = KeyPolicy()
 
 
+def has_scope(scopes: Collection[Scope], scope: Scope) -> bool:
+    """Whether these scopes cover this one: who administers may also look."""
+    return scope in scopes or (scope == "admin:read" and "admin" in scopes)
+
+
 def allows_model(globs: tuple[str, ...], model: str) -> bool:
     """Whether the model matches one of these globs."""
-    return any(glob == "*" or fnmatchcase(model, glob) for glob in globs)
+    return "*" in globs or any(fnmatchcase(model, glob) for glob in globs)

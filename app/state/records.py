@@ -1,13 +1,18 @@
 """The records that pass between the rooms: what is kept of a turn, and what a chain is when it is read back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import msgspec
 
-from app.state.policy import ANY_KEY, ANY_PROJECT, KeyPolicy, ProjectPolicy
+from app.state.policy import ANY_KEY, ANY_PROJECT, KeyPolicy, ProjectPolicy, allows_model
 
 NO_ACCOUNT = ""
 """The account of an item that is kept, but that no upstream can be given again."""
+
+# What a column of the database holds.
+_LARGEST_COUNT = 2**63 - 1
 
 _FACTS = msgspec.msgpack.Decoder(tuple[tuple[str, bool, int, str | None, str | None], ...])
 
@@ -38,6 +43,24 @@ class Usage(msgspec.Struct, frozen=True):
     total_tokens: int
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+
+    @classmethod
+    def of(cls, counts: Mapping[str, Any] | None) -> Self | None:
+        """The `usage` of a response object; what is no count in it is 0."""
+        if counts is None:
+            return None
+        return cls(
+            input_tokens=_count(counts, "input_tokens"),
+            output_tokens=_count(counts, "output_tokens"),
+            total_tokens=_count(counts, "total_tokens"),
+            cached_tokens=_count(counts.get("input_tokens_details"), "cached_tokens"),
+            reasoning_tokens=_count(counts.get("output_tokens_details"), "reasoning_tokens"),
+        )
+
+
+def _count(counts: object, name: str) -> int:
+    value = counts.get(name) if isinstance(counts, dict) else None
+    return value if type(value) is int and 0 <= value <= _LARGEST_COUNT else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,3 +196,12 @@ class ApiKey:
     version: int = 1
     policy: KeyPolicy = ANY_KEY
     project_policy: ProjectPolicy = ANY_PROJECT
+
+    def may_use(self, model: str) -> bool:
+        """Whether the key and its project both allow this model."""
+        return allows_model(self.policy.models, model) and allows_model(self.project_policy.models, model)
+
+    def is_usable(self, now: int) -> bool:
+        """Whether it is neither revoked nor blocked, nor expired."""
+        is_alive = self.expires_at is None or now < self.expires_at
+        return is_alive and self.revoked_at is None and self.blocked_at is None

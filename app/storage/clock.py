@@ -22,3 +22,20 @@ def _in_sqlite(*_: Any, **__: Any) -> str:
 @compiles(DatabaseTime, "postgresql")
 def _in_postgresql(*_: Any, **__: Any) -> str:
     return "CAST(floor(extract(epoch FROM clock_timestamp())) AS BIGINT)"
+
+
+class DatabaseMilliseconds(FunctionElement[int]):
+    """The same in unix milliseconds."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(DatabaseMilliseconds, "sqlite")
+def _milliseconds_in_sqlite(*_: Any, **__: Any) -> str:
+    return "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
+
+
+@compiles(DatabaseMilliseconds, "postgresql")
+def _milliseconds_in_postgresql(*_: Any, **__: Any) -> str:
+    return "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS BIGINT)"

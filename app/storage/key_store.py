@@ -1,17 +1,20 @@
-"""Clients' API keys, by their hash. Must not know the keys themselves."""
+"""API keys, by their hash. Must not know the keys themselves."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Literal, Self, TypeAlias
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, insert, or_, select, tuple_, update
 
 from app.state.records import ApiKey
 from app.storage.database import Database
+from app.storage.policies import key_policy, packed, packed_tags, project_policy, tags
 from app.storage.tables import api_keys, projects
 from app.storage.writer import Write, Writer
 
-_READ = select(
+_Columns = tuple[Any, ...]
+
+_KEPT = (
     api_keys.c.id,
     api_keys.c.project_id,
     api_keys.c.name,
@@ -19,83 +22,248 @@ _READ = select(
     api_keys.c.created_at,
     api_keys.c.revoked_at,
     projects.c.retention_days,
-).join(projects)
+    api_keys.c.owner,
+    api_keys.c.tags,
+    api_keys.c.expires_at,
+    api_keys.c.blocked_at,
+    api_keys.c.last_used_at,
+    api_keys.c.version,
+    api_keys.c.policy,
+    projects.c.policy,
+)
+_READ: Select[*_Columns] = select(*_KEPT).join(projects)
+
+Mark: TypeAlias = Literal["revoked_at", "blocked_at"]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundKey:
+    """A key that was found by a hash. `until` (unix seconds) is the end of that hash, where it is an earlier key's."""
+
+    key: ApiKey
+    until: int | None
 
 
 class KeyStore:
-    """The keys of all projects. Times are unix seconds."""
+    """The keys of all projects, each with its project's policy and retention. Times are unix seconds."""
 
     def __init__(self, database: Database, writer: Writer) -> None:
         self._database = database
         self._writer = writer
 
-    async def create(self, key: ApiKey, key_hash: bytes) -> None:
-        """Commit a new key; its project has to exist. `retention_days` is the project's and is not kept here."""
-        await self._writer.submit(CreateKey(key, key_hash))
+    async def list(
+        self, *, project_id: str | None = None, after: str | None = None, limit: int = 50
+    ) -> Sequence[ApiKey]:
+        """Keys of a project or of all, made before the one with the id `after`, newest first; revoked ones too."""
 
-    async def list(self) -> Sequence[ApiKey]:
-        """Every key, oldest first; revoked ones too."""
-        oldest_first = _READ.order_by(api_keys.c.created_at, api_keys.c.id)
-        rows = await self._database.read(lambda connection: connection.execute(oldest_first).all())
-        return [ApiKey(*row) for row in rows]
+        def read(connection: Connection) -> Sequence[Row[*_Columns]]:
+            page = _READ.order_by(api_keys.c.created_at.desc(), api_keys.c.id.desc()).limit(limit)
+            if project_id is not None:
+                page = page.where(api_keys.c.project_id == project_id)
+            if after is None:
+                return connection.execute(page).all()
+            place = select(api_keys.c.created_at, api_keys.c.id).where(api_keys.c.id == after)
+            last = connection.execute(place).one_or_none()
+            if last is None:
+                return []
+            older = tuple_(api_keys.c.created_at, api_keys.c.id) < tuple_(*last)
+            return connection.execute(page.where(older)).all()
 
-    async def find(self, key_hash: bytes) -> ApiKey | None:
-        """The key with this hash, with its project's retention. A revoked key is found too: see `revoked_at`."""
-        own = _READ.where(api_keys.c.key_hash == key_hash)
+        return [_key(row) for row in await self._database.read(read)]
+
+    async def find(self, key_hash: bytes) -> FoundKey | None:
+        """The key with this hash, or that had it before its last rotation. It may be revoked, blocked or expired."""
+        own = (
+            select(*_KEPT, api_keys.c.key_hash, api_keys.c.previous_until)
+            .join(projects)
+            .where(or_(api_keys.c.key_hash == key_hash, api_keys.c.previous_hash == key_hash))
+        )
         row = await self._database.read(lambda connection: connection.execute(own).one_or_none())
-        return row and ApiKey(*row)
+        if row is None:
+            return None
+        *kept, current, until = row
+        return FoundKey(_key(kept), None if current == key_hash else until)
 
     async def get(self, key_id: str) -> ApiKey | None:
         """The key with this id, also a revoked one."""
         own = _READ.where(api_keys.c.id == key_id)
         row = await self._database.read(lambda connection: connection.execute(own).one_or_none())
-        return row and ApiKey(*row)
+        return None if row is None else _key(row)
 
-    async def revoke(self, key_id: str, now: int) -> bool:
-        """Revoke the key from `now` on; False when it is unknown or was revoked before."""
-        return await self._writer.submit(RevokeKey(key_id, now))
+    async def with_own_policy(self) -> Collection[ApiKey]:
+        """The keys that are neither revoked nor blocked, and have a policy of their own."""
+        own = _READ.where(
+            api_keys.c.policy.is_not(None), api_keys.c.revoked_at.is_(None), api_keys.c.blocked_at.is_(None)
+        )
+        rows = await self._database.read(lambda connection: connection.execute(own).all())
+        return [_key(row) for row in rows]
+
+    async def note_uses(self, last_used: Mapping[str, int]) -> None:
+        """Keep when each of these keys was last used, by id."""
+        await self._writer.submit(NoteUses(last_used))
+
+    async def rehash(self, old_hash: bytes, new_hash: bytes) -> None:
+        """Have the key that is kept under the one hash under the other."""
+        await self._writer.submit(Rehash(old_hash, new_hash))
 
 
 @dataclass(frozen=True, slots=True)
-class CreateKey(Write[None]):
+class CreateKey(Write[bool]):
     """A new key."""
 
     key: ApiKey
     key_hash: bytes
 
     @classmethod
-    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
-        rows = [
-            {
-                "id": write.key.id,
-                "project_id": write.key.project_id,
-                "name": write.key.name,
-                "key_hash": write.key_hash,
-                "hint": write.key.hint,
-                "created_at": write.key.created_at,
-                "revoked_at": write.key.revoked_at,
-            }
-            for write in writes
-        ]
-        connection.execute(insert(api_keys), rows)
-        return [None] * len(writes)
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
+        connection.execute(insert(api_keys), [_row(write.key) | {"key_hash": write.key_hash} for write in writes])
+        return [True] * len(writes)
 
 
 @dataclass(frozen=True, slots=True)
-class RevokeKey(Write[bool]):
-    """A key's end. False when there was no living key."""
+class ChangeKey(Write[bool]):
+    """New values for a key's own fields. False when it is not at this version any more, or was revoked."""
 
     key_id: str
-    now: int
+    version: int
+    values: Mapping[str, Any]
+
+    @classmethod
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
+        return [_change(connection, write.key_id, write.version, _columns(write.values)) for write in writes]
+
+
+@dataclass(frozen=True, slots=True)
+class RotateKey(Write[bool]):
+    """Another key in its place; the one before it is good until `previous_until`. False as of `ChangeKey`."""
+
+    key_id: str
+    version: int
+    key_hash: bytes
+    hint: str
+    previous_until: int
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
         return [
-            connection.execute(
-                update(api_keys)
-                .where(api_keys.c.id == write.key_id, api_keys.c.revoked_at.is_(None))
-                .values(revoked_at=write.now)
-            ).rowcount
-            > 0
+            _change(
+                connection,
+                write.key_id,
+                write.version,
+                {
+                    "key_hash": write.key_hash,
+                    "hint": write.hint,
+                    "previous_hash": api_keys.c.key_hash,
+                    "previous_until": write.previous_until,
+                },
+            )
             for write in writes
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class MarkKey(Write[bool]):
+    """A key's mark is set at this time, or taken away with None. False when it was so before, or the key is unknown."""
+
+    key_id: str
+    mark: Mark
+    at: int | None
+
+    @classmethod
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
+        results = []
+        for write in writes:
+            column = api_keys.c[write.mark]
+            other = column.is_not(None) if write.at is None else column.is_(None)
+            marked = update(api_keys).where(api_keys.c.id == write.key_id, other)
+            marked = marked.values({write.mark: write.at, "version": api_keys.c.version + 1})
+            results.append(connection.execute(marked).rowcount > 0)
+        return results
+
+
+@dataclass(frozen=True, slots=True)
+class NoteUses(Write[None]):
+    """When some keys were last used. A time before the one that is kept changes nothing."""
+
+    last_used: Mapping[str, int]
+
+    @classmethod
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
+        used_before = or_(api_keys.c.last_used_at.is_(None), api_keys.c.last_used_at < bindparam("at"))
+        note = update(api_keys).where(api_keys.c.id == bindparam("of"), used_before)
+        rows = [{"of": key_id, "at": at} for write in writes for key_id, at in sorted(write.last_used.items())]
+        if rows:
+            connection.execute(note.values(last_used_at=bindparam("at")), rows)
+        return [None] * len(writes)
+
+
+@dataclass(frozen=True, slots=True)
+class Rehash(Write[None]):
+    """A key under another hash than before: the secret that keys the hashes has changed."""
+
+    old_hash: bytes
+    new_hash: bytes
+
+    @classmethod
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
+        for write in writes:
+            for column in (api_keys.c.key_hash, api_keys.c.previous_hash):
+                renewed = update(api_keys).where(column == write.old_hash).values({column.name: write.new_hash})
+                connection.execute(renewed)
+        return [None] * len(writes)
+
+
+def _change(connection: Connection, key_id: str, version: int, values: Mapping[str, Any]) -> bool:
+    own = update(api_keys).where(
+        api_keys.c.id == key_id, api_keys.c.version == version, api_keys.c.revoked_at.is_(None)
+    )
+    return connection.execute(own.values({**values, "version": version + 1})).rowcount > 0
+
+
+def _row(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "project_id": key.project_id,
+        "name": key.name,
+        "hint": key.hint,
+        "created_at": key.created_at,
+        "revoked_at": key.revoked_at,
+        "owner": key.owner,
+        "tags": packed_tags(key.tags),
+        "expires_at": key.expires_at,
+        "blocked_at": key.blocked_at,
+        "last_used_at": key.last_used_at,
+        "version": key.version,
+        "policy": packed(key.policy),
+    }
+
+
+def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    kept = dict(values)
+    if "policy" in kept:
+        kept["policy"] = packed(kept["policy"])
+    if "tags" in kept:
+        kept["tags"] = packed_tags(kept["tags"])
+    return kept
+
+
+def _key(row: Sequence[Any]) -> ApiKey:
+    key_id, project_id, name, hint, created_at, revoked_at, retention_days, owner, labels = row[:9]
+    expires_at, blocked_at, last_used_at, version, policy, of_project = row[9:]
+    return ApiKey(
+        key_id,
+        project_id,
+        name,
+        hint,
+        created_at,
+        revoked_at,
+        retention_days,
+        owner,
+        tags(labels),
+        expires_at,
+        blocked_at,
+        last_used_at,
+        version,
+        key_policy(policy),
+        project_policy(of_project),
+    )

@@ -1,10 +1,10 @@
-"""Facts about the database itself, such as the fingerprint of the secret it was made with: written once, by name."""
+"""Facts about the database itself, such as the fingerprint of the secret it was made with: by name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from app.storage.tables import insert_if_new, meta
 from app.storage.writer import Write, Writer
@@ -19,6 +19,10 @@ class MetaStore:
     async def write_once(self, name: str, value: str) -> str:
         """Commit the value unless the name has one; return the one that is kept."""
         return await self._writer.submit(WriteOnce(name, value))
+
+    async def replace(self, name: str, old: str, new: str) -> None:
+        """Commit the new value, if the name still has the old one."""
+        await self._writer.submit(Replace(name, old, new))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +39,19 @@ class WriteOnce(Write[str]):
             connection.execute(insert_if_new(meta, connection.dialect), {"name": write.name, "value": write.value})
             kept.append(connection.scalar(select(meta.c.value).where(meta.c.name == write.name)) or "")
         return kept
+
+
+@dataclass(frozen=True, slots=True)
+class Replace(Write[None]):
+    """Another value for a name."""
+
+    name: str
+    old: str
+    new: str
+
+    @classmethod
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
+        for write in writes:
+            own = (meta.c.name == write.name, meta.c.value == write.old)
+            connection.execute(update(meta).where(*own).values(value=write.new))
+        return [None] * len(writes)

@@ -1,43 +1,62 @@
 """Projects: who owns what is kept. Must not know keys or responses."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, Select, select, tuple_, update
 
-from app.errors import ConfigurationError
 from app.state.records import Project
 from app.storage.database import Database
+from app.storage.policies import packed, project_policy
 from app.storage.tables import insert_if_new, projects
-from app.storage.writer import Write, Writer
+from app.storage.writer import Write
 
-_READ = select(projects.c.id, projects.c.name, projects.c.retention_days, projects.c.created_at)
+_Columns = tuple[Any, ...]
+
+_READ: Select[*_Columns] = select(
+    projects.c.id,
+    projects.c.name,
+    projects.c.retention_days,
+    projects.c.created_at,
+    projects.c.policy,
+    projects.c.version,
+)
 
 
 class ProjectStore:
-    """The projects, found by their unique names."""
+    """The projects, each with an id and a name that no other has."""
 
-    def __init__(self, database: Database, writer: Writer) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._writer = writer
 
-    async def create(self, project: Project) -> None:
-        """Commit a new project; a name (or id) that is taken is a ConfigurationError."""
-        if not await self._writer.submit(CreateProject(project)):
-            raise ConfigurationError(f"There is already a project named {project.name!r}.")
+    async def list(self, *, after: str | None = None, limit: int = 50) -> Sequence[Project]:
+        """Projects made before the one with the id `after`, newest first."""
 
-    async def list(self) -> Sequence[Project]:
-        """Every project, by name."""
-        by_name = _READ.order_by(projects.c.name)
-        rows = await self._database.read(lambda connection: connection.execute(by_name).all())
-        return [Project(*row) for row in rows]
+        def read(connection: Connection) -> Sequence[Row[*_Columns]]:
+            page = _READ.order_by(projects.c.created_at.desc(), projects.c.id.desc()).limit(limit)
+            if after is None:
+                return connection.execute(page).all()
+            place = select(projects.c.created_at, projects.c.id).where(projects.c.id == after)
+            last = connection.execute(place).one_or_none()
+            if last is None:
+                return []
+            older = tuple_(projects.c.created_at, projects.c.id) < tuple_(*last)
+            return connection.execute(page.where(older)).all()
+
+        return [_project(row) for row in await self._database.read(read)]
 
     async def find(self, name: str) -> Project | None:
         """The project of this name."""
-        own = _READ.where(projects.c.name == name)
-        row = await self._database.read(lambda connection: connection.execute(own).one_or_none())
-        return row and Project(*row)
+        return await self._one(_READ.where(projects.c.name == name))
+
+    async def get(self, project_id: str) -> Project | None:
+        """The project with this id."""
+        return await self._one(_READ.where(projects.c.id == project_id))
+
+    async def _one(self, query: Select[*_Columns]) -> Project | None:
+        row = await self._database.read(lambda connection: connection.execute(query).one_or_none())
+        return None if row is None else _project(row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +68,45 @@ class CreateProject(Write[bool]):
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
         statement = insert_if_new(projects, connection.dialect).returning(projects.c.id)
-        return [connection.scalar(statement, asdict(write.project)) is not None for write in writes]
+        return [connection.scalar(statement, _row(write.project)) is not None for write in writes]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeProject(Write[bool]):
+    """New values (`retention_days`, `policy`) for a project. False when it is not at this version any more."""
+
+    project_id: str
+    version: int
+    values: Mapping[str, Any]
+
+    @classmethod
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
+        return [
+            connection.execute(
+                update(projects)
+                .where(projects.c.id == write.project_id, projects.c.version == write.version)
+                .values(_columns(write.values) | {"version": write.version + 1})
+            ).rowcount
+            > 0
+            for write in writes
+        ]
+
+
+def _row(project: Project) -> dict[str, Any]:
+    return {
+        "id": project.id,
+        "name": project.name,
+        "retention_days": project.retention_days,
+        "created_at": project.created_at,
+        "policy": packed(project.policy),
+        "version": project.version,
+    }
+
+
+def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: packed(value) if name == "policy" else value for name, value in values.items()}
+
+
+def _project(row: Sequence[Any]) -> Project:
+    project_id, name, retention_days, created_at, policy, version = row
+    return Project(project_id, name, retention_days, created_at, project_policy(policy), version)

@@ -20,6 +20,9 @@ from app.storage.statements import MOST_ROWS, Insertion, Query
 from app.storage.tables import conversation_responses, items, responses, storable
 from app.storage.writer import Write, Writer
 
+DUPLICATE_RESPONSE = "duplicate_response"
+"""The code of the error for a second response with an id that the project has."""
+
 # Ids asked for in one statement; drivers limit its parameters.
 _IDS_AT_ONCE = 1000
 
@@ -167,7 +170,7 @@ class SaveResponse(Write[None]):
         except Exception as error:
             if not is_conflict(error):
                 raise
-            raise StorageError("A response with this id is already stored.", code="duplicate_response") from error
+            raise StorageError("A response with this id is already stored.", code=DUPLICATE_RESPONSE) from error
         return [None] * len(writes)
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import app
 from app.errors import ConfigurationError, StorageError
+from app.storage import limit_tables, upstream_tables, usage_tables  # noqa: F401 - known to the metadata, which migrations are compared with
 from app.storage.database import Database, is_outage
 from app.storage.location import Location
 from app.storage.tables import REVISION

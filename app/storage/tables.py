@@ -71,6 +71,10 @@ projects = Table(
     Column("name", StorableText, nullable=False, unique=True),
     Column("retention_days", Integer),
     Column("created_at", BigInteger, nullable=False),
+    Column("version", Integer, nullable=False, server_default="1"),
+    # JSON (app.state.policy); None where nothing is limited.
+    Column("policy", LargeBinary),
+    Index(None, "created_at", "id"),
 )
 
 api_keys = Table(
@@ -83,6 +87,37 @@ api_keys = Table(
     Column("hint", StorableText, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+    Column("owner", StorableText),
+    # JSON: a list of texts.
+    Column("tags", LargeBinary),
+    Column("expires_at", BigInteger),
+    Column("blocked_at", BigInteger),
+    Column("last_used_at", BigInteger),
+    Column("version", Integer, nullable=False, server_default="1"),
+    # JSON (app.state.policy); None for what every key may do.
+    Column("policy", LargeBinary),
+    # While a rotation's overlap lasts, the key before it is good as well.
+    Column("previous_hash", LargeBinary),
+    Column("previous_until", BigInteger),
+    Index(None, "previous_hash", unique=True),
+    Index(None, "created_at", "id"),
+    Index(None, "project_id", "created_at", "id"),
+)
+
+# What administrators did. Rows are added, and never changed or deleted.
+audit = Table(
+    "audit",
+    metadata,
+    _key(),
+    Column("id", StorableText, nullable=False, unique=True),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", StorableText, nullable=False),
+    Column("address", StorableText),
+    Column("action", StorableText, nullable=False),
+    Column("subject", StorableText, nullable=False),
+    Column("details", LargeBinary, nullable=False),
+    Index(None, "subject", "key"),
+    sqlite_autoincrement=True,
 )
 
 responses = Table(

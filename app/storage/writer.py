@@ -28,6 +28,8 @@ class Write(ABC, Generic[T]):
 
     # Whether content is removed when the result is true, so that SQLite's log has to be emptied of it too.
     erases: ClassVar[bool] = False
+    # Whether these come before all others of their transaction: locks that they take in one order.
+    comes_first: ClassVar[bool] = False
     # Up to how many of these `apply` is one statement.
     most_in_a_statement: ClassVar[int] = 0
 
@@ -82,6 +84,24 @@ class Writer:
         or after closing. Invariant: neither a cancelled caller nor a late one takes its write back. So after a timeout
         the outcome is unknown: the write may still be committed.
         """
+        pending = self._take(write)
+        loop = asyncio.get_running_loop()
+        # It fails the outcome and leaves the task alone: a fifth of what asyncio.timeout costs.
+        late = loop.call_later(self._commit_timeout, pending.be_late)
+        try:
+            result: T = await pending.outcome
+        finally:
+            late.cancel()
+        return result
+
+    def hand_in(self, write: Write[T]) -> asyncio.Future[T]:
+        """The write's outcome, however late it comes: until then it may be committed, after a failure it will not be.
+
+        Raises StorageError when nothing can be taken now.
+        """
+        return self._take(write).outcome
+
+    def _take(self, write: Write[Any]) -> _Pending:
         if self._closed or len(self._waiting) >= self._capacity:
             raise StorageError("The gateway cannot take more writes now. Try again in a moment.")
         loop = asyncio.get_running_loop()
@@ -91,13 +111,7 @@ class Writer:
             self._idle.clear()
             # What this turn of the loop submits beside it comes along.
             loop.call_soon(self._commit_waiting)
-        # It fails the outcome and leaves the task alone: a fifth of what asyncio.timeout costs.
-        late = loop.call_later(self._commit_timeout, pending.be_late)
-        try:
-            result: T = await pending.outcome
-        finally:
-            late.cancel()
-        return result
+        return pending
 
     async def aclose(self) -> None:
         """Refuse new writes and commit those that wait. After `commit_timeout` nobody waits for the rest."""
@@ -117,6 +131,7 @@ class Writer:
         if not group:
             self._idle.set()
             return
+        group.sort(key=_place)
         results = self._database.write(partial(_commit, [pending.write for pending in group]))
         results.add_done_callback(partial(self._settle, group))
 
@@ -124,6 +139,10 @@ class Writer:
         self._commit_waiting()
         for pending, result in zip(group, results.result(), strict=True):
             pending.settle(result)
+
+
+def _place(pending: _Pending) -> bool:
+    return not pending.write.comes_first
 
 
 def _commit(writes: Sequence[Write[Any]], session: Session) -> list[Any]:

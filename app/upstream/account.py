@@ -1,13 +1,13 @@
 """An account: one upstream reached with one of its keys. Must not know whether it is in use or resting."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from pydantic import SecretStr
 
-from app.settings import UpstreamSettings
+from app.settings_upstream import KeySettings, UpstreamSettings
 
 _DIGEST_DIGITS = 12
 _BEARER = "Bearer "
@@ -17,12 +17,15 @@ _BEARER = "Bearer "
 class Account:
     """One upstream and one key. `name` is stable across restarts: it is stored with what the account produced.
 
-    `authorization` is the header's value; None for an upstream that takes no key.
+    `authorization` is the header's value; None for an upstream that takes no key. `tier` is the account's own, its
+    upstream's or its upstream's place; `key` says what else is known of the key.
     """
 
     name: str
-    upstream: UpstreamSettings = field(repr=False)
+    upstream: UpstreamSettings = field(repr=False, hash=False)
     authorization: SecretStr | None = field(repr=False)
+    key: KeySettings | None = field(default=None, repr=False, hash=False)
+    tier: int = 0
 
     def blanked(self, text: bytes) -> bytes:
         """The text without this account's key: some upstreams quote it in their errors."""
@@ -31,14 +34,33 @@ class Account:
         return text.replace(self.authorization.get_secret_value().removeprefix(_BEARER).encode(), b"[redacted]")
 
 
-def accounts_of(upstream: UpstreamSettings) -> Iterator[Account]:
-    """The upstream's accounts, in the order of its keys; a single one, `{upstream}/none`, when it has no keys."""
+def accounts_of(upstream: UpstreamSettings, place: int = 0) -> Iterator[Account]:
+    """The upstream's accounts, in the order of its keys; a single one, `{upstream}/none`, when it has no keys.
+
+    `place` is the upstream's among all, from 0: its tier unless it says another.
+    """
+    tier = place if upstream.tier is None else upstream.tier
     if not upstream.keys:
-        yield Account(f"{upstream.name}/none", upstream, None)
+        yield Account(f"{upstream.name}/none", upstream, None, tier=tier)
     for key in upstream.keys:
-        secret = key.get_secret_value()
-        digest = hashlib.sha256(secret.encode()).hexdigest()[:_DIGEST_DIGITS]
-        yield Account(f"{upstream.name}/{digest}", upstream, SecretStr(f"{_BEARER}{secret}"))
+        secret = key.secret.get_secret_value()
+        yield Account(
+            account_name(upstream.name, secret),
+            upstream,
+            SecretStr(f"{_BEARER}{secret}"),
+            key,
+            tier if key.tier is None else key.tier,
+        )
+
+
+def account_name(upstream: str, secret: str) -> str:
+    """The name of the account that this key makes of the upstream of this name."""
+    return f"{upstream}/{hashlib.sha256(secret.encode()).hexdigest()[:_DIGEST_DIGITS]}"
+
+
+def accounts_of_all(upstreams: Iterable[UpstreamSettings]) -> list[Account]:
+    """The accounts of these upstreams, in their order."""
+    return [account for place, upstream in enumerate(upstreams) for account in accounts_of(upstream, place)]
 
 
 def upstream_name(account: str) -> str:

@@ -7,14 +7,14 @@ import httpx
 from app.errors import UpstreamError
 from app.upstream.account import Account
 from app.upstream.faults import TRANSPORT_ERRORS, broken_off
-from app.upstream.pool import Lease
+from app.upstream.lease import Lease
 from app.upstream.response_body import ResponseBody
 
 
 class UpstreamAnswer:
     """A 2xx answer, with what it keeps in use: the connection and the lease. It must be closed."""
 
-    __slots__ = ("_body", "_chunks", "_first", "_headers", "_lease", "account", "status")
+    __slots__ = ("_body", "_chunks", "_first", "_lease", "account", "status", "told")
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class UpstreamAnswer:
     ) -> None:
         self.account = account
         self.status = status
-        self._headers = headers
+        self.told = headers
         self._first = first
         self._chunks = chunks
         self._body = body
@@ -38,12 +38,12 @@ class UpstreamAnswer:
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The headers that a client may see, by lower-case name, as ASGI takes them."""
-        return [*self._headers.items()]
+        return [*self.told.items()]
 
     @property
     def content_type(self) -> str:
         """The media type without its parameters, in lower case; empty when upstream names none."""
-        return self._headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+        return self.told.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
 
     async def read(self) -> bytes:
         """The next bytes of the body as they came, for one task; none at its end. Raises UpstreamBrokenError."""

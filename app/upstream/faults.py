@@ -1,20 +1,22 @@
 """What a failed try means: for the account, and for the client if it was the last one. Must not choose an account."""
 
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import httpx
 import orjson
 
 from app.errors import ApiError, InvalidRequestError, UpstreamError, UpstreamRefusedError
+from app.upstream.exhausted import PoolExhaustedError, retry_headers
 from app.upstream.headers import answer_headers, as_text
 from app.upstream.http1 import UnansweredError
-from app.upstream.pool import PoolExhaustedError, retry_headers
 from app.upstream.retry_after import retry_after
 
 # Everything that a call over a transport can raise. TimeoutError: of a deadline of ours.
 TRANSPORT_ERRORS = (httpx.TransportError, TimeoutError)
 _TIMEOUTS = (TimeoutError, httpx.TimeoutException)
+_NOT_CONNECTED = (httpx.ConnectTimeout, httpx.PoolTimeout)
 _UNREACHABLE = (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 _CLIENT_FAULTS = frozenset({400, 404, 405, 409, 410, 413, 415, 422, 451})
@@ -22,7 +24,10 @@ _KEY_FAULTS = frozenset({401, 402, 403})
 _FORBIDDEN = 403
 _TOO_MANY_REQUESTS = 429
 _FIRST_ERROR_STATUS = 400
-_LONG_REST_SECONDS = 300.0
+# A limit that ends at once would be asked again and again.
+_SHORTEST_REST_SECONDS = 0.5
+_MODEL_LACKING = frozenset({400, 403, 404})
+_CODE = re.compile(r"[a-z0-9_.-]{1,64}")
 _QUOTA_SPENT = frozenset({"insufficient_quota", "credit_balance_exhausted"})
 
 
@@ -30,33 +35,50 @@ class UpstreamBrokenError(UpstreamError):
     """Upstream's answer broke off after its first byte: no other account can take over."""
 
 
+Blame: TypeAlias = Literal["key", "quota", "rate", "server", "unreachable", "model", "content"]
+"""What is at fault: the key, its quota, its rate; the server, which may have done the work all the same, or the way to
+it, which cannot; that this account does not have the model, or cannot read what another account has encrypted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why one try failed. The account rests for `rest` seconds; 0 means that it is only in doubt.
+    """Why one try failed. `rest` is what upstream asks for, in seconds. `reason` is for people, and no secret.
 
     `unanswered`: the connection was closed before any byte of an answer, as a stale keep-alive connection is.
     """
 
     error: UpstreamError
-    rest: float = 0.0
+    blame: Blame
+    reason: str
+    rest: float | None = None
     unanswered: bool = False
+
+    @property
+    def is_timeout(self) -> bool:
+        """Whether upstream may be at work on the call still."""
+        return self.error.code == "upstream_timeout"
+
+
+def _unserved(error: UpstreamError, blame: Blame = "server", *, unanswered: bool = False) -> Fault:
+    return Fault(error, blame, str(error.code), unanswered=unanswered)
 
 
 def broken(exception: BaseException) -> Fault:
     """The fault of a try that ended in one of TRANSPORT_ERRORS. The exception's text stays here: it names hosts."""
     if isinstance(exception, _TIMEOUTS):
-        return Fault(UpstreamError("Upstream did not answer in time.", code="upstream_timeout", status=504))
+        late = UpstreamError("Upstream did not answer in time.", code="upstream_timeout", status=504)
+        return _unserved(late, "unreachable" if isinstance(exception, _NOT_CONNECTED) else "server")
     if isinstance(exception, _UNREACHABLE):
-        return Fault(UpstreamError("Upstream could not be reached.", code="upstream_unreachable"))
+        return _unserved(UpstreamError("Upstream could not be reached.", code="upstream_unreachable"), "unreachable")
     if isinstance(exception, httpx.ProtocolError):
-        return Fault(UpstreamError("Upstream did not answer in valid HTTP.", code="upstream_invalid_answer"))
+        return _unserved(UpstreamError("Upstream did not answer in valid HTTP.", code="upstream_invalid_answer"))
     return disconnected(unanswered=isinstance(exception, UnansweredError))
 
 
 def disconnected(*, unanswered: bool) -> Fault:
     """The fault of a connection that was closed before the first byte of a body."""
     error = UpstreamError("Upstream closed the connection before it answered.", code="upstream_disconnected")
-    return Fault(error, unanswered=unanswered)
+    return _unserved(error, unanswered=unanswered)
 
 
 def encoded() -> UpstreamError:
@@ -77,7 +99,7 @@ def broken_off(exception: BaseException) -> UpstreamBrokenError:
     return UpstreamBrokenError("Upstream closed the connection early.", code="upstream_disconnected")
 
 
-def refused(status: int, headers: httpx.Headers, body: bytes, *, cool_down_seconds: float, now: float) -> Fault:
+def refused(status: int, headers: httpx.Headers, body: bytes, *, now: float) -> Fault:
     """The fault of an answer that is no success. `now` is unix time.
 
     Raises UpstreamRefusedError when the fault is the client's: no other account would answer differently.
@@ -85,33 +107,42 @@ def refused(status: int, headers: httpx.Headers, body: bytes, *, cool_down_secon
     error = _read_error(body)
     shown = as_text(answer_headers(headers.raw))
     shown.pop("content-type", None)
-    # A key that may not use one model is no worse for the others, so the model is what does not exist.
-    if status in _CLIENT_FAULTS or (status in _KEY_FAULTS and error.get("code") == "model_not_found"):
-        raise UpstreamRefusedError(status, _relayable(status, body, error), shown)
+    code = error.get("code")
+    reason = f"HTTP {status} {code}" if isinstance(code, str) and _CODE.fullmatch(code) else f"HTTP {status}"
+    relayed = UpstreamRefusedError(status, _relayable(status, body, error), shown)
+    if status in _MODEL_LACKING and code == "model_not_found":
+        return Fault(relayed, "model", reason)
+    if code == "invalid_encrypted_content":
+        return Fault(relayed, "content", reason)
+    if status in _CLIENT_FAULTS:
+        raise relayed
     # A 403 that is not the API's own comes from something before it, a filter say, and tells nothing of the key.
     if status in _KEY_FAULTS and (error or status != _FORBIDDEN):
         unusable = UpstreamError(
             f"Upstream did not accept this gateway's credentials (HTTP {status}).", code="upstream_authentication_error"
         )
-        return Fault(unusable, rest=_LONG_REST_SECONDS)
+        return Fault(unusable, "key", reason)
     asked = retry_after(headers, now)
     if status == _TOO_MANY_REQUESTS:
-        relayed = UpstreamRefusedError(status, _relayable(status, body, error), shown)
-        if not _QUOTA_SPENT.isdisjoint((error.get("code"), error.get("type"))):
-            return Fault(relayed, rest=_LONG_REST_SECONDS)
-        return Fault(relayed, rest=cool_down_seconds if asked is None else asked)
+        if not _QUOTA_SPENT.isdisjoint((code, error.get("type"))):
+            return Fault(relayed, "quota", reason)
+        return Fault(relayed, "rate", reason, rest=None if asked is None else max(asked, _SHORTEST_REST_SECONDS))
     if status >= _FIRST_ERROR_STATUS and error:
-        return Fault(UpstreamRefusedError(status, body, shown), rest=asked or 0.0)
-    return Fault(UpstreamError(f"Upstream answered with HTTP {status} and no usable error."), rest=asked or 0.0)
+        return Fault(UpstreamRefusedError(status, body, shown), "server", reason, rest=asked)
+    return Fault(
+        UpstreamError(f"Upstream answered with HTTP {status} and no usable error."), "server", reason, rest=asked
+    )
 
 
-def last_word(fault: Fault, shortest_rest: float) -> UpstreamError:
-    """What the client is told when every account has been tried. `shortest_rest`: seconds until one is back.
+def last_word(fault: Fault, pool: ApiError) -> ApiError:
+    """What the client is told when no other account is left. `pool` is what the pool says to those that come now.
 
     The SDKs are told not to try again, except soon after a rate limit: the gateway has just done it for them.
     """
+    if fault.blame == "key" or (fault.blame == "model" and isinstance(pool, PoolExhaustedError)):
+        return pool
     if fault.error.status == _TOO_MANY_REQUESTS:
-        advice = retry_headers(shortest_rest or fault.rest)
+        advice = {**(pool.headers if isinstance(pool, PoolExhaustedError) else retry_headers(fault.rest or 0.0))}
     else:
         advice = {"x-should-retry": "false"}
     fault.error.headers = {**fault.error.headers, **advice}

@@ -41,6 +41,10 @@ class RequestHeaders:
         }
         if account.authorization is not None:
             constant["authorization"] = account.authorization.get_secret_value()
+        if account.key is not None and account.key.organization is not None:
+            constant["openai-organization"] = account.key.organization
+        if account.key is not None and account.key.project is not None:
+            constant["openai-project"] = account.key.project
         self._whole = httpx.Headers({**constant, "accept": "application/json"})
         self._stream = httpx.Headers({**constant, "accept": "text/event-stream"})
 

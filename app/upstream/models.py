@@ -3,16 +3,17 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import httpx
 import orjson
 
-from app.settings import UpstreamSettings
+from app.settings_upstream import UpstreamSettings
 from app.upstream.account import serves
 from app.upstream.answer import close
+from app.upstream.attempt import TransportOf
 from app.upstream.faults import TRANSPORT_ERRORS
 from app.upstream.headers import RequestHeaders
 from app.upstream.pool import Pool
@@ -30,6 +31,7 @@ Models: TypeAlias = list[dict[str, Any]]
 class _Shelf:
     """One upstream's list. The lock makes concurrent callers wait for one fetch."""
 
+    upstream: UpstreamSettings
     models: Models
     fresh_until: float = -math.inf
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -41,15 +43,15 @@ class ModelCatalogue:
     def __init__(
         self,
         pool: Pool,
-        transports: Mapping[str, httpx.AsyncBaseTransport],
+        transport_of: TransportOf,
         cache_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
-        self._transports = transports
+        self._transport_of = transport_of
         self._cache_seconds = cache_seconds
         self._clock = clock
-        self._shelves = {upstream.name: _Shelf(_named_in_settings(upstream)) for upstream in pool.upstreams}
+        self._shelves: dict[str, _Shelf] = {}
 
     async def list(self) -> Models:
         """Every model that a call may name, once; the first upstream wins. Never fails: an old list will do."""
@@ -64,7 +66,7 @@ class ModelCatalogue:
         return next((model for model in await self.list() if model["id"] == model_id), None)
 
     async def _models(self, upstream: UpstreamSettings) -> Models:
-        shelf = self._shelves[upstream.name]
+        shelf = self._shelf(upstream)
         async with shelf.lock:
             if shelf.fresh_until <= self._clock():
                 models = await self._fetch(upstream)
@@ -74,6 +76,13 @@ class ModelCatalogue:
                     shelf.models = models
                     shelf.fresh_until = self._clock() + self._cache_seconds
         return shelf.models
+
+    def _shelf(self, upstream: UpstreamSettings) -> _Shelf:
+        """The upstream's; a new one where its settings have changed."""
+        shelf = self._shelves.get(upstream.name)
+        if shelf is None or shelf.upstream is not upstream:
+            shelf = self._shelves[upstream.name] = _Shelf(upstream, _named_in_settings(upstream))
+        return shelf
 
     async def _fetch(self, upstream: UpstreamSettings) -> Models | None:
         """What the upstream lists now, of what its globs let through; None when it gives no list."""
@@ -85,7 +94,7 @@ class ModelCatalogue:
         request = new_request("GET", httpx.URL(f"{upstream.base_url}/models"), headers, b"", _TIMEOUTS)
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                body = await self._read(self._transports[upstream.name], request)
+                body = await self._read(self._transport_of(upstream), request)
         except TRANSPORT_ERRORS:
             return None
         listed = _listed(body)

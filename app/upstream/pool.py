@@ -1,172 +1,293 @@
-"""The pool: which accounts may serve a model now, in which order. Must not know what a fault is, nor do any I/O."""
+"""The pool: which account serves a call, and what its fate says of the account. Must not know HTTP, nor do any I/O."""
 
-import math
+import asyncio
+import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from app.errors import UpstreamError
-from app.settings import UpstreamSettings
-from app.upstream.account import Account, accounts_of, serves
-from app.wire.wording import unknown_model
+from app.deadline import Deadline
+from app.errors import ApiError
+from app.settings_upstream import UpstreamSettings
+from app.state.health import PROBED, AccountState, Condition, Control, Recovery
+from app.upstream.account import Account, accounts_of_all
+from app.upstream.choice import Wish
+from app.upstream.exhausted import account_gone
+from app.upstream.faults import Fault
+from app.upstream.health import Illness
+from app.upstream.lease import Lease
+from app.upstream.seat import Seat
+from app.upstream.seats import Seats
+from app.upstream.waiting import WaitingCalls
 
-_LONGEST_SDK_WAIT_SECONDS = 60
-_MODELS_REMEMBERED = 256
-_LONGEST_REMEMBERED = 256
-
-
-class PoolExhaustedError(UpstreamError):
-    """Every account that serves the model has to rest."""
-
-    default_status = 429
-    default_code = "rate_limit_exceeded"
-    type = "rate_limit_error"
-
-
-def retry_headers(seconds: float) -> dict[str, str]:
-    """When to come back, in both spellings the SDKs read. Too long a wait tells them not to."""
-    headers = {"retry-after": str(max(1, math.ceil(seconds))), "retry-after-ms": str(max(1, math.ceil(seconds * 1000)))}
-    if seconds > _LONGEST_SDK_WAIT_SECONDS:
-        headers["x-should-retry"] = "false"
-    return headers
-
-
-@dataclass(slots=True)
-class _Seat:
-    account: Account
-    # The place of its upstream in the file.
-    rank: int
-    in_flight: int = 0
-    # The turn in which it was last leased; the smallest is next among equals.
-    last_turn: int = 0
-    rests_until: float = -math.inf
-    doubted_until: float = -math.inf
-
-
-class Lease:
-    """One call in flight on an account, until it is ended."""
-
-    __slots__ = ("_seat",)
-
-    def __init__(self, seat: _Seat) -> None:
-        self._seat: _Seat | None = seat
-        seat.in_flight += 1
-
-    def end(self) -> None:
-        """The call is over. May be called again."""
-        if self._seat is not None:
-            self._seat.in_flight -= 1
-            self._seat = None
+# Waiting calls are looked after at least this often.
+_LOOK_SECONDS = 1.0
+_SHORTEST_LOOK_SECONDS = 0.005
 
 
 class Pool:
-    """The accounts of all upstreams, in file order. `clock` is monotonic, in seconds."""
+    """The accounts of all upstreams. `clock` is monotonic, in seconds.
+
+    `on_change` is told at once of what is found out about an account, and `apply` takes what other processes found. An
+    account whose back-off is over is probed once that is granted (`grant_probe`); a pool that `is_alone` grants itself.
+    A call waits no longer than `wait_seconds`, and no more calls than `most_waiting` do.
+    """
 
     def __init__(
         self,
-        upstreams: Sequence[UpstreamSettings],
+        upstreams: Iterable[UpstreamSettings],
         cool_down_seconds: float,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        on_change: Callable[[Condition | Recovery], None] = lambda _: None,
+        is_alone: bool = True,
+        wait_seconds: float = 0.0,
+        most_waiting: int = 1000,
     ) -> None:
-        self.upstreams = tuple(upstreams)
         self._cool_down_seconds = cool_down_seconds
         self._clock = clock
-        self._turn = 0
-        self._seats = {
-            account.name: _Seat(account, rank)
-            for rank, upstream in enumerate(self.upstreams)
-            for account in accounts_of(upstream)
-        }
-        self._serving = lru_cache(_MODELS_REMEMBERED)(self._find_serving)
+        self._on_change = on_change
+        self._is_alone = is_alone
+        self._wait_seconds = wait_seconds
+        self._most_waiting = most_waiting
+        self._seats = Seats()
+        self._waiting = WaitingCalls()
+        self._timer: asyncio.TimerHandle | None = None
+        self.configure(accounts_of_all(upstreams))
 
-    def candidates(self, model: str, prefer: str | None = None, only: str | None = None) -> list[Account]:
-        """The accounts to try for this model, in order: never empty.
+    @property
+    def upstreams(self) -> tuple[UpstreamSettings, ...]:
+        """The upstreams, in their order."""
+        return self._seats.upstreams()
 
-        `prefer` comes first unless it rests. Then upstreams in file order; within one the least busy, in turn among
-        equals. Accounts in doubt come last. Raises InvalidRequestError (no upstream serves the model), UpstreamError
-        (the account in `only` is gone) or PoolExhaustedError (all of them rest).
+    @property
+    def wait_seconds(self) -> float:
+        """How long a call may wait."""
+        return self._wait_seconds
+
+    def accounts(self) -> list[Account]:
+        """All accounts, in their order."""
+        return [seat.account for seat in self._seats]
+
+    def account(self, name: str) -> Account | None:
+        """The account of this name."""
+        seat = self._seats.get(name)
+        return None if seat is None else seat.account
+
+    def first(self, wish: Wish) -> Account:
+        """The account that would be used now. Raises as `exhausted` returns, and for a model that nobody serves."""
+        seat, _ = self._seats.next(wish, (), self._clock())
+        if seat is None:
+            raise self.exhausted(wish)
+        return seat.account
+
+    def enter(self, wish: Wish) -> Lease | None:
+        """A lease for a call that begins; None when none can be had, or others were there before."""
+        if self._waiting and self._waiting.has(wish):
+            return None
+        return self.take(wish)
+
+    def take(self, wish: Wish, tried: Collection[str] = ()) -> Lease | None:
+        """A lease on the account to try next, none of those `tried`; None when none can be had now.
+
+        Raises InvalidRequestError (no upstream serves the model) or UpstreamError (the account in `only` is gone).
         """
-        seats = self._bound(model, only)
         now = self._clock()
-        usable = [seat for seat in seats if seat.rests_until <= now]
-        if not usable:
-            raise PoolExhaustedError(
-                "Rate limit reached: every upstream account for this model is resting. Please try again later.",
-                headers=retry_headers(self._shortest_rest(seats)),
-            )
-        if len(usable) == 1:
-            return [usable[0].account]
+        seat, wanted = self._seats.next(wish, tried, now)
+        if seat is None:
+            return None
+        lease = self._lease(seat, wish.model, now)
+        lease.wanted = wanted
+        illness = seat.health.illness
+        if illness is not None and illness.is_granted and illness.until <= now and not illness.is_probed:
+            illness.is_probed = True
+            lease.probed = illness
+            self._seats.changed()
+        return lease
 
-        def order(seat: _Seat) -> tuple[bool, bool, int, int, int]:
-            return (
-                seat.account.name != prefer,
-                seat.doubted_until > now,
-                seat.rank,
-                seat.in_flight,
-                seat.last_turn,
-            )
+    async def wait(self, wish: Wish, seconds: float) -> Lease:
+        """A lease, when there is one again, for calls that come first served in turn among projects.
 
-        return [seat.account for seat in sorted(usable, key=order)]
+        Raises what `exhausted` returns: at once where none is back within these seconds, or too many wait.
+        """
+        if (
+            seconds <= 0
+            or self._seats.soonest(wish, self._clock()) > seconds
+            or len(self._waiting) >= self._most_waiting
+        ):
+            raise self.exhausted(wish)
+        waiter = self._waiting.join(wish)
+        self._set_timer()
+        try:
+            with Deadline(seconds):
+                return await waiter.lease
+        except TimeoutError:
+            self._waiting.leave(waiter)
+            raise self.exhausted(wish) from None
+        except asyncio.CancelledError:
+            self._waiting.leave(waiter)
+            raise
 
     def lease(self, account: Account) -> Lease:
-        """Count one call in flight on this account, until the lease is ended."""
-        seat = self._seats[account.name]
-        self._turn += 1
-        seat.last_turn = self._turn
-        return Lease(seat)
+        """A lease on this very account, however it is."""
+        return self._lease(self._seat(account), "", self._clock())
 
-    def cool(self, account: Account, seconds: float) -> None:
-        """Leave the account out for this long, or until its present rest ends if that is later."""
-        seat = self._seats[account.name]
-        seat.rests_until = max(seat.rests_until, self._clock() + seconds)
+    def serve(self, lease: Lease, told: Mapping[bytes, bytes]) -> None:
+        """The account has answered, with these headers."""
+        seat = lease.seat
+        seat.observe(told, self._clock())
+        if not seat.health.is_sound:
+            if seat.health.serve(is_probe=lease.probed is not None):
+                self._on_change(Recovery(seat.account.name, ""))
+            lease.probed = None
+            self._seats.changed()
+        if self._waiting:
+            # The more are served, the more are let in: they do not all come at once at the end of a rest.
+            self._wake(2)
 
-    def doubt(self, account: Account) -> None:
-        """Try the account after all others for one cool-down: it failed without saying for how long.
+    def fail(self, lease: Lease, fault: Fault) -> None:
+        """The account has not answered."""
+        seat, now = lease.seat, self._clock()
+        is_probe = lease.probed is not None and lease.probed is seat.health.illness
+        if fault.blame == "model":
+            seat.health.lack(lease.model, now, fault.reason, is_confirmed=False)
+        elif fault.blame != "content":
+            for other in self._seats.sharing(seat) if fault.blame in {"rate", "quota"} else (seat,):
+                illness = other.health.fail(
+                    fault,
+                    now,
+                    is_probe=is_probe and other is seat,
+                    cool_down_seconds=self._cool_down_seconds,
+                    chance=random.random(),  # noqa: S311 - it spreads load
+                )
+                if illness is not None:
+                    self._tell(other, illness, "", now)
+            if fault.blame == "unreachable":
+                for other in self._seats.beside(seat):
+                    other.health.doubted_until = now + self._cool_down_seconds
+        self._changed()
 
-        Leaving it out instead would turn one bad answer of an only account into an outage.
-        """
-        self._seats[account.name].doubted_until = self._clock() + self._cool_down_seconds
+    def confirm_lack(self, account: Account, model: str, reason: str) -> None:
+        """Another account has served the model that this one did not have."""
+        seat, now = self._seats.get(account.name), self._clock()
+        if seat is not None:
+            self._tell(seat, seat.health.lack(model, now, reason, is_confirmed=True), model, now)
+            self._seats.changed()
 
-    def trust(self, account: Account) -> None:
-        """The account has served: it is in doubt no longer."""
-        self._seats[account.name].doubted_until = -math.inf
+    def apply(self, news: Sequence[Condition | Recovery]) -> None:
+        """Take what other processes found. What this one knows is made no shorter, but by a recovery."""
+        now = self._clock()
+        is_news = False
+        for one in news:
+            seat = self._seats.get(one.account)
+            if seat is None:
+                continue
+            if isinstance(one, Recovery):
+                is_news |= seat.health.recover(one.model)
+            elif seat.health.hear(one, now):
+                is_news = True
+                if self._is_alone and seat.health.illness is not None:
+                    seat.health.illness.is_granted = True
+        if is_news:
+            self._changed()
+
+    def grant_probe(self, account: str, model: str) -> None:
+        """Let the next call find out whether the account is well, now that its back-off is over."""
+        seat = self._seats.get(account)
+        illness = None if seat is None or model else seat.health.illness
+        if illness is not None and illness.state in PROBED:
+            illness.is_granted = True
+            illness.until = min(illness.until, self._clock())
+            self._changed()
+
+    def configure(self, accounts: Iterable[Account]) -> None:
+        """Have these accounts from now on. Those that stay keep their calls in flight, their health and control."""
+        self._seats.configure(accounts)
+        self._changed()
+
+    def control(self, account: str, control: Control) -> None:
+        """Take the account out of service or back. One that is drained serves only what no other can."""
+        seat = self._seats.get(account)
+        if seat is not None and seat.control != control:
+            seat.control = control
+            self._changed()
+
+    def report(self) -> list[AccountState]:
+        """All accounts as administrators see them, in their order."""
+        now = self._clock()
+        return [seat.report(now) for seat in self._seats]
 
     def in_flight(self, account: Account) -> int:
         """Calls on this account right now."""
-        return self._seats[account.name].in_flight
+        return self._seat(account).in_flight
 
     def rest(self, account: Account) -> float:
         """Seconds until the account may be used again; 0 when it may be now."""
-        return max(0.0, self._seats[account.name].rests_until - self._clock())
+        now = self._clock()
+        illness = self._seat(account).illness("", now)
+        return 0.0 if illness is None else max(0.0, illness.until - now)
 
-    def shortest_rest(self, model: str, only: str | None = None) -> float:
-        """Seconds until some account may serve this model; 0 when one may now."""
-        return self._shortest_rest(self._bound(model, only))
+    def exhausted(self, wish: Wish) -> ApiError:
+        """What a call is told for which there is no account now: when to come back, to the truth."""
+        return self._seats.exhausted(wish, self._clock())
 
-    def accounts(self) -> list[Account]:
-        """All accounts, in file order."""
-        return [seat.account for seat in self._seats.values()]
+    def _seat(self, account: Account) -> Seat:
+        seat = self._seats.get(account.name)
+        if seat is None:
+            raise account_gone()
+        return seat
 
-    def _find_serving(self, model: str) -> list[_Seat]:
-        seats = [seat for seat in self._seats.values() if serves(seat.account.upstream, model)]
-        if not seats:
-            raise unknown_model(model)
-        return seats
+    def _lease(self, seat: Seat, model: str, now: float) -> Lease:
+        lease = Lease(seat, model, self._ended)
+        if seat.caps is not None:
+            seat.caps.began(now)
+            if seat.caps.free_at(seat.in_flight) > now:
+                self._seats.changed()
+        return lease
 
-    def _bound(self, model: str, only: str | None) -> list[_Seat]:
-        # A name of a client's choosing is remembered while it is short.
-        seats = self._serving(model) if len(model) <= _LONGEST_REMEMBERED else self._find_serving(model)
-        if only is None:
-            return seats
-        bound = [seat for seat in seats if seat.account.name == only]
-        if not bound:
-            raise UpstreamError(
-                "The upstream account that holds this response is no longer configured for this model.",
-                code="upstream_account_gone",
-                headers={"x-should-retry": "false"},
-            )
-        return bound
+    def _ended(self, lease: Lease) -> None:
+        if lease.probed is not None:
+            # It has found out nothing: its client left, perhaps. Another may.
+            lease.probed.is_probed = False
+            self._seats.changed()
+        self._pay(lease)
+        if self._waiting:
+            self._wake(1)
 
-    def _shortest_rest(self, seats: Sequence[_Seat]) -> float:
-        return min(self.rest(seat.account) for seat in seats)
+    def _pay(self, lease: Lease) -> None:
+        seat, now = lease.seat, self._clock()
+        if seat.caps is None:
+            return
+        was_free = seat.caps.free_at(seat.in_flight + 1) <= now
+        if lease.entry is not None and lease.entry.usage is not None:
+            seat.caps.spent(lease.entry.usage.total_tokens, now)
+        if was_free != (seat.caps.free_at(seat.in_flight) <= now):
+            self._seats.changed()
+
+    def _tell(self, seat: Seat, illness: Illness, model: str, now: float) -> None:
+        illness.is_granted = self._is_alone
+        self._on_change(illness.told(seat.account.name, model, now))
+
+    def _changed(self) -> None:
+        self._seats.changed()
+        if self._waiting:
+            self._wake(1)
+
+    def _wake(self, most: int) -> None:
+        """Serve as many of each line, and send away those whom nobody will serve."""
+        now = self._clock()
+        for wish in self._waiting.wishes():
+            error = self._seats.verdict(wish, now)
+            if error is not None:
+                self._waiting.give_up(wish, error)
+        self._waiting.hand_out(self.take, most)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            now = self._clock()
+            soonest = min(self._seats.soonest(wish, now) for wish in self._waiting.wishes())
+            delay = min(_LOOK_SECONDS, max(_SHORTEST_LOOK_SECONDS, soonest))
+            self._timer = asyncio.get_running_loop().call_later(delay, self._wake, 1)

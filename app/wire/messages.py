@@ -107,8 +107,7 @@ def of_error(error: ApiError, stream_id: str | None) -> bytes:
     if not isinstance(told, dict):
         # Upstream's own answer, in no shape that a client knows.
         told = {"type": error.type, "code": error.code, "message": error.message, "param": None}
-    if error.headers:
-        told = {**told, "headers": dict(error.headers)}
+    told = {**told, "headers": error.told_headers()}
     return _in_lane(orjson.dumps({"type": "error", "status": error.status, "error": told}), stream_id)
 
 

@@ -46,6 +46,13 @@ class ResponseFacts:
         """Each output item's bytes."""
         return [] if self.items is None else elements(self.items)
 
+    @property
+    def error_code(self) -> str | None:
+        """The code of the error that a failed response has."""
+        error = orjson.loads(bytes(self.members.get("error", _NULL))) if self.status == "failed" else None
+        code = error.get("code") if isinstance(error, dict) else None
+        return code if isinstance(code, str) else None
+
     def as_asked(
         self,
         *,

@@ -65,6 +65,15 @@ def unknown_model(name: str) -> InvalidRequestError:
     return InvalidRequestError(f"The requested model '{shown}' does not exist.", code="model_not_found", param="model")
 
 
+def inaccessible_model(name: str) -> NotFoundError:
+    """No model has this name, or it is not for this caller: nobody is told which."""
+    return NotFoundError(
+        f"The model '{name[:_LONGEST_ID]}' does not exist or you do not have access to it.",
+        code="model_not_found",
+        param="model",
+    )
+
+
 def invalid_value(path: str, value: str, supported: Sequence[str]) -> InvalidRequestError:
     """The value is outside an enum of two or more."""
     *names, last = [f"'{name}'" for name in supported]

@@ -8,7 +8,8 @@ import httpx2
 from fastapi.routing import APIRoute
 
 from app.api import routes
-from app.api.services import caller
+from app.api.admin.routes import ADMIN
+from app.api.services import Permission, administrator
 from app.main import create_app
 from app.settings import Settings, StorageSettings
 
@@ -19,25 +20,29 @@ README = Path(__file__).parents[2] / "README.md"
 def test_every_route_but_the_probes_authenticates(tmp_path: Path) -> None:
     app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), b"secret of sixteen")
     endpoints = [route for route in app.routes if isinstance(route, APIRoute)]
-    assert len(endpoints) == len(routes.API) + len(routes.DIRECT) + len(routes.PROBES)
+    assert len(endpoints) == len(routes.API) + len(routes.DIRECT) + len(routes.PROBES) + len(ADMIN)
     assert [getattr(route, "path", None) for route in app.routes if route not in endpoints] == ["/openapi.json"]
     for route in endpoints:
-        if route.path not in OPEN and not isinstance(route, routes.DirectRoute):
-            assert caller in [dependency.call for dependency in route.dependant.dependencies], route.path
+        asked = [dependency.call for dependency in route.dependant.dependencies]
+        if route.path.startswith("/admin/"):
+            assert administrator in asked, route.path
+        elif route.path not in OPEN and not isinstance(route, routes.DirectRoute):
+            permissions = [each for each in asked if isinstance(each, Permission)]
+            assert len(permissions) == 1, route.path
 
 
 async def test_every_direct_route_authenticates_before_it_reads(tmp_path: Path) -> None:
     app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), b"secret of sixteen")
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
-        for method, path, _ in routes.DIRECT:
+        for method, path, *_ in routes.DIRECT:
             answer = await client.request(method, f"/v1{path}", content=b"\xff not JSON")
             assert (answer.status_code, answer.json()["error"]["type"]) == (401, "invalid_request_error"), path
 
 
 async def test_every_socket_authenticates_before_it_opens(tmp_path: Path) -> None:
     app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), b"secret of sixteen")
-    for path, _ in routes.SOCKETS:
+    for path, *_ in routes.SOCKETS:
         sent: list[MutableMapping[str, Any]] = []
 
         async def receive() -> MutableMapping[str, Any]:
@@ -63,6 +68,6 @@ def test_a_direct_route_is_in_the_document_like_any_other(tmp_path: Path) -> Non
 
 def test_the_readme_names_every_endpoint() -> None:
     text = README.read_text()
-    for method, path, _ in (*routes.API, *routes.DIRECT):
+    for method, path, *_ in (*routes.API, *routes.DIRECT):
         shown = path.replace("response_id", "id").replace("conversation_id", "id").replace("model_id:path", "id")
         assert f"{method} /v1{shown}`" in text, path

@@ -23,7 +23,8 @@ from pydantic import SecretStr
 from app.installation import opened
 from app.main import create_app
 from app.server import configuration, listen
-from app.settings import BackgroundSettings, RelaySettings, ServerSettings, Settings, StorageSettings, UpstreamSettings
+from app.settings import BackgroundSettings, RelaySettings, ServerSettings, Settings, StorageSettings
+from app.settings_upstream import KeySettings, UpstreamSettings
 
 SECRET = b"a secret of sixteen characters and more"
 _START_SECONDS = 30.0
@@ -32,7 +33,9 @@ _STOP_SECONDS = 20.0
 
 def upstream_settings(url: str, *keys: str, name: str = "fake", **options: Any) -> UpstreamSettings:
     """Settings for an upstream at this base URL."""
-    return UpstreamSettings(name=name, base_url=url, keys=tuple(map(SecretStr, keys)), **options)
+    return UpstreamSettings(
+        name=name, base_url=url, keys=tuple(KeySettings(secret=SecretStr(key)) for key in keys), **options
+    )
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,12 @@ async def running_gateway(
     storage: Mapping[str, Any] | None = None,
     relay: Mapping[str, Any] | None = None,
     background: Mapping[str, Any] | None = None,
+    keys_of: LiveGateway | None = None,
 ) -> AsyncIterator[LiveGateway]:
-    """Serve over a loopback socket from this loop, on a migrated database. No upstreams means the demo model."""
+    """Serve over a loopback socket from this loop, on a migrated database. No upstreams means the demo model.
+
+    One on the database of another has `keys_of` that.
+    """
     settings = Settings(
         server=ServerSettings(port=0, drain_seconds=5, **(server or {})),
         storage=StorageSettings(database_url=SecretStr(database_url), **(storage or {})),
@@ -75,9 +82,12 @@ async def running_gateway(
         background=BackgroundSettings(**(background or {})),
         upstreams=tuple(upstreams),
     )
-    async with opened(settings.storage, SECRET) as installation:
-        key = await installation.create_key("live", await installation.create_project("default"))
-        other_key = await installation.create_key("other", await installation.create_project("other"))
+    if keys_of is None:
+        async with opened(settings.storage, SECRET) as installation:
+            key = await installation.create_key("live", await installation.create_project("default"))
+            other_key = await installation.create_key("other", await installation.create_project("other"))
+    else:
+        key, other_key = keys_of.key, keys_of.other_key
     app = create_app(settings, SECRET)
     listener = listen(settings.server)
     serving = uvicorn.Server(configuration(app, settings.server))
@@ -124,6 +134,11 @@ class GatewayProcess:
     def key(self) -> str:
         """The first API key, as the first start saved it."""
         return (self.data_dir / "first-api-key").read_text().strip()
+
+    @property
+    def admin_key(self) -> str:
+        """The first admin key, idem."""
+        return (self.data_dir / "first-admin-key").read_text().strip()
 
     @property
     def pid(self) -> int:

@@ -19,7 +19,7 @@ from tests.fakes.raw_http import Answer, RawClient, head
 
 pytestmark = pytest.mark.live
 
-ROUTES = tuple((method, f"/v1{path}") for method, path, _ in API)
+ROUTES = tuple((method, f"/v1{path}") for method, path, *_ in API)
 BODY = orjson.dumps({"model": "demo", "input": "Hello."})
 JSON = {"content-type": "application/json"}
 REVOCATION_SECONDS = 5.0

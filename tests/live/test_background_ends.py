@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.administration.actor import Actor
 from tests.fakes.background import BackgroundClient, long_story, orphan, until
 from tests.fakes.gateway import GatewayProcess, LiveGateway
 from tests.fakes.replies import Act, Reply
@@ -73,24 +74,25 @@ async def test_a_failed_run_in_a_chain_says_nothing_and_loses_nothing(
     assert b"This will fail." not in upstream.requests[-1].body
 
 
-async def test_a_run_whose_key_was_revoked_before_it_began_fails(
-    gateway_with: GatewayWith, upstream: FakeUpstream
+@pytest.mark.parametrize(("change", "told"), [("revoke", b"revoked"), ("block", b"revoked"), ("model", b"access")])
+async def test_a_run_whose_key_may_no_more_when_it_begins_fails(
+    gateway_with: GatewayWith, upstream: FakeUpstream, change: str, told: bytes
 ) -> None:
     upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "1"}))
     async with gateway_with() as gateway, BackgroundClient.to(gateway.url, gateway.key) as client:
         response_id = await client.order()
         await upstream.request(0)
-        services = gateway.app.state.services
-        keys = services.authenticator._keys
-        for key in await keys.list():
-            if key.name == "live":
-                await keys.revoke(key.id, 1)
-        projects = {key.project_id for key in await keys.list() if key.name == "live"}
+        services, actor = gateway.app.state.services, Actor("test")
+        (key,) = [key for key in await services.keys.list() if key.name == "live"]
+        if change == "model":
+            await services.keys.update(actor, key.id, {"policy": {"models": ["other"]}}, version=1)
+        else:
+            await getattr(services.keys, change)(actor, key.id)
         async with asyncio.timeout(20):
-            while (run := await services.archive._runs.find(*projects, response_id)) and run.status != "failed":
+            while (run := await services.archive._runs.find(key.project_id, response_id)) and run.status != "failed":
                 await asyncio.sleep(0.05)
         assert run is not None
-        assert b"revoked" in run.body
+        assert told in run.body
     assert len(upstream.requests) == 1
 
 

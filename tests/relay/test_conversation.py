@@ -17,7 +17,7 @@ from app.state.records import Chain, Conversation, Item, Project, StoredResponse
 from app.storage.conversation_store import ConversationStore
 from app.storage.database import Database
 from app.storage.hold_store import Hold, HoldStore
-from app.storage.project_store import ProjectStore
+from app.storage.project_store import CreateProject
 from app.storage.response_store import ResponseStore
 from app.storage.writer import Writer
 from tests.builders import NOW, make_account, make_caller, make_item, make_request, says, user
@@ -29,7 +29,7 @@ _SEALER = Sealer(b"secret of sixteen")
 async def writing(sqlite_url: str) -> AsyncIterator[tuple[Database, Writer]]:
     database = Database(sqlite_url, pool_size=2, commit_timeout=5.0)
     writer = Writer(database, 5.0)
-    await ProjectStore(database, writer).create(Project("proj_a", "alpha", None, NOW))
+    await writer.submit(CreateProject(Project("proj_a", "alpha", None, NOW)))
     yield database, writer
     await writer.aclose()
     await database.aclose()

@@ -87,7 +87,7 @@ class Call:
             keeping_upstreams=(),
             sealer=_SEALER,
             compactor=Compactor(itself, _SEALER, 1),
-            meter=Meter(Limiter(), Ledger()),
+            meter=Meter(Limiter(itself, itself), Ledger(itself, itself)),
         )
         request = make_request(store=False, **fields)
         try:

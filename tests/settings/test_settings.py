@@ -9,6 +9,20 @@ from app.settings import ServerSettings, Settings, load_settings
 from app.settings_sources import settings_of
 from tests.settings.problems import POSTGRES, SECRET, Write, problem, problems
 
+# What takes no number.
+OTHERS = {
+    "workers",
+    "admin_key",
+    "trusted_proxies",
+    "database_url",
+    "secret_key",
+    "previous_secret_keys",
+    "transport",
+    "allow_private_upstreams",
+    "level",
+    "format",
+}
+
 
 def test_nothing_set_gives_the_defaults() -> None:
     settings = load_settings(environ={})
@@ -47,7 +61,7 @@ def test_every_name_is_unique_across_the_groups() -> None:
 def test_every_environment_name_reaches_its_own_field() -> None:
     defaults = Settings()
     for setting in settings_of(Settings):
-        if setting.field in ("workers", "database_url", "secret_key", "transport", "level", "format"):
+        if setting.field in OTHERS:
             continue
         default = getattr(getattr(defaults, setting.group), setting.field)
         value = "3" if setting.field != "host" else "0.0.0.0"
@@ -55,6 +69,31 @@ def test_every_environment_name_reaches_its_own_field() -> None:
         read = getattr(getattr(settings, setting.group), setting.field)
         assert str(read).removesuffix(".0") == value.removesuffix(".0")
         assert read != default
+
+
+def test_trusted_proxies_are_networks_with_commas_between() -> None:
+    read = load_settings(environ={"ANTIPHON_TRUSTED_PROXIES": "10.0.0.0/8, ::1"})
+    assert read.server.trusted_proxies == ("10.0.0.0/8", "::1")
+    assert Settings().server.trusted_proxies == ()
+    assert "networks or addresses" in problem({"ANTIPHON_TRUSTED_PROXIES": "10.0.0.0/8,everybody"})
+
+
+def test_an_admin_key_is_a_long_secret() -> None:
+    read = load_settings(environ={"ANTIPHON_ADMIN_KEY": SECRET}).server
+    assert read.admin_key is not None
+    assert read.admin_key.get_secret_value() == SECRET
+    assert SECRET not in repr(read)
+    told = problem({"ANTIPHON_ADMIN_KEY": "short"})
+    assert "16 characters" in told
+    assert "short" not in told
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("10.0.0.5", False)],
+)
+def test_a_gateway_on_loopback_is_reached_from_its_machine_alone(host: str, is_local: bool) -> None:
+    assert ServerSettings(host=host).is_local is is_local
 
 
 def test_the_names_outside_the_rule_are_read() -> None:

@@ -35,13 +35,13 @@ def test_broken_toml_is_reported_with_its_line(config: Write) -> None:
 def test_unknown_tables_and_keys_are_refused_with_suggestions(config: Write) -> None:
     config(
         "[servr]\nport = 1\n[storage]\nretention_day = 3\n[zzz]\n"
-        "[[upstream]]\nname = 'a'\nbase_url = 'https://a.example'\nkey = []\n"
+        "[[upstream]]\nname = 'a'\nbase_url = 'https://a.example'\nmodel = []\n"
     )
     found = problems()
     assert found[0] == "antiphon.toml: servr: no such setting; did you mean 'server'?"
     assert found[1] == "antiphon.toml: [storage] retention_day: no such setting; did you mean 'retention_days'?"
     assert found[2].startswith("antiphon.toml: zzz: no such setting; remove it")
-    assert found[3] == "antiphon.toml: [[upstream]] #1 key: no such setting; did you mean 'keys'?"
+    assert found[3] == "antiphon.toml: [[upstream]] #1 model: no such setting; did you mean 'models'?"
 
 
 def test_tables_of_the_wrong_shape_are_refused(config: Write) -> None:
@@ -88,11 +88,12 @@ def test_the_example_file_loads() -> None:
         "ANTIPHON_CONFIG": str(ROOT / "antiphon.toml.example"),
         "OPENAI_KEY_BLUE": "k1",
         "OPENAI_KEY_GREEN": "k2",
-        "OPENAI_API_KEY": "k3",
+        "OPENAI_KEY_BACKUP": "k3",
+        "OPENAI_API_KEY": "k4",
     }
     settings = load_settings(environ=environ)
     assert [(upstream.name, len(upstream.keys)) for upstream in settings.upstreams] == [
-        ("openai-team", 2),
+        ("openai-team", 3),
         ("ollama", 0),
         ("openai", 1),
     ]

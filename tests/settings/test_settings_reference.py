@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from app.settings import Settings, UpstreamSettings
+from app.settings import Settings
 from app.settings_reference import main, reference
 from app.settings_sources import groups_of, settings_of
+from app.settings_upstream import KeySettings, UpstreamSettings
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -21,7 +22,7 @@ def test_every_setting_is_on_the_page_with_a_meaning() -> None:
     for setting in settings_of(Settings):
         assert f"| `{setting.env}` | `{setting.field}` |" in page
         assert (f"`{setting.env_file}`" in page) == setting.secret
-    kinds: list[type[BaseModel]] = [*groups_of(Settings).values(), UpstreamSettings]
+    kinds: list[type[BaseModel]] = [*groups_of(Settings).values(), UpstreamSettings, KeySettings]
     for kind in kinds:
         assert all(info.description for info in kind.model_fields.values())
 

@@ -51,7 +51,7 @@ def test_no_secret_appears_in_the_repr(config: Write) -> None:
             "ANTIPHON_SECRET_KEY": SECRET,
         }
     )
-    assert [key.get_secret_value() for upstream in settings.upstreams for key in upstream.keys] == [
+    assert [key.secret.get_secret_value() for upstream in settings.upstreams for key in upstream.keys] == [
         SECRET,
         f"{SECRET}-2",
     ]

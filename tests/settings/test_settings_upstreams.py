@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import UpstreamSettings, load_settings
+from app.settings import load_settings
+from app.settings_upstream import UpstreamSettings
 from tests.settings.problems import SECRET, Write, problem, problems
 
 
@@ -23,13 +24,25 @@ def test_one_reference_may_give_several_keys(config: Write, tmp_path: Path) -> N
     (tmp_path / "key").write_text(" k3 \n", encoding="utf-8")
     upstream_file(config, f"keys = ['env:KEYS', 'file:{tmp_path}/key']")
     (upstream,) = load_settings(environ={"KEYS": "k1, k2,"}).upstreams
-    assert [key.get_secret_value() for key in upstream.keys] == ["k1", "k2", "k3"]
+    assert [key.secret.get_secret_value() for key in upstream.keys] == ["k1", "k2", "k3"]
 
 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
         ("keys = 'env:A'", "keys: must be a list of references"),
+        ("keys = [{secret = 'env:A', weight = 0}]", "keys #1 weight: Input should be greater than 0"),
+        ("keys = ['env:A', {secret = 'env:B', tier = -1}]", "keys #2 tier: Input should be greater than or equal to 0"),
+        ("keys = [{weight = 2}]", "keys #1 secret: Field required"),
+        ("keys = [{secret = 'sk-very-secret-0123456789'}]", "keys #1 secret: must be a reference"),
+        ("keys = [{secret = 'env:SPACED', name = 'a'}]", "keys #1 secret: a key must be printable ASCII"),
+        ("key = 'env:A'", "[[upstream.key]]: must be an array of tables"),
+        ("[[upstream.key]]\nsecret = 'env:A'\nconcurrency = 0", "[[upstream.key]] #1 concurrency: Input should be"),
+        ("[[upstream.key]]\nsecret = 'env:A'\nrpm = 5", "[[upstream.key]] #1 rpm: no such setting"),
+        ("[[upstream.key]]\nsecret = 'env:A'\nproject = 'a b'", "[[upstream.key]] #1 project: String should match"),
+        ("keys = ['env:A']\n[[upstream.key]]\nsecret = 'env:A'", "keys: the same key is listed twice"),
+        ("tier = -1", "tier: Input should be greater than or equal to 0"),
+        ("aliases = {a = 3}", "aliases a: Input should be a valid string"),
         ("keys = [3]", "keys: must be a reference"),
         ("keys = ['env:UNSET']", "keys: the environment variable UNSET is not set"),
         ("keys = ['env:COMMA']", "keys: holds no key"),
@@ -44,7 +57,7 @@ def test_one_reference_may_give_several_keys(config: Write, tmp_path: Path) -> N
 )
 def test_a_wrong_upstream_value_is_named(config: Write, line: str, words: str) -> None:
     upstream_file(config, line)
-    found = problem({"A": SECRET, "COMMA": ",", "SPACED": f"{SECRET} {SECRET}"})
+    found = problem({"A": SECRET, "B": f"{SECRET}-b", "COMMA": ",", "SPACED": f"{SECRET} {SECRET}"})
     assert found.startswith(f"antiphon.toml: [[upstream]] #1 {words}")
 
 
@@ -65,6 +78,48 @@ def test_a_base_url_must_be_plain(url: str) -> None:
     assert problem({"OPENAI_BASE_URL": url}).startswith("OPENAI_BASE_URL: ")
 
 
+def test_a_key_may_be_a_table_with_what_is_known_of_it(config: Write) -> None:
+    upstream_file(
+        config,
+        """tier = 3
+aliases = {fast = "gpt-5-mini"}
+keys = ["env:A", {secret = "env:B", weight = 2.5}]
+[[upstream.key]]
+secret = "env:C"
+name = "research"
+tier = 1
+organization = "org-1"
+project = "proj-1"
+requests_per_minute = 500
+tokens_per_minute = 200000
+concurrency = 8
+quota_group = "org"
+""",
+    )
+    (upstream,) = load_settings(environ={"A": "k1", "B": "k2,k3", "C": "k4"}).upstreams
+    assert (upstream.tier, upstream.aliases) == (3, {"fast": "gpt-5-mini"})
+    assert [(key.secret.get_secret_value(), key.weight, key.tier) for key in upstream.keys] == [
+        ("k1", 1.0, None),
+        ("k2", 2.5, None),
+        ("k3", 2.5, None),
+        ("k4", 1.0, 1),
+    ]
+    last = upstream.keys[-1]
+    assert (last.name, last.organization, last.project, last.quota_group) == ("research", "org-1", "proj-1", "org")
+    assert (last.requests_per_minute, last.tokens_per_minute, last.concurrency) == (500, 200_000, 8)
+
+
+def test_every_mistake_in_a_key_is_told_at_once(config: Write) -> None:
+    upstream_file(
+        config, "[[upstream.key]]\nsecret = 'env:A'\nweight = -1\ncolour = 1\n[[upstream.key]]\nsecret = 'env:B'\n"
+    )
+    found = problems({"A": SECRET})
+    assert [line.partition(":")[2].partition(":")[0].strip() for line in found] == [
+        "[[upstream]] #1 [[upstream.key]] #1 colour",
+        "[[upstream]] #1 [[upstream.key]] #2 secret",
+    ]
+
+
 def test_an_upstream_needs_a_good_name_and_a_url(config: Write) -> None:
     config("[[upstream]]\nname = 'Not Good'\n")
     found = problems()
@@ -83,7 +138,7 @@ def test_the_openai_variables_make_the_last_upstream(config: Write) -> None:
     first, last = load_settings(environ={"OPENAI_API_KEY": "k1,k2"}).upstreams
     assert first.name == "a"
     assert (last.name, last.base_url, last.models) == ("openai", "https://api.openai.com/v1", ("*",))
-    assert [key.get_secret_value() for key in last.keys] == ["k1", "k2"]
+    assert [key.secret.get_secret_value() for key in last.keys] == ["k1", "k2"]
 
 
 def test_a_base_url_alone_makes_an_upstream_without_keys() -> None:

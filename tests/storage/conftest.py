@@ -10,11 +10,13 @@ from app.state.records import Conversation, Item, Project, StoredResponse, Usage
 from app.storage.conversation_store import ConversationStore
 from app.storage.database import Database
 from app.storage.hold_store import HoldStore
-from app.storage.project_store import ProjectStore
+from app.storage.limit_store import LimitStore
+from app.storage.project_store import CreateProject
 from app.storage.response_store import ResponseStore
 from app.storage.run_store import RunStore
 from app.storage.tables import conversation_turns
 from app.storage.tables import conversations as conversations_table
+from app.storage.usage_store import UsageStore
 from app.storage.writer import Writer
 
 MakeResponse = Callable[..., StoredResponse]
@@ -23,11 +25,10 @@ NOW = 1_800_000_000
 
 
 @pytest.fixture
-async def project(database: Database, writer: Writer) -> Project:
-    store = ProjectStore(database, writer)
+async def project(writer: Writer) -> Project:
     project = Project("proj_a", "alpha", None, NOW)
-    await store.create(project)
-    await store.create(Project("proj_b", "beta", 7, NOW))
+    await writer.submit(CreateProject(project))
+    await writer.submit(CreateProject(Project("proj_b", "beta", 7, NOW)))
     return project
 
 
@@ -39,6 +40,16 @@ async def responses(database: Database, writer: Writer, project: Project) -> Res
 @pytest.fixture
 async def runs(database: Database, writer: Writer, project: Project) -> RunStore:
     return RunStore(database, writer)
+
+
+@pytest.fixture
+async def usage(database: Database, writer: Writer, project: Project) -> UsageStore:
+    return UsageStore(database, writer)
+
+
+@pytest.fixture
+def limits(database: Database, writer: Writer) -> LimitStore:
+    return LimitStore(database, writer)
 
 
 @pytest.fixture

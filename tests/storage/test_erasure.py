@@ -4,7 +4,7 @@ from pathlib import Path
 
 from app.state.records import Item, Project
 from app.storage.database import Database
-from app.storage.project_store import ProjectStore
+from app.storage.project_store import CreateProject
 from app.storage.response_store import ResponseStore
 from app.storage.writer import Writer
 from tests.storage.conftest import NOW, MakeResponse
@@ -15,7 +15,7 @@ async def test_deleted_content_is_nowhere_in_sqlites_files(
 ) -> None:
     database = Database(sqlite_url, pool_size=1, commit_timeout=5.0)
     writer = Writer(database, 5.0)
-    await ProjectStore(database, writer).create(Project("proj_a", "a", None, NOW))
+    await writer.submit(CreateProject(Project("proj_a", "a", None, NOW)))
     store = ResponseStore(database, writer)
     content = b"very private words" * 1000
     await store.save(make_response("one", body=content, items=(Item("i", "message", False, content),)))

@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.errors import StorageError
+from app.settings import StorageSettings
+from app.storage.limit_store import LimitStore
 from app.storage.purge import purge_forever
 from app.storage.response_store import ResponseStore
 from app.storage.run_store import RunStore
+from app.storage.usage_store import UsageStore
 from tests.storage.conftest import MakeResponse
 
 LONG_AGO = 1
@@ -32,9 +35,12 @@ class FlakyStore:
 
 
 @pytest.fixture
-async def flaky(responses: ResponseStore, runs: RunStore) -> AsyncIterator[FlakyStore]:
+async def flaky(
+    responses: ResponseStore, runs: RunStore, usage: UsageStore, limits: LimitStore
+) -> AsyncIterator[FlakyStore]:
     store = FlakyStore(responses)
-    sweep = asyncio.create_task(purge_forever(store, runs, interval_seconds=0.01))  # type: ignore[arg-type]  # it has the one method that is used
+    settings = StorageSettings(purge_interval_seconds=0.01)
+    sweep = asyncio.create_task(purge_forever(store, runs, usage, limits, settings))  # type: ignore[arg-type]  # it has the one method that is used
     yield store
     sweep.cancel()
     await asyncio.gather(sweep, return_exceptions=True)

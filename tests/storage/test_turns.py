@@ -16,7 +16,7 @@ from app.errors import StorageError
 from app.state.records import Item, Project
 from app.storage import turns
 from app.storage.database import Database
-from app.storage.project_store import ProjectStore
+from app.storage.project_store import CreateProject
 from app.storage.response_store import ResponseStore, SaveResponse
 from app.storage.schema import open_for_migration
 from app.storage.statements import MOST_ROWS
@@ -48,7 +48,7 @@ async def test_turns_that_wait_go_into_sqlite_by_one_statement_that_is_their_tra
 ) -> None:
     database = Database(sqlite_url, pool_size=1, commit_timeout=5.0)
     writer = Writer(database, 5.0)
-    await ProjectStore(database, writer).create(Project("proj_a", "a", None, NOW))
+    await writer.submit(CreateProject(Project("proj_a", "a", None, NOW)))
     statements: list[str] = []
 
     def watch(connection: Connection) -> None:

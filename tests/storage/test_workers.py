@@ -82,7 +82,7 @@ async def test_threads_start_when_they_are_needed_and_none_outlives_the_database
     await asyncio.gather(*(database.ping() for _ in range(20)))
     assert len(storage_threads()) == before + 3
     writer = Writer(database, 5.0)
-    assert await ProjectStore(database, writer).find("nobody") is None
+    assert await ProjectStore(database).find("nobody") is None
     await ResponseStore(database, writer).save(make_response("one"))
     assert len(storage_threads()) == before + 4
     await writer.aclose()

@@ -11,10 +11,14 @@ import pytest
 from pydantic import SecretStr
 
 from app.errors import UpstreamError
-from app.settings import RelaySettings, UpstreamSettings
+from app.settings import RelaySettings
+from app.settings_upstream import KeySettings, UpstreamSettings
+from app.state.health import Condition
 from app.upstream.account import Account
 from app.upstream.answer import UpstreamAnswer
-from app.upstream.connect import UpstreamCall, UpstreamClient
+from app.upstream.call import UpstreamCall
+from app.upstream.connect import UpstreamClient
+from app.upstream.faults import Blame, Fault
 from app.upstream.pool import Pool
 
 EVENTS = [b"event: response.created\ndata: {}\n\n", b"event: response.completed\ndata: {}\n\n"]
@@ -28,8 +32,36 @@ def upstream_settings(url: str = "http://127.0.0.1:9/v1", *keys: str, **more: An
     )
 
 
+def key_settings(secret: str = KEYS[0], **more: Any) -> KeySettings:
+    return KeySettings(secret=SecretStr(secret), **more)
+
+
+def cooling(account: Account, seconds: float) -> Condition:
+    """The account is rate-limited, as another process found."""
+    return Condition(account.name, "", "cooling", seconds, 0, "HTTP 429")
+
+
+def fault(blame: Blame, rest: float | None = None) -> Fault:
+    return Fault(UpstreamError("No.", status=429 if blame in {"rate", "quota"} else 502), blame, "HTTP 4xx", rest)
+
+
+class Clock:
+    """Monotonic time as a test has it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def relay_settings(**more: Any) -> RelaySettings:
-    quick = {"connect_timeout_seconds": 1.0, "first_byte_timeout_seconds": 2.0, "idle_timeout_seconds": 2.0}
+    quick = {
+        "connect_timeout_seconds": 1.0,
+        "first_byte_timeout_seconds": 2.0,
+        "idle_timeout_seconds": 2.0,
+        "pool_wait_seconds": 0,
+    }
     return RelaySettings(**{**quick, **more})
 
 
@@ -49,7 +81,10 @@ class Rig:
             self.rendered.append(account)
             return body
 
-        return await self.client.open(UpstreamCall(**{"model": "m", "stream": True, "render": render, **call}))
+        return await self.client.open(self.call(**{"render": render, **call}))
+
+    def call(self, **call: Any) -> UpstreamCall:
+        return UpstreamCall(**{"model": "m", "stream": True, "render": lambda _: b"{}", **call})
 
     async def read(self, body: bytes = b'{"model":"m"}', **call: Any) -> bytes:
         """Open, read to the end, close."""
@@ -73,9 +108,13 @@ async def read_all(answer: UpstreamAnswer) -> bytes:
 
 def rig(transport: httpx.AsyncBaseTransport, *upstreams: UpstreamSettings, **relay: Any) -> Rig:
     settings = relay_settings(**relay)
-    pool = Pool(upstreams, settings.cool_down_seconds)
-    transports = {upstream.name: transport for upstream in upstreams}
-    return Rig(pool, UpstreamClient(pool, transports, settings))
+    pool = Pool(
+        upstreams,
+        settings.cool_down_seconds,
+        wait_seconds=settings.pool_wait_seconds,
+        most_waiting=settings.max_waiting_calls,
+    )
+    return Rig(pool, UpstreamClient(pool, lambda _: transport, settings))
 
 
 @asynccontextmanager

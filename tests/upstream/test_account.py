@@ -1,4 +1,4 @@
-from app.settings import UpstreamSettings
+from app.settings_upstream import UpstreamSettings
 from app.upstream.account import accounts_of, serves
 from tests.upstream.rig import KEYS, upstream_settings
 

@@ -7,12 +7,11 @@ import orjson
 import pytest
 
 from app.errors import InvalidRequestError, UpstreamError, UpstreamRefusedError
-from app.settings import UpstreamSettings
+from app.settings_upstream import UpstreamSettings
 from app.upstream.account import Account
-from app.upstream.pool import PoolExhaustedError
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream, Recorded
-from tests.upstream.rig import EVENTS, KEYS, SSE, Rig, failure, read_all, rig, upstream_settings
+from tests.upstream.rig import EVENTS, KEYS, SSE, Rig, cooling, failure, read_all, rig, upstream_settings
 
 pytestmark = pytest.mark.live
 
@@ -93,20 +92,30 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("fault", BROKEN, ids=range(len(BROKEN)))
-async def test_one_healthy_key_of_three_is_enough(
+async def test_a_healthy_key_beside_a_broken_one_is_enough(
     fault: Reply, upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
 ) -> None:
-    three = rig(transport, upstream_settings(upstream.url, *KEYS), first_byte_timeout_seconds=0.5)
-    upstream.respond = lambda r: Reply.sse(EVENTS) if r.headers["authorization"].endswith(KEYS[2]) else fault
-    assert await three.read() == SSE
-    assert await three.read() == SSE
-    # The broken ones were tried once, and stood back the second time.
-    assert len(upstream.requests) == 4
-    assert [account.name for account in three.rendered] == [
-        *(account.name for account in three.pool.accounts()),
-        three.pool.accounts()[2].name,
-    ]
-    assert three.in_flight == 0
+    two = rig(transport, upstream_settings(upstream.url, *KEYS[:2]), first_byte_timeout_seconds=0.5)
+    upstream.respond = lambda r: Reply.sse(EVENTS) if r.headers["authorization"].endswith(KEYS[1]) else fault
+    broken, healthy = two.pool.accounts()
+    for _ in range(8):
+        assert await two.read() == SSE
+    # The broken one was tried once at most, and stood back from then on.
+    assert two.rendered.count(broken) <= 1
+    assert two.rendered.count(healthy) == 8
+    assert two.in_flight == 0
+
+
+@pytest.mark.parametrize("fault", BROKEN[:3] + BROKEN[4:6])
+async def test_the_whole_pool_is_walked_past_keys_that_are_out(
+    fault: Reply, upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
+) -> None:
+    keys = [f"sk-canary-{number}" for number in range(10)]
+    ten = rig(transport, upstream_settings(upstream.url, *keys))
+    upstream.respond = lambda r: Reply.sse(EVENTS) if r.headers["authorization"].endswith(keys[7]) else fault
+    for _ in range(30):
+        assert await ten.read() == SSE
+    assert len(upstream.requests) <= 30 + 9
 
 
 @pytest.mark.parametrize("fault", [Reply.hang_up(), Reply.reset()], ids=["FIN", "RST"])
@@ -120,14 +129,15 @@ async def test_a_connection_closed_without_an_answer_is_tried_once_more(
     assert upstream.requests[1].headers["authorization"] == upstream.requests[2].headers["authorization"]
 
 
-async def test_an_upstream_that_always_hangs_up_gets_one_try_more_than_it_has_keys(
+async def test_an_upstream_that_always_hangs_up_is_asked_once_more_and_once_elsewhere(
     upstream: FakeUpstream, three: Rig
 ) -> None:
     upstream.respond = lambda _: Reply.hang_up()
     error = await failure(three.open())
     assert (error.status, error.code) == (502, "upstream_disconnected")
     assert error.headers == {"x-should-retry": "false"}
-    assert len(upstream.requests) == 4
+    assert len(upstream.requests) == 3
+    assert three.client.possible_duplicates == 2
 
 
 @pytest.mark.parametrize(
@@ -138,6 +148,7 @@ async def test_an_empty_answer_is_none(fault: Reply, upstream: FakeUpstream, one
     error = await failure(one.open())
     assert (error.status, error.code) == (502, "upstream_disconnected")
     assert len(upstream.requests) == 1
+    assert one.client.possible_duplicates == 0
 
 
 async def test_the_clients_fault_is_not_tried_again(upstream: FakeUpstream, three: Rig) -> None:
@@ -155,9 +166,10 @@ async def test_a_refused_key_is_left_out_and_the_client_sees_no_401(upstream: Fa
     error = await failure(three.open())
     assert (error.status, error.code) == (502, "upstream_authentication_error")
     assert b"canary" not in error.body()
-    assert [round(three.pool.rest(account)) for account in three.pool.accounts()] == [300, 300, 300]
-    with pytest.raises(PoolExhaustedError):
-        await three.open()
+    assert 29 <= int(error.headers["retry-after"]) <= 33
+    assert error.headers["x-should-retry"] == "false"
+    error = await failure(three.open())
+    assert (error.status, error.code) == (502, "upstream_authentication_error")
     assert len(upstream.requests) == 3
 
 
@@ -258,12 +270,12 @@ async def test_two_calls_share_out_the_keys(upstream: FakeUpstream, three: Rig) 
 
 
 async def test_an_account_that_was_cooled_meanwhile_is_not_tried(upstream: FakeUpstream, three: Rig) -> None:
-    one, two, three_ = three.pool.accounts()
+    one, two, last = three.pool.accounts()
 
     def respond(_: Recorded) -> Reply:
-        three.pool.cool(two, 30)
+        three.pool.apply([cooling(two, 30)])
         return Reply.error(500) if len(upstream.requests) == 1 else Reply.sse(EVENTS)
 
     upstream.respond = respond
-    assert await three.read() == SSE
-    assert three.rendered == [one, three_]
+    assert await three.read(prefer=one.name) == SSE
+    assert three.rendered == [one, last]

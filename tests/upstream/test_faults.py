@@ -3,6 +3,7 @@ import orjson
 import pytest
 
 from app.errors import UpstreamError, UpstreamRefusedError
+from app.upstream.exhausted import refused_keys, resting
 from app.upstream.faults import Fault, UpstreamBrokenError, broken, broken_off, last_word, refused
 from app.upstream.http1 import UnansweredError
 
@@ -14,7 +15,7 @@ def shaped(code: str | None = None, kind: str = "server_error") -> bytes:
 
 
 def refuse(status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> Fault:
-    return refused(status, httpx.Headers(headers), body, cool_down_seconds=10.0, now=1_790_000_000.0)
+    return refused(status, httpx.Headers(headers), body, now=1_790_000_000.0)
 
 
 def error_of(error: UpstreamError) -> dict[str, object]:
@@ -57,54 +58,72 @@ def test_a_refusal_of_another_shape_is_wrapped(body: bytes, message: str) -> Non
 
 
 @pytest.mark.parametrize("status", [401, 402, 403])
-def test_a_refused_key_rests_long_and_is_never_the_clients_401(status: int) -> None:
+def test_a_refused_key_is_at_fault_and_is_never_the_clients_401(status: int) -> None:
     fault = refuse(status, orjson.dumps({"error": {"message": "Incorrect API key provided: sk-canary-one"}}))
-    assert fault.rest == 300
+    assert (fault.blame, fault.reason) == ("key", f"HTTP {status}")
     assert (fault.error.status, fault.error.code) == (502, "upstream_authentication_error")
     assert b"canary" not in fault.error.body()
-    assert last_word(fault, 300).headers == {"x-should-retry": "false"}
+    pool = refused_keys(42)
+    assert last_word(fault, pool) is pool
+    assert pool.headers == {"retry-after": "42", "retry-after-ms": "42000", "x-should-retry": "false"}
 
 
-def test_a_403_that_is_not_the_apis_own_does_not_rest_the_key() -> None:
+def test_a_403_that_is_not_the_apis_own_is_not_the_keys_fault() -> None:
     fault = refuse(403, b"<html>Blocked by the firewall</html>")
-    assert fault.rest == 0
+    assert (fault.blame, fault.rest) == ("server", None)
     assert fault.error.status == 502
     assert b"firewall" not in fault.error.body()
 
 
-def test_a_key_that_may_not_use_one_model_does_not_rest() -> None:
-    with pytest.raises(UpstreamRefusedError) as caught:
-        refuse(403, shaped("model_not_found"))
-    assert caught.value.status == 403
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_a_key_that_has_not_one_model_lacks_it_and_the_refusal_is_upstreams(status: int) -> None:
+    fault = refuse(status, shaped("model_not_found"))
+    assert (fault.blame, fault.error.status, fault.error.body()) == ("model", status, shaped("model_not_found"))
+    assert last_word(fault, refused_keys(5)) is fault.error
+    # One that has it may be back soon.
+    assert last_word(fault, resting(5)).status == 429
+
+
+def test_an_item_that_is_not_found_is_nobodys_fault_but_the_clients() -> None:
+    with pytest.raises(UpstreamRefusedError):
+        refuse(404, shaped(None, "invalid_request_error"))
+
+
+def test_content_that_cannot_be_decrypted_may_be_another_accounts() -> None:
+    fault = refuse(400, shaped("invalid_encrypted_content"))
+    assert (fault.blame, fault.error.body()) == ("content", shaped("invalid_encrypted_content"))
 
 
 @pytest.mark.parametrize(
-    ("headers", "body", "rest"),
+    ("headers", "body", "blame", "rest"),
     [
-        ({}, shaped("rate_limit_exceeded"), 10),
-        ({"retry-after": "15"}, shaped("rate_limit_exceeded"), 15),
-        ({"retry-after-ms": "1500"}, HTML, 1.5),
-        ({"x-ratelimit-reset-requests": "6m0s"}, shaped(), 360),
-        ({"retry-after": "1"}, shaped("insufficient_quota"), 300),
-        ({"retry-after": "1"}, shaped(None, "insufficient_quota"), 300),
-        ({}, shaped("credit_balance_exhausted"), 300),
+        ({}, shaped("rate_limit_exceeded"), "rate", None),
+        ({"retry-after": "15"}, shaped("rate_limit_exceeded"), "rate", 15),
+        ({"retry-after-ms": "1500"}, HTML, "rate", 1.5),
+        ({"retry-after": "0"}, HTML, "rate", 0.5),
+        ({"x-ratelimit-reset-requests": "6m0s"}, shaped(), "rate", 360),
+        ({"retry-after": "1"}, shaped("insufficient_quota"), "quota", None),
+        ({"retry-after": "1"}, shaped(None, "insufficient_quota"), "quota", None),
+        ({}, shaped("credit_balance_exhausted"), "quota", None),
     ],
 )
-def test_a_rate_limited_key_rests_for_as_long_as_it_was_told(headers: dict[str, str], body: bytes, rest: float) -> None:
+def test_a_rate_limited_key_rests_for_as_long_as_it_was_told(
+    headers: dict[str, str], body: bytes, blame: str, rest: float | None
+) -> None:
     fault = refuse(429, body, headers)
-    assert fault.rest == pytest.approx(rest)
-    assert fault.error.status == 429
+    assert (fault.blame, fault.rest, fault.error.status) == (blame, rest, 429)
 
 
 def test_a_last_429_is_upstreams_with_the_pools_wait() -> None:
-    error = last_word(refuse(429, shaped("rate_limit_exceeded"), {"retry-after": "50", "openai-version": "1"}), 4.2)
+    refusal = refuse(429, shaped("rate_limit_exceeded"), {"retry-after": "50", "openai-version": "1"})
+    error = last_word(refusal, resting(4.2))
     assert error.body() == shaped("rate_limit_exceeded")
     assert error.headers == {"openai-version": "1", "retry-after": "5", "retry-after-ms": "4200"}
 
 
 def test_a_last_429_with_a_long_wait_tells_the_sdk_not_to_retry() -> None:
-    error = last_word(refuse(429, shaped("insufficient_quota")), 0.0)
-    assert error.headers == {"retry-after": "300", "retry-after-ms": "300000", "x-should-retry": "false"}
+    error = last_word(refuse(429, shaped("insufficient_quota")), resting(3600))
+    assert error.headers == {"retry-after": "3600", "retry-after-ms": "3600000", "x-should-retry": "false"}
 
 
 def test_a_429_without_a_usable_body_is_wrapped_as_a_rate_limit() -> None:
@@ -119,8 +138,8 @@ def test_a_429_without_a_usable_body_is_wrapped_as_a_rate_limit() -> None:
 @pytest.mark.parametrize("status", [408, 418, 500, 502, 503, 504, 529])
 def test_a_server_error_in_openais_shape_is_relayed_when_it_is_the_last(status: int) -> None:
     fault = refuse(status, shaped())
-    assert fault.rest == 0
-    error = last_word(fault, 0.0)
+    assert (fault.blame, fault.rest) == ("server", None)
+    error = last_word(fault, resting(1))
     assert (error.status, error.body()) == (status, shaped())
     assert error.headers == {"x-should-retry": "false"}
 
@@ -141,25 +160,26 @@ def test_a_busy_server_rests_when_it_says_for_how_long() -> None:
 
 
 @pytest.mark.parametrize(
-    ("exception", "status", "code", "unanswered"),
+    ("exception", "status", "code", "blame"),
     [
-        (TimeoutError(), 504, "upstream_timeout", False),
-        (httpx.ConnectTimeout(""), 504, "upstream_timeout", False),
-        (httpx.PoolTimeout(""), 504, "upstream_timeout", False),
-        (httpx.ReadTimeout(""), 504, "upstream_timeout", False),
-        (httpx.ConnectError(""), 502, "upstream_unreachable", False),
-        (httpx.ProxyError(""), 502, "upstream_unreachable", False),
-        (httpx.UnsupportedProtocol(""), 502, "upstream_unreachable", False),
-        (httpx.RemoteProtocolError(""), 502, "upstream_invalid_answer", False),
-        (UnansweredError(""), 502, "upstream_disconnected", True),
-        (httpx.ReadError(""), 502, "upstream_disconnected", False),
+        (TimeoutError(), 504, "upstream_timeout", "server"),
+        (httpx.ConnectTimeout(""), 504, "upstream_timeout", "unreachable"),
+        (httpx.PoolTimeout(""), 504, "upstream_timeout", "unreachable"),
+        (httpx.ReadTimeout(""), 504, "upstream_timeout", "server"),
+        (httpx.ConnectError(""), 502, "upstream_unreachable", "unreachable"),
+        (httpx.ProxyError(""), 502, "upstream_unreachable", "unreachable"),
+        (httpx.UnsupportedProtocol(""), 502, "upstream_unreachable", "unreachable"),
+        (httpx.RemoteProtocolError(""), 502, "upstream_invalid_answer", "server"),
+        (UnansweredError(""), 502, "upstream_disconnected", "server"),
+        (httpx.ReadError(""), 502, "upstream_disconnected", "server"),
     ],
 )
 def test_a_failed_exchange_is_named_after_what_happened(
-    exception: Exception, status: int, code: str, unanswered: bool
+    exception: Exception, status: int, code: str, blame: str
 ) -> None:
     fault = broken(exception)
-    assert (fault.error.status, fault.error.code, fault.unanswered, fault.rest) == (status, code, unanswered, 0)
+    assert (fault.error.status, fault.error.code, fault.blame, fault.rest) == (status, code, blame, None)
+    assert fault.unanswered == isinstance(exception, UnansweredError)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ import httpx
 import pytest
 import respx
 
-from app.settings import UpstreamSettings
+from app.settings_upstream import UpstreamSettings
 from app.upstream.models import ModelCatalogue
 from app.upstream.pool import Pool
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
-from tests.upstream.rig import KEYS, upstream_settings
+from tests.upstream.rig import KEYS, cooling, upstream_settings
 
 
 class Clock:
@@ -31,8 +31,7 @@ def model(name: str, owner: str = "up", created: int = 7) -> dict[str, Any]:
 def catalogue(
     transport: httpx.AsyncBaseTransport, *upstreams: UpstreamSettings, clock: Clock | None = None
 ) -> ModelCatalogue:
-    transports = {upstream.name: transport for upstream in upstreams}
-    return ModelCatalogue(Pool(upstreams, 10.0), transports, 300.0, clock or Clock())
+    return ModelCatalogue(Pool(upstreams, 10.0), lambda _: transport, 300.0, clock or Clock())
 
 
 async def test_the_list_is_what_the_globs_let_through(
@@ -153,13 +152,13 @@ async def test_what_is_no_model_is_passed_over(upstream: FakeUpstream, transport
 async def test_a_resting_account_is_not_asked(upstream: FakeUpstream, transport: httpx.AsyncBaseTransport) -> None:
     settings = upstream_settings(upstream.url, *KEYS[:2])
     pool = Pool([settings], 10.0)
-    models = ModelCatalogue(pool, {"main": transport}, 0.0)
+    models = ModelCatalogue(pool, lambda _: transport, 0.0)
     one, two = pool.accounts()
-    pool.cool(one, 60)
+    pool.apply([cooling(one, 60)])
     upstream.enqueue(listing("gpt-5"))
     assert await models.get("gpt-5")
     assert upstream.requests[0].headers["authorization"] == f"Bearer {KEYS[1]}"
-    pool.cool(two, 60)
+    pool.apply([cooling(two, 60)])
     assert await models.get("gpt-5")
     assert len(upstream.requests) == 1
 

@@ -1,16 +1,16 @@
+"""Which account is next: tiers, weights, what is left of limits, caps, affinity."""
+
+from collections import Counter
+from typing import Any
+
 import pytest
 
 from app.errors import InvalidRequestError, UpstreamError
-from app.upstream.pool import Pool, PoolExhaustedError
-from tests.upstream.rig import KEYS, upstream_settings
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from app.upstream.choice import Wish
+from app.upstream.exhausted import PoolExhaustedError
+from app.upstream.lease import Lease
+from app.upstream.pool import Pool
+from tests.upstream.rig import KEYS, Clock, fault, key_settings, upstream_settings
 
 
 @pytest.fixture
@@ -30,30 +30,78 @@ def pool(clock: Clock) -> Pool:
     )
 
 
-def names(pool: Pool, model: str = "gpt-5", **how: str | None) -> list[int]:
-    places = [account.name for account in pool.accounts()]
-    return [places.index(account.name) for account in pool.candidates(model, **how)]
+def pool_of(clock: Clock, *keys: dict[str, Any]) -> Pool:
+    """One upstream with these keys."""
+    settings = tuple(key_settings(f"sk-{number}", **key) for number, key in enumerate(keys))
+    return Pool([upstream_settings(keys=settings)], 10.0, clock)
+
+
+def take(pool: Pool, tried: set[str] | None = None, **wish: Any) -> Lease:
+    lease = pool.take(Wish(**{"model": "gpt-5", **wish}), tried or set())
+    assert lease is not None
+    return lease
+
+
+def place(pool: Pool, lease: Lease) -> int:
+    return [account.name for account in pool.accounts()].index(lease.account.name)
+
+
+def order(pool: Pool, **wish: Any) -> list[int]:
+    """The places of the accounts that a call would try, in order; those of equals by their place."""
+    tried: set[str] = set()
+    found = []
+    while (lease := pool.take(Wish(**{"model": "gpt-5", **wish}), tried)) is not None:
+        tried.add(lease.account.name)
+        found.append(place(pool, lease))
+        lease.end()
+    return found
+
+
+def shares(pool: Pool, calls: int = 300, **wish: Any) -> Counter[int]:
+    """How often each account is next, when no call ends."""
+    leases = [take(pool, **wish) for _ in range(calls)]
+    found = Counter(place(pool, lease) for lease in leases)
+    for lease in leases:
+        lease.end()
+    return found
 
 
 def test_a_later_upstream_comes_after_the_accounts_of_the_earlier_one(pool: Pool) -> None:
-    assert names(pool) == [0, 1, 2, 3]
-    assert names(pool, "llama") == [3]
+    assert sorted(order(pool)[:3]) == [0, 1, 2]
+    assert order(pool)[3:] == [3]
+    assert order(pool, model="llama") == [3]
 
 
-def test_equals_take_turns(pool: Pool) -> None:
-    firsts = []
-    for _ in range(6):
-        account = pool.candidates("gpt-5")[0]
-        firsts.append(pool.accounts().index(account))
-        pool.lease(account).end()
-    assert firsts == [0, 1, 2, 0, 1, 2]
+def test_a_tier_that_is_said_wins_over_the_place_in_the_file(clock: Clock) -> None:
+    upstreams = [
+        upstream_settings("http://a/v1", name="backup", tier=7),
+        upstream_settings("http://b/v1", name="one", tier=2),
+        upstream_settings("http://c/v1", name="two"),
+    ]
+    pool = Pool(upstreams, 10.0, clock)
+    assert sorted(order(pool)[:2]) == [1, 2]
+    assert order(pool)[2:] == [0]
+
+
+def test_a_key_may_have_a_tier_of_its_own(clock: Clock) -> None:
+    assert order(pool_of(clock, {"tier": 1}, {}, {"tier": 2})) == [1, 0, 2]
+
+
+def test_equals_are_chosen_at_random(pool: Pool) -> None:
+    found: Counter[int] = Counter()
+    for _ in range(300):
+        lease = take(pool)
+        found[place(pool, lease)] += 1
+        lease.end()
+    assert found.keys() == {0, 1, 2}
+    assert min(found.values()) > 50
 
 
 def test_the_least_busy_account_comes_first(pool: Pool) -> None:
     one, two, three, _ = pool.accounts()
-    leases = [pool.lease(account) for account in (one, one, two, three, three)]
-    assert names(pool)[:3] == [1, 0, 2]
-    assert [pool.in_flight(account) for account in (one, two, three)] == [2, 1, 2]
+    leases = [pool.lease(account) for account in (one, one, two, three, three, three)]
+    assert order(pool)[:3] == [1, 0, 2]
+    assert [pool.in_flight(account) for account in (one, two, three)] == [2, 1, 3]
     for lease in leases:
         lease.end()
     assert [pool.in_flight(account) for account in (one, two, three)] == [0, 0, 0]
@@ -68,81 +116,155 @@ def test_a_lease_that_is_ended_twice_is_returned_once(pool: Pool) -> None:
     assert pool.in_flight(account) == 1
 
 
+def test_calls_are_shared_out_by_weight(clock: Clock) -> None:
+    found = shares(pool_of(clock, {"weight": 1}, {"weight": 2}, {"weight": 3}))
+    assert [found[number] for number in range(3)] == [pytest.approx(share, abs=3) for share in (50, 100, 150)]
+
+
+def test_a_key_with_little_left_of_its_limit_gets_less_until_that_is_old(clock: Clock) -> None:
+    pool = pool_of(clock, {}, {})
+    one, _ = pool.accounts()
+    lease = pool.lease(one)
+    told = {b"x-ratelimit-limit-requests": b"1000", b"x-ratelimit-remaining-requests": b"250"}
+    pool.serve(lease, {**told, b"x-ratelimit-limit-tokens": b"100", b"x-ratelimit-remaining-tokens": b"90"})
+    lease.end()
+    assert shares(pool)[0] == pytest.approx(60, abs=3)
+    assert (pool.report()[0].remaining_requests, pool.report()[0].remaining_tokens) == (250, 90)
+    clock.now += 61
+    assert shares(pool)[0] == pytest.approx(150, abs=3)
+
+
+@pytest.mark.parametrize("left", [b"0", b"-3", b"", b"many", b"9" * 30, b"5"])
+def test_headers_that_say_nothing_sensible_leave_every_key_in_use(clock: Clock, left: bytes) -> None:
+    pool = pool_of(clock, {}, {})
+    told = {b"x-ratelimit-limit-requests": b"0", b"x-ratelimit-remaining-requests": left}
+    pool.serve(pool.lease(pool.accounts()[0]), told)
+    pool.serve(pool.lease(pool.accounts()[0]), {b"x-ratelimit-remaining-tokens": left})
+    assert shares(pool)[0] > 10
+
+
 def test_the_preferred_account_comes_first_even_when_it_is_busy(pool: Pool) -> None:
     preferred = pool.accounts()[3]
     pool.lease(preferred)
-    assert names(pool, prefer=preferred.name) == [3, 0, 1, 2]
-    assert names(pool, prefer="first/gone") == names(pool)
+    lease = take(pool, prefer=preferred.name)
+    assert (lease.account, lease.wanted) == (preferred, preferred.name)
+    assert take(pool, prefer="first/gone").account.upstream.name == "first"
 
 
-def test_a_cooling_account_is_left_out_until_its_time(pool: Pool, clock: Clock) -> None:
-    account = pool.accounts()[0]
-    pool.cool(account, 30)
-    assert names(pool, prefer=account.name) == [1, 2, 3]
-    assert pool.rest(account) == 30
-    clock.now += 30
-    assert names(pool, prefer=account.name) == [0, 1, 2, 3]
-    assert pool.rest(account) == 0
+def test_a_prompt_cache_stays_where_it_is_and_the_others_stay_when_one_is_lost(clock: Clock) -> None:
+    pool = pool_of(clock, *[{}] * 8)
+    keys = [f"cache-{number}" for number in range(200)]
+    homes = {key: take(pool, cache_key=key).account.name for key in keys}
+    assert homes == {key: take(pool, cache_key=key).account.name for key in keys}
+    assert min(Counter(homes.values()).values()) > 8
+    lost = pool.accounts()[3]
+    pool.fail(pool.lease(lost), fault("key"))
+    moved = {key: take(pool, cache_key=key).account.name for key in keys}
+    assert {key for key in keys if moved[key] != homes[key]} == {key for key in keys if homes[key] == lost.name}
+    # They do not all go to the same.
+    assert len({moved[key] for key in keys if homes[key] == lost.name}) > 2
 
 
-def test_a_shorter_rest_does_not_end_a_longer_one(pool: Pool) -> None:
-    account = pool.accounts()[0]
-    pool.cool(account, 300)
-    pool.cool(account, 1)
-    assert pool.rest(account) == 300
-
-
-def test_an_account_in_doubt_comes_last_until_it_serves_or_time_has_passed(pool: Pool, clock: Clock) -> None:
-    one, two, *_ = pool.accounts()
-    pool.doubt(one)
-    pool.doubt(two)
-    assert names(pool) == [2, 3, 0, 1]
-    pool.trust(two)
-    assert names(pool) == [1, 2, 3, 0]
-    clock.now += 10
-    assert names(pool) == [0, 1, 2, 3]
-
-
-def test_an_only_account_in_doubt_is_still_used(pool: Pool) -> None:
-    pool.doubt(pool.accounts()[3])
-    assert names(pool, "llama") == [3]
+def test_an_account_that_was_tried_is_not_tried_again(pool: Pool) -> None:
+    one = pool.accounts()[0].name
+    assert take(pool, {one}, prefer=one).account.name != one
+    assert pool.take(Wish(model="gpt-5", only=one), {one}) is None
 
 
 def test_a_call_bound_to_an_account_gets_no_other(pool: Pool) -> None:
-    assert names(pool, only=pool.accounts()[1].name) == [1]
-    pool.cool(pool.accounts()[1], 5)
+    one = pool.accounts()[1]
+    assert order(pool, only=one.name) == [1]
+    pool.fail(pool.lease(one), fault("rate", 5))
+    assert pool.take(Wish(model="gpt-5", only=one.name)) is None
     with pytest.raises(PoolExhaustedError):
-        pool.candidates("gpt-5", only=pool.accounts()[1].name)
+        pool.first(Wish(model="gpt-5", only=one.name))
 
 
 def test_a_call_bound_to_an_account_that_is_gone_says_so(pool: Pool) -> None:
     with pytest.raises(UpstreamError) as caught:
-        pool.candidates("gpt-5", only="first/0123456789ab")
+        pool.take(Wish(model="gpt-5", only="first/0123456789ab"))
     assert (caught.value.status, caught.value.code) == (502, "upstream_account_gone")
 
 
-def test_a_model_that_no_upstream_serves_does_not_exist() -> None:
-    pool = Pool([upstream_settings(models=("gpt-*",))], 10.0)
+def test_a_model_that_no_upstream_serves_does_not_exist(clock: Clock) -> None:
+    pool = Pool([upstream_settings(models=("gpt-*",))], 10.0, clock)
     with pytest.raises(InvalidRequestError) as caught:
-        pool.candidates("llama")
+        pool.take(Wish(model="llama"))
     error = caught.value
     assert (error.status, error.code, error.param) == (400, "model_not_found", "model")
     assert error.message == "The requested model 'llama' does not exist."
 
 
-def test_a_pool_that_rests_tells_when_the_first_account_is_back(pool: Pool) -> None:
-    for account, seconds in zip(pool.accounts(), (40.0, 4.25, 90.0, 50.0), strict=True):
-        pool.cool(account, seconds)
-    assert pool.shortest_rest("gpt-5") == pytest.approx(4.25)
-    with pytest.raises(PoolExhaustedError) as caught:
-        pool.candidates("gpt-5")
-    error = caught.value
-    assert (error.status, error.code, error.type) == (429, "rate_limit_exceeded", "rate_limit_error")
-    assert error.headers == {"retry-after": "5", "retry-after-ms": "4250"}
+def test_names_of_models_that_clients_invent_take_no_memory(clock: Clock) -> None:
+    pool = Pool([upstream_settings()], 10.0, clock)
+    for number in range(2000):
+        take(pool, model=f"m-{number}").end()
+    take(pool, model="m" * 10_000).end()
+    assert len(pool._seats._choices) <= 256
+    assert len(pool._seats._serving) <= 256
 
 
-def test_a_rest_longer_than_an_sdk_waits_tells_it_not_to(pool: Pool) -> None:
-    pool.cool(pool.accounts()[3], 61)
-    with pytest.raises(PoolExhaustedError) as caught:
-        pool.candidates("llama")
-    assert caught.value.headers["x-should-retry"] == "false"
+def test_no_more_calls_are_in_flight_than_the_cap(clock: Clock) -> None:
+    pool = pool_of(clock, {"concurrency": 2}, {"concurrency": 1, "tier": 1})
+    one, two, three = take(pool), take(pool), take(pool)
+    assert [place(pool, lease) for lease in (one, two, three)] == [0, 0, 1]
+    wish = Wish(model="gpt-5")
+    assert pool.take(wish) is None
+    with pytest.raises(PoolExhaustedError):
+        pool.first(wish)
+    two.end()
+    assert place(pool, take(pool)) == 0
+
+
+def test_no_more_calls_begin_in_a_minute_than_the_cap(clock: Clock) -> None:
+    pool = pool_of(clock, {"requests_per_minute": 3})
+    for second in (0, 10, 20):
+        clock.now = 1000.0 + second
+        take(pool).end()
+    wish = Wish(model="gpt-5")
+    assert pool.take(wish) is None
+    assert pool.exhausted(wish).headers["retry-after"] == "40"
+    clock.now = 1060.0
+    take(pool).end()
+    assert pool.take(wish) is None
+    assert pool.exhausted(wish).headers["retry-after"] == "10"
+
+
+def test_a_preferred_account_at_its_cap_is_left(clock: Clock) -> None:
+    pool = pool_of(clock, {"concurrency": 1}, {})
+    name = pool.accounts()[0].name
+    assert [place(pool, take(pool, prefer=name)) for _ in range(2)] == [0, 1]
+
+
+def test_an_administrator_takes_accounts_out_of_service_and_back(pool: Pool) -> None:
+    one, two, three, four = pool.accounts()
+    pool.control(one.name, "disabled")
+    pool.control(two.name, "draining")
+    assert order(pool) == [2, 3]
+    assert order(pool, prefer=two.name) == [2, 3]
+    assert order(pool, only=two.name) == [1]
+    assert order(pool, only=one.name) == []
+    assert [state.state for state in pool.report()] == ["disabled", "draining", "usable", "usable"]
+    pool.control(three.name, "disabled")
+    pool.control(four.name, "disabled")
+    error = pool.exhausted(Wish(model="gpt-5"))
+    assert (error.status, error.code) == (503, "upstream_disabled")
+    pool.control(one.name, "enabled")
+    assert order(pool) == [0]
+
+
+def test_accounts_come_and_go_and_those_that_stay_keep_what_is_known_of_them(pool: Pool, clock: Clock) -> None:
+    one, two, *_ = pool.accounts()
+    lease = pool.lease(one)
+    gone = pool.lease(two)
+    pool.fail(pool.lease(one), fault("rate", 30))
+    again = Pool([upstream_settings("http://new/v1", *KEYS[::2], name="first", tier=3)], 10.0, clock).accounts()
+    pool.configure(again)
+    assert [account.name for account in pool.accounts()] == [account.name for account in again]
+    assert pool.upstreams[0].base_url == "http://new/v1"
+    assert (pool.in_flight(one), pool.rest(one), pool.report()[0].tier) == (2, 30, 3)
+    gone.end()
+    lease.end()
+    assert pool.in_flight(one) == 1
+    assert pool.account(two.name) is None
+    assert place(pool, take(pool)) == 1

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from app.demo.answer import answer
-from app.settings import UpstreamSettings
+from app.settings_upstream import UpstreamSettings
 from app.upstream.transport import InProcessTransport, body_of, new_request, timeouts
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream

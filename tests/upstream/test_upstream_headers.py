@@ -2,7 +2,7 @@ import httpx
 import pytest
 
 from app import __version__
-from app.settings import UpstreamSettings
+from app.settings_upstream import UpstreamSettings
 from app.upstream.account import accounts_of
 from app.upstream.headers import RequestHeaders, answer_headers, as_text, is_encoded
 from tests.upstream.rig import KEYS, upstream_settings

@@ -111,7 +111,7 @@ def test_an_error_has_what_its_answer_over_http_has() -> None:
             "type": "service_unavailable_error",
             "param": None,
             "code": "server_is_overloaded",
-            "headers": {"retry-after": "2"},
+            "headers": {"retry-after": "2", "x-antiphon-error-source": "gateway"},
         },
     }
 
@@ -125,7 +125,8 @@ def test_an_answer_of_upstreams_in_no_known_shape_is_told_in_ours(body: bytes) -
 def test_upstreams_own_error_is_relayed() -> None:
     own = {"message": "No.", "type": "x", "param": "y", "code": None, "more": 1}
     error = UpstreamRefusedError(422, orjson.dumps({"error": own}), {})
-    assert error_of(messages.of_error(error, None)) == {"type": "error", "status": 422, "error": own}
+    told = {**own, "headers": {"x-antiphon-error-source": "upstream"}}
+    assert error_of(messages.of_error(error, None)) == {"type": "error", "status": 422, "error": told}
 
 
 @pytest.mark.parametrize(

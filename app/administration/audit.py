@@ -1,0 +1,41 @@
+"""The audit log as administrators read and write it: no change without its record. Must not know what is changed."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import orjson
+
+from app.administration.actor import Actor
+from app.ids import new_id
+from app.state.audit import AuditRecord
+from app.storage.audit_store import AuditStore
+from app.storage.writer import Write
+
+T = TypeVar("T")
+
+
+class Audit:
+    """Who did what, when and from where."""
+
+    def __init__(self, store: AuditStore) -> None:
+        self._store = store
+
+    async def list(
+        self, *, after: str | None = None, limit: int = 50, subject: str | None = None
+    ) -> Sequence[AuditRecord]:
+        """The latest records, older than the record `after`; of one subject (an id or a name) or of all."""
+        return await self._store.list(after=after, limit=limit, subject=subject)
+
+    async def submit(self, actor: Actor, action: str, subject: str, details: Mapping[str, Any], change: Write[T]) -> T:
+        """Make a change and record it, in one transaction; returns the change's result.
+
+        `action` is a noun and a verb ("key.rotate"), `details` what JSON can hold, without secrets. A change whose
+        result is None or False has changed nothing, and is not recorded. Raises PermissionDeniedError for an actor who
+        may only look.
+        """
+        actor.check_can_write()
+        record = AuditRecord(
+            new_id("audit"), int(time.time()), actor.name, actor.address, action, subject, orjson.dumps(details)
+        )
+        return await self._store.submit(change, record)

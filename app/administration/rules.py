@@ -1,0 +1,178 @@
+"""What administrators may write about keys and projects: names, tags, policies, times. Must not know who writes."""
+
+import time
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
+from math import isfinite
+from typing import Any, TypeVar
+
+import msgspec
+
+from app.errors import InvalidRequestError
+from app.state.policy import Budget, KeyPolicy, Limits, ProjectPolicy
+from app.wire import wording
+
+P = TypeVar("P", KeyPolicy, ProjectPolicy)
+
+_LONGEST_NAME = 100
+_MOST_TAGS = 16
+_MOST_GLOBS = 64
+_MOST_NETWORKS = 64
+_LONGEST_GLOB = 200
+_MOST_BUDGETS = 3
+# Whole numbers that every JSON reader keeps exact.
+_LARGEST = 2**53
+_MOST_USD = 1e9
+_MOST_DAYS = 36_500
+_LONGEST_OVERLAP = 30 * 86_400
+_LATEST = 253_402_300_799  # the end of the year 9999
+
+
+def check_name(value: object, param: str = "name") -> str:
+    """1 to 100 printable characters."""
+    text = _text(value, param)
+    if not text.strip():
+        raise wording.empty(param, text)
+    if len(text) > _LONGEST_NAME:
+        raise wording.too_long(param, _LONGEST_NAME, text)
+    return text
+
+
+def check_owner(value: object) -> str | None:
+    """The same, or nobody."""
+    return None if value is None else check_name(value, "owner")
+
+
+def check_tags(value: object) -> tuple[str, ...]:
+    """Up to 16 of them, each as a name is; one that is there twice is kept once."""
+    tags = _list(value, "tags", _MOST_TAGS)
+    return tuple(dict.fromkeys(check_name(tag, f"tags[{place}]") for place, tag in enumerate(tags)))
+
+
+def check_retention_days(value: object) -> int | None:
+    """1 to 36,500, or None for the setting's."""
+    return None if value is None else _whole(value, "retention_days", most=_MOST_DAYS)
+
+
+def check_expiry(value: object) -> int | None:
+    """A time in the future, as unix seconds, or None for never."""
+    return None if value is None else _whole(value, "expires_at", least=int(time.time()) + 1, most=_LATEST)
+
+
+def check_overlap(value: object) -> int:
+    """0 seconds to 30 days."""
+    return _whole(value, "overlap_seconds", least=0, most=_LONGEST_OVERLAP)
+
+
+def check_key_policy(value: KeyPolicy | Mapping[str, Any]) -> KeyPolicy:
+    """A key's policy, from its members. Members that it does not have are refused."""
+    policy = _converted(value, KeyPolicy)
+    _check_globs(policy.models)
+    if not policy.scopes:
+        raise wording.empty("policy.scopes", [])
+    if len(policy.addresses) > _MOST_NETWORKS:
+        raise wording.too_long("policy.addresses", _MOST_NETWORKS, list(policy.addresses))
+    addresses = tuple(_network(network, f"policy.addresses[{place}]") for place, network in enumerate(policy.addresses))
+    _check_limits(policy.limits)
+    return msgspec.structs.replace(policy, scopes=tuple(dict.fromkeys(policy.scopes)), addresses=addresses)
+
+
+def check_project_policy(value: ProjectPolicy | Mapping[str, Any]) -> ProjectPolicy:
+    """The same of a project."""
+    policy = _converted(value, ProjectPolicy)
+    _check_globs(policy.models)
+    _check_limits(policy.limits)
+    return policy
+
+
+def unknown_members(changes: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse the first member that is not among these."""
+    for name in changes:
+        if name not in known:
+            raise wording.unknown_parameter(str(name))
+
+
+def _converted(value: object, kind: type[P]) -> P:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$")
+        param = f"policy{path.rstrip('`')}"
+        if reason.startswith("Object contains unknown field"):
+            raise wording.unknown_parameter(f"{param}.{reason.split('`')[1]}") from None
+        raise _refused(param, reason[0].lower() + reason[1:]) from None
+
+
+def _check_globs(globs: Sequence[str]) -> None:
+    if not globs:
+        raise wording.empty("policy.models", [])
+    if len(globs) > _MOST_GLOBS:
+        raise wording.too_long("policy.models", _MOST_GLOBS, list(globs))
+    for place, glob in enumerate(globs):
+        param = f"policy.models[{place}]"
+        if not _text(glob, param):
+            raise wording.empty(param, glob)
+        if len(glob) > _LONGEST_GLOB:
+            raise wording.too_long(param, _LONGEST_GLOB, glob)
+
+
+def _check_limits(limits: Limits) -> None:
+    for name in ("requests_per_minute", "tokens_per_minute", "concurrent_streams", "max_output_tokens"):
+        value = getattr(limits, name)
+        if value is not None:
+            _whole(value, f"policy.limits.{name}")
+    if len(limits.budgets) > _MOST_BUDGETS:
+        raise wording.too_long("policy.limits.budgets", _MOST_BUDGETS, list(limits.budgets))
+    periods = [budget.period for budget in limits.budgets]
+    for place, budget in enumerate(limits.budgets):
+        param = f"policy.limits.budgets[{place}]"
+        if budget.period in periods[:place]:
+            raise _refused(f"{param}.period", f"there is one budget for each period, and '{budget.period}' has one")
+        _check_budget(budget, param)
+
+
+def _check_budget(budget: Budget, param: str) -> None:
+    if budget.tokens is None and budget.usd is None:
+        raise _refused(param, "a budget has 'tokens' or 'usd' or both")
+    if budget.tokens is not None:
+        _whole(budget.tokens, f"{param}.tokens")
+    if budget.usd is not None and not (isfinite(budget.usd) and 0 < budget.usd <= _MOST_USD):
+        raise _refused(f"{param}.usd", "expected a positive amount of money")
+
+
+def _network(text: str, param: str) -> str:
+    """The network in its plain form: 10.1.2.3/8 is 10.0.0.0/8."""
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        raise _refused(param, "expected a network or an address such as 10.0.0.0/8") from None
+
+
+def _text(value: object, param: str) -> str:
+    if not isinstance(value, str):
+        raise wording.invalid_type(param, value, "a string")
+    if not value.isprintable():
+        raise _refused(param, "expected printable characters only")
+    return value
+
+
+def _list(value: object, param: str, most: int) -> Sequence[object]:
+    if not isinstance(value, list | tuple):
+        raise wording.invalid_type(param, value, "an array")
+    if len(value) > most:
+        raise wording.too_long(param, most, list(value))
+    return value
+
+
+def _whole(value: object, param: str, *, least: int = 1, most: int = _LARGEST) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise wording.invalid_type(param, value, "an integer")
+    if value < least:
+        raise wording.below_minimum(param, "integer", least, value)
+    if value > most:
+        raise wording.above_maximum(param, "integer", most, value)
+    return value
+
+
+def _refused(param: str, reason: str) -> InvalidRequestError:
+    return InvalidRequestError(f"Invalid '{param}': {reason}.", code="invalid_value", param=param)

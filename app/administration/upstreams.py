@@ -1,0 +1,269 @@
+"""Upstreams and their keys: shown, made, changed, tested, taken out of service. Must not know how it is asked for."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from app.administration.actor import Actor
+from app.administration.addresses import check_address
+from app.administration.audit import Audit
+from app.errors import ConflictError, InvalidRequestError, NotFoundError
+from app.ids import new_id
+from app.sealing import Vault
+from app.settings_upstream import KeySettings, UpstreamSettings
+from app.state.health import AccountState, Control
+from app.state.upstreams import Stored, StoredKey, StoredUpstream
+from app.storage.upstream_store import (
+    AddKey,
+    ChangeUpstream,
+    ControlAccount,
+    CreateUpstream,
+    DeleteUpstream,
+    RemoveKey,
+    UpstreamStore,
+)
+from app.upstream.account import account_name
+from app.upstream.attempt import TestResult
+from app.upstream.pool import Pool
+from app.wire import wording
+
+_MOST_UPSTREAMS = 100
+_MOST_KEYS = 1000
+_LARGEST_SETTINGS = 64 * 1024
+_SHOWN_OF_A_KEY = 4
+# Of a shorter key, its end would be too much of it.
+_LONG_ENOUGH_TO_SHOW = 16
+
+M = TypeVar("M", bound=BaseModel)
+Origin = Literal["config", "database"]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """An account as this process knows it. `key_id` and `hint` are of a key that is in the database."""
+
+    state: AccountState
+    source: Origin
+    key_id: str | None
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamView:
+    """An upstream; `version` is of one that is in the database."""
+
+    settings: UpstreamSettings
+    source: Origin
+    version: int | None
+    accounts: Sequence[AccountView]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyView:
+    """A key that is in the database, and the name of its account; never the key."""
+
+    id: str
+    upstream: str
+    account: str
+    name: str | None
+    hint: str
+    created_at: int
+
+
+class Upstreams:
+    """What is served, and what administrators make of it. Those of the configuration are changed there.
+
+    `configured` has the configuration's; `test` calls upstream with an account; `changed` is called after each change.
+    """
+
+    def __init__(
+        self,
+        store: UpstreamStore,
+        audit: Audit,
+        vault: Vault,
+        pool: Pool,
+        *,
+        configured: Callable[[], Sequence[UpstreamSettings]],
+        test: Callable[[str], Awaitable[TestResult]],
+        changed: Callable[[], None],
+        allow_private: bool,
+    ) -> None:
+        self._store = store
+        self._audit = audit
+        self._vault = vault
+        self._pool = pool
+        self._configured = configured
+        self._test = test
+        self._changed = changed
+        self._allow_private = allow_private
+
+    async def list(self) -> Sequence[UpstreamView]:
+        """All that this process serves, in their order, each with its accounts."""
+        stored = await self._store.read()
+        keys = {key.account: key for key in stored.keys}
+        reports = self._pool.report()
+        return [
+            self._view(
+                upstream, stored, [_account(state, keys) for state in reports if state.upstream == upstream.name]
+            )
+            for upstream in self._pool.upstreams
+        ]
+
+    async def create(self, actor: Actor, spec: Mapping[str, Any]) -> UpstreamSettings:
+        """A new upstream: UpstreamSettings without keys. Raises InvalidRequestError with `param`, and ConflictError."""
+        # First: who may only look has no name looked up either.
+        actor.check_can_write()
+        upstream = await self._checked(spec)
+        stored = await self._store.read()
+        if len(stored.upstreams) >= _MOST_UPSTREAMS:
+            raise ConflictError(f"There are {_MOST_UPSTREAMS} upstreams, the most that are kept.")
+        row = StoredUpstream(upstream.name, 1, int(time.time()), _packed(upstream))
+        is_new = upstream.name not in self._names_configured()
+        if not is_new or not await self._submit(
+            actor, "upstream.create", upstream.name, _told(upstream), CreateUpstream(row)
+        ):
+            raise ConflictError(
+                f"There is already an upstream named {upstream.name!r}.", code="name_taken", param="name"
+            )
+        return upstream
+
+    async def update(self, actor: Actor, name: str, changes: Mapping[str, Any], *, version: int) -> UpstreamSettings:
+        """Change some of an upstream's settings. Raises as `create` does, and NotFoundError.
+
+        ConflictError when `version` is not the current one.
+        """
+        actor.check_can_write()
+        row = await self._row(name)
+        if "name" in changes:
+            raise wording.unknown_parameter("name")
+        upstream = await self._checked({**orjson.loads(row.settings), "name": name, **changes})
+        change = ChangeUpstream(name, version, _packed(upstream))
+        if not await self._submit(actor, "upstream.update", name, dict(changes), change):
+            raise ConflictError(
+                "This upstream was changed by somebody else meanwhile. Read it again, and make your change to that.",
+                param="version",
+            )
+        return upstream
+
+    async def delete(self, actor: Actor, name: str) -> None:
+        """End an upstream and its keys; calls on it go on. Raises NotFoundError or ConflictError."""
+        await self._row(name)
+        if not await self._submit(actor, "upstream.delete", name, {}, DeleteUpstream(name)):
+            raise _no_upstream(name)
+
+    async def add_key(self, actor: Actor, upstream: str, spec: Mapping[str, Any]) -> KeyView:
+        """A key for an upstream, also for one of the configuration: KeySettings, with the key itself as `secret`."""
+        stored = await self._store.read()
+        if upstream not in self._names_configured() | {row.name for row in stored.upstreams}:
+            raise _no_upstream(upstream)
+        if len(stored.keys) >= _MOST_KEYS:
+            raise ConflictError(f"There are {_MOST_KEYS} upstream keys, the most that are kept.")
+        key = _read(KeySettings, spec)
+        secret = key.secret.get_secret_value()
+        account = account_name(upstream, secret)
+        if self._pool.account(account) is not None or any(other.account == account for other in stored.keys):
+            raise ConflictError("This upstream has this key already.", code="key_exists", param="secret")
+        key_id = new_id("ukey")
+        row = StoredKey(
+            key_id,
+            upstream,
+            account,
+            key.name,
+            secret[-_SHOWN_OF_A_KEY:] if len(secret) >= _LONG_ENOUGH_TO_SHOW else "",
+            int(time.time()),
+            self._vault.seal(key_id, secret),
+            orjson.dumps(key.model_dump(exclude={"secret", "name"}, exclude_defaults=True)),
+        )
+        details = {"id": key_id, "account": account, **key.model_dump(exclude={"secret"}, exclude_defaults=True)}
+        if not await self._submit(actor, "upstream_key.create", upstream, details, AddKey(row)):
+            raise ConflictError("This upstream has a key of this name.", code="name_taken", param="name")
+        return KeyView(key_id, upstream, account, key.name, row.hint, row.created_at)
+
+    async def remove_key(self, actor: Actor, upstream: str, key_id: str) -> None:
+        """End a key; calls with it go on. Raises NotFoundError."""
+        details = {"id": key_id}
+        if not await self._submit(actor, "upstream_key.delete", upstream, details, RemoveKey(upstream, key_id)):
+            raise NotFoundError(f"Upstream key with id '{key_id[:100]}' not found.", param="key_id")
+
+    async def control(self, actor: Actor, account: str, state: Control) -> None:
+        """Take an account out of service on every replica, or back into it. Raises NotFoundError."""
+        self._check_account(account)
+        await self._submit(actor, f"account.{state}", account, {}, ControlAccount(account, state))
+
+    async def test(self, actor: Actor, account: str) -> TestResult:
+        """What upstream says to this account's key now. Raises NotFoundError."""
+        actor.check_can_write()
+        self._check_account(account)
+        return await self._test(account)
+
+    async def _submit(self, actor: Actor, action: str, subject: str, details: Mapping[str, Any], change: Any) -> bool:
+        done: bool = await self._audit.submit(actor, action, subject, details, change)
+        if done:
+            self._changed()
+        return done
+
+    async def _checked(self, spec: Mapping[str, Any]) -> UpstreamSettings:
+        if "keys" in spec:
+            raise wording.unknown_parameter("keys")
+        upstream = _read(UpstreamSettings, spec)
+        if len(_packed(upstream)) > _LARGEST_SETTINGS:
+            raise InvalidRequestError(f"An upstream's settings have {_LARGEST_SETTINGS} bytes at most.")
+        await check_address(upstream.base_url, allow_private=self._allow_private)
+        return upstream
+
+    async def _row(self, name: str) -> StoredUpstream:
+        if name in self._names_configured():
+            raise ConflictError(f"The upstream {name!r} is in the configuration: change it there.", param="name")
+        row = next((row for row in (await self._store.read()).upstreams if row.name == name), None)
+        if row is None:
+            raise _no_upstream(name)
+        return row
+
+    def _view(self, upstream: UpstreamSettings, stored: Stored, accounts: Sequence[AccountView]) -> UpstreamView:
+        row = next((row for row in stored.upstreams if row.name == upstream.name), None)
+        if row is None or upstream.name in self._names_configured():
+            return UpstreamView(upstream, "config", None, accounts)
+        return UpstreamView(upstream, "database", row.version, accounts)
+
+    def _names_configured(self) -> set[str]:
+        return {upstream.name for upstream in self._configured()}
+
+    def _check_account(self, account: str) -> None:
+        if self._pool.account(account) is None:
+            raise NotFoundError(f"Account '{account[:100]}' not found.", param="account")
+
+
+def _account(state: AccountState, keys: Mapping[str, StoredKey]) -> AccountView:
+    key = keys.get(state.name)
+    return AccountView(state, "config", None, None) if key is None else AccountView(state, "database", key.id, key.hint)
+
+
+def _read(kind: type[M], spec: Mapping[str, Any]) -> M:
+    """The settings, or the first fault among them in OpenAI's words. No value is quoted: it may be the key."""
+    try:
+        return kind.model_validate(dict(spec))
+    except ValidationError as error:
+        fault = error.errors()[0]
+    path = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "extra_forbidden":
+        raise wording.unknown_parameter(path)
+    if fault["type"] == "missing":
+        raise wording.missing(path)
+    reason = fault["msg"].removeprefix("Value error, ")
+    raise InvalidRequestError(f"Invalid '{path}': {reason}.", code="invalid_value", param=path)
+
+
+def _told(upstream: UpstreamSettings) -> dict[str, Any]:
+    return upstream.model_dump(mode="json", exclude={"name", "keys"}, exclude_defaults=True)
+
+
+def _packed(upstream: UpstreamSettings) -> bytes:
+    return orjson.dumps(_told(upstream))
+
+
+def _no_upstream(name: str) -> NotFoundError:
+    return NotFoundError(f"Upstream '{name[:100]}' not found.", param="name")

@@ -1,0 +1,50 @@
+"""The projects over HTTP."""
+
+from fastapi import Request, Response
+
+from app.administration import shown
+from app.api.admin.forms import Body, Edit, PageQuery, read_form, read_query
+from app.api.admin.pages import answer, page
+from app.api.admin.policies import ProjectPolicyBody
+from app.api.services import Administrator, ServicesOf
+
+
+class NewProject(Body):
+    """A project that is to be made."""
+
+    name: str
+    retention_days: int | None = None
+    policy: ProjectPolicyBody = ProjectPolicyBody()
+
+
+class ProjectEdit(Edit):
+    """What is to be changed of one."""
+
+    name: str = ""
+    retention_days: int | None = None
+    policy: ProjectPolicyBody = ProjectPolicyBody()
+
+
+async def list_projects(request: Request, services: ServicesOf) -> Response:
+    """List the projects, the newest first."""
+    query = read_query(PageQuery, request)
+    found = await services.projects.list(after=query.after, limit=query.limit + 1)
+    return page([shown.project(project) for project in found], query.limit)
+
+
+async def create_project(request: Request, actor: Administrator, services: ServicesOf) -> Response:
+    """Create a project."""
+    form = await read_form(NewProject, request, services.limits)
+    return answer(shown.project(await services.projects.create(actor, **form.given())), status=201)
+
+
+async def retrieve_project(project_id: str, services: ServicesOf) -> Response:
+    """Return one project."""
+    return answer(shown.project(await services.projects.get(project_id)))
+
+
+async def update_project(project_id: str, request: Request, actor: Administrator, services: ServicesOf) -> Response:
+    """Change a project; what is left out stays as it is."""
+    form = await read_form(ProjectEdit, request, services.limits)
+    changed = await services.projects.update(actor, project_id, form.changes(), version=form.version)
+    return answer(shown.project(changed))

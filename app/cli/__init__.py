@@ -1,0 +1,1 @@
+"""The verbs of the `antiphon` command, one module per noun. Knows typer, holds no rules."""

@@ -1,0 +1,114 @@
+"""What every verb shares with its person: how it reaches the installation, its tables, its JSON."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from app.administration.actor import Actor
+    from app.installation import Installation
+
+T = TypeVar("T")
+Columns = Mapping[str, Callable[[Mapping[str, Any]], Any]]
+"""What a table's columns are called, and how each is made of an object."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, as the REST API has it.")]
+After = Annotated[str | None, typer.Option(help="Show what follows on this id, the last of the page before.")]
+Limit = Annotated[int, typer.Option(min=1, max=100, help="How many to show.")]
+
+
+def administer(work: "Callable[[Installation, Actor], Awaitable[T]]") -> T:
+    """What this returns, done on the installation of the environment's settings by whoever runs the command."""
+    from app.administration.actor import Actor
+    from app.installation import command_on
+
+    async def run() -> T:
+        async with command_on() as installation:
+            return await work(installation, Actor(f"command line ({_user()})"))
+
+    return asyncio.run(run())
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object, on one line."""
+    import orjson
+
+    print(orjson.dumps(value).decode())
+
+
+def print_page(found: Sequence[Mapping[str, Any]], limit: int, columns: Columns, *, as_json: bool) -> None:
+    """Print up to `limit` of what was found, of which one more was asked for."""
+    from app.administration import shown
+
+    rows, has_more = found[:limit], len(found) > limit
+    if as_json:
+        print_json(shown.page(rows, has_more=has_more))
+        return
+    print_table(rows, columns)
+    if has_more:
+        typer.echo(f"More follow: add --after {rows[-1]['id']}", err=True)
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Columns) -> None:
+    """Print a line for each, below a line of headings, in columns."""
+    cells = [[_cell(value(row)) for value in columns.values()] for row in rows]
+    lines = [[heading.upper() for heading in columns], *cells]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_members(members: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print one object: a line for each member that it has."""
+    if as_json:
+        print_json(members)
+        return
+    flat = dict(_flat(members))
+    width = max(map(len, flat))
+    for name, value in flat.items():
+        print(f"{name.ljust(width)}  {_cell(moment(value) if name.endswith('_at') else value)}")
+
+
+def moment(seconds: int | None) -> str | None:
+    """A time in unix seconds, for people: in UTC."""
+    return None if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def member(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    """A column that is this member."""
+    return lambda row: row[name]
+
+
+def _cell(value: Any) -> str:
+    if value is None or value in ([], (), ""):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return " ".join(map(_cell, value))
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={_cell(part)}" for name, part in value.items() if part is not None)
+    # What a name may not do: move the cursor of who reads it.
+    return "".join(character if character.isprintable() else "?" for character in str(value))
+
+
+def _flat(members: Mapping[str, Any], prefix: str = "") -> "Sequence[tuple[str, Any]]":
+    flat: list[tuple[str, Any]] = []
+    for name, value in members.items():
+        if isinstance(value, Mapping):
+            flat += _flat(value, f"{prefix}{name}.")
+        elif name != "object":
+            flat.append((f"{prefix}{name}", value))
+    return flat
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"

@@ -1,0 +1,134 @@
+"""`antiphon projects`: who owns keys and responses."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.console import (
+    After,
+    AsJson,
+    Columns,
+    Limit,
+    administer,
+    member,
+    moment,
+    print_json,
+    print_members,
+    print_page,
+)
+from app.cli.limits import Budgets, Models, OutputTokens, Requests, Streams, Tokens, limited
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.administration.actor import Actor
+    from app.installation import Installation
+    from app.state.records import Project
+
+projects = typer.Typer(help="Projects: who owns keys and responses.", no_args_is_help=True)
+
+Days = Annotated[int | None, typer.Option(min=1, max=36500, help="Days its responses are kept.")]
+Named = Annotated[str, typer.Argument(help="The project's name or id.")]
+
+_COLUMNS: Columns = {
+    "id": member("id"),
+    "name": member("name"),
+    "retention": lambda row: f"{row['retention_days']} days" if row["retention_days"] else "default",
+    "models": lambda row: row["policy"]["models"],
+    "created (UTC)": lambda row: moment(row["created_at"]),
+}
+
+
+@projects.command("create")
+def create_project(
+    *,
+    name: Annotated[str, typer.Argument(help="The project's name.")],
+    retention_days: Days = None,
+    models: Models = None,
+    rpm: Requests = None,
+    tpm: Tokens = None,
+    streams: Streams = None,
+    max_output_tokens: OutputTokens = None,
+    budget: Budgets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a project. Its responses are invisible to every other project."""
+    from app.administration import shown
+    from app.state.policy import ANY_PROJECT, ProjectPolicy
+
+    limits = limited(
+        ANY_PROJECT.limits,
+        rpm=rpm,
+        tpm=tpm,
+        streams=streams,
+        max_output_tokens=max_output_tokens,
+        budgets=budget,
+    )
+    policy = ProjectPolicy(models=tuple(models or ANY_PROJECT.models), limits=limits)
+
+    async def run(installation: "Installation", actor: "Actor") -> "Project":
+        return await installation.projects.create(actor, name=name, retention_days=retention_days, policy=policy)
+
+    made = administer(run)
+    if as_json:
+        print_json(shown.project(made))
+    else:
+        print(made.id)
+
+
+@projects.command("list")
+def list_projects(after: After = None, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List the projects, the newest first."""
+    from app.administration import shown
+
+    async def run(installation: "Installation", _: "Actor") -> "Sequence[Project]":
+        return await installation.projects.list(after=after, limit=limit + 1)
+
+    print_page([shown.project(project) for project in administer(run)], limit, _COLUMNS, as_json=as_json)
+
+
+@projects.command("show")
+def show_project(project: Named, as_json: AsJson = False) -> None:
+    """Show one project with its limits."""
+    from app.administration import shown
+
+    async def run(installation: "Installation", _: "Actor") -> "Project":
+        return await installation.project(project)
+
+    print_members(shown.project(administer(run)), as_json=as_json)
+
+
+@projects.command("update")
+def update_project(
+    *,
+    project: Named,
+    retention_days: Days = None,
+    models: Models = None,
+    rpm: Requests = None,
+    tpm: Tokens = None,
+    streams: Streams = None,
+    max_output_tokens: OutputTokens = None,
+    budget: Budgets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a project; what is not given stays as it is."""
+    from app.administration import shown
+    from app.state.policy import ProjectPolicy
+
+    async def run(installation: "Installation", actor: "Actor") -> "Project":
+        current = await installation.project(project)
+        limits = limited(
+            current.policy.limits,
+            rpm=rpm,
+            tpm=tpm,
+            streams=streams,
+            max_output_tokens=max_output_tokens,
+            budgets=budget,
+        )
+        policy = ProjectPolicy(models=tuple(models or current.policy.models), limits=limits)
+        changes: dict[str, Any] = {"policy": policy} if policy != current.policy else {}
+        if retention_days is not None:
+            changes["retention_days"] = retention_days
+        return await installation.projects.update(actor, current.id, changes, version=current.version)
+
+    print_members(shown.project(administer(run)), as_json=as_json)

@@ -1,0 +1,16 @@
+"""`antiphon settings`: what is in effect, and who said so."""
+
+from app.cli.console import AsJson, member, print_json, print_table
+
+
+def settings(*, as_json: AsJson = False) -> None:
+    """List every setting with its value, secrets masked, and where the value comes from."""
+    from app.administration import shown
+    from app.administration.settings import effective
+    from app.settings import load_settings
+
+    found = [shown.setting(each) for each in effective(load_settings())]
+    if as_json:
+        print_json(shown.page(found))
+    else:
+        print_table(found, {name: member(name) for name in ("name", "value", "source")})

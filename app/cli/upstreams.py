@@ -1,0 +1,266 @@
+"""`antiphon upstreams`: whom the gateway calls, and with which keys. A key is never an argument."""
+
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from app.cli.console import AsJson, Columns, administer, member, print_json, print_members, print_table
+
+if TYPE_CHECKING:
+    from app.administration.actor import Actor
+    from app.administration.upstreams import Upstreams
+    from app.installation import Installation
+    from app.settings_upstream import UpstreamSettings
+    from app.state.health import Control
+
+T = TypeVar("T")
+
+upstreams = typer.Typer(help="Upstreams, their keys and their accounts.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The upstream's name.")]
+AccountName = Annotated[str, typer.Argument(metavar="ACCOUNT", help="As `upstreams list` shows it: main/1a2b3c4d5e6f.")]
+Tier = Annotated[int | None, typer.Option(min=0, help="Used while none of a lower tier can be.")]
+Models = Annotated[list[str] | None, typer.Option("--model", help="A glob of the models it serves; may be repeated.")]
+Aliases = Annotated[
+    list[str] | None, typer.Option("--alias", help="ASKED=ITS-OWN, two names of a model; may be repeated.")
+]
+Strip = Annotated[list[str] | None, typer.Option("--strip", help="A parameter it does not know; may be repeated.")]
+State = Annotated[str | None, typer.Option(help="Who keeps chains: gateway or upstream.")]
+
+_LONGEST_SECRET = 10_000
+_COLUMNS: Columns = {
+    "account": member("name"),
+    "key": member("key_name"),
+    "key id": member("key_id"),
+    "state": member("state"),
+    "rest": lambda row: f"{row['rest_seconds']:.0f} s" if row["rest_seconds"] else None,
+    "reason": member("reason"),
+    "tier": member("tier"),
+    "weight": member("weight"),
+    "source": member("source"),
+    "base url": member("base_url"),
+}
+
+
+@upstreams.command("list")
+def list_upstreams(*, as_json: AsJson = False) -> None:
+    """List the upstreams with their accounts, and the health that running gateways noted in the database."""
+    from app.administration import shown, shown_upstreams
+
+    async def run(desk: "Upstreams", _: "Actor") -> list[dict[str, Any]]:
+        return [shown_upstreams.upstream(each) for each in await desk.list()]
+
+    found = _administer(run)
+    if as_json:
+        print_json(shown.page(found))
+    else:
+        accounts = [{**account, "base_url": each["base_url"]} for each in found for account in each["accounts"]]
+        print_table(accounts, _COLUMNS)
+
+
+@upstreams.command("add")
+def add_upstream(
+    *,
+    name: Name,
+    base_url: Annotated[str, typer.Option(help="URL that /responses is appended to.")],
+    models: Models = None,
+    aliases: Aliases = None,
+    strip: Strip = None,
+    tier: Tier = None,
+    state: State = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add an upstream to the database; its keys follow with `add-key`."""
+    from app.administration import shown_upstreams
+
+    spec = _given(base_url=base_url, models=models, aliases=_aliases(aliases), strip=strip, tier=tier, state=state)
+
+    async def run(desk: "Upstreams", actor: "Actor") -> "UpstreamSettings":
+        return await desk.create(actor, {"name": name, **spec})
+
+    print_members(shown_upstreams.upstream_settings(_administer(run), 1), as_json=as_json)
+
+
+@upstreams.command("update")
+def update_upstream(
+    *,
+    name: Name,
+    base_url: Annotated[str | None, typer.Option(help="URL that /responses is appended to.")] = None,
+    models: Models = None,
+    aliases: Aliases = None,
+    strip: Strip = None,
+    tier: Tier = None,
+    state: State = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change an upstream of the database; what is not given stays as it is."""
+    from app.administration import shown_upstreams
+
+    changes = _given(base_url=base_url, models=models, aliases=_aliases(aliases), strip=strip, tier=tier, state=state)
+
+    async def run(desk: "Upstreams", actor: "Actor") -> dict[str, Any]:
+        # Those of the configuration have none, and are refused whatever it is.
+        version = next((each.version or 0 for each in await desk.list() if each.settings.name == name), 0)
+        changed = await desk.update(actor, name, changes, version=version)
+        return shown_upstreams.upstream_settings(changed, version + 1)
+
+    print_members(_administer(run), as_json=as_json)
+
+
+@upstreams.command("remove")
+def remove_upstream(*, name: Name, as_json: AsJson = False) -> None:
+    """Remove an upstream of the database with its keys; calls on it go on."""
+
+    async def run(desk: "Upstreams", actor: "Actor") -> None:
+        await desk.delete(actor, name)
+
+    _administer(run)
+    _print_done({"name": name, "deleted": True}, f"{name} is removed.", as_json=as_json)
+
+
+@upstreams.command("add-key")
+def add_key(
+    *,
+    upstream: Name,
+    name: Annotated[str | None, typer.Option(help="What the key is called.")] = None,
+    from_env: Annotated[str | None, typer.Option(help="The environment variable that has the key.")] = None,
+    from_file: Annotated[Path | None, typer.Option(help="The file that has the key.")] = None,
+    weight: Annotated[float | None, typer.Option(help="Its share of the calls beside others of its tier.")] = None,
+    tier: Tier = None,
+    organization: Annotated[str | None, typer.Option(help="Sent as OpenAI-Organization.")] = None,
+    project: Annotated[str | None, typer.Option(help="Sent as OpenAI-Project.")] = None,
+    rpm: Annotated[int | None, typer.Option("--rpm", help="Calls begun in a minute, per process.")] = None,
+    tpm: Annotated[int | None, typer.Option("--tpm", help="Tokens used per minute, per process.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Calls in flight at once, per process.")] = None,
+    quota_group: Annotated[str | None, typer.Option(help="Keys of a group share upstream's limit.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add a key to any upstream, read from standard input unless an option says otherwise. It is kept encrypted."""
+    from app.administration import shown_upstreams
+
+    spec = _given(
+        name=name,
+        weight=weight,
+        tier=tier,
+        organization=organization,
+        project=project,
+        requests_per_minute=rpm,
+        tokens_per_minute=tpm,
+        concurrency=concurrency,
+        quota_group=quota_group,
+    )
+    secret = _secret(from_env, from_file)
+
+    async def run(desk: "Upstreams", actor: "Actor") -> dict[str, Any]:
+        return shown_upstreams.upstream_key(await desk.add_key(actor, upstream, {**spec, "secret": secret}))
+
+    print_members(_administer(run), as_json=as_json)
+
+
+@upstreams.command("remove-key")
+def remove_key(
+    *,
+    upstream: Name,
+    key_id: Annotated[str, typer.Argument(help="The key's id, as `upstreams list` shows it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Remove a key of the database; calls with it go on."""
+
+    async def run(desk: "Upstreams", actor: "Actor") -> None:
+        await desk.remove_key(actor, upstream, key_id)
+
+    _administer(run)
+    _print_done({"id": key_id, "deleted": True}, f"{key_id} is removed.", as_json=as_json)
+
+
+@upstreams.command("test")
+def try_account(*, account: AccountName, as_json: AsJson = False) -> None:
+    """Ask upstream, from here, whether it takes the account's key. The status is 1 when it does not."""
+    from app.administration import shown_upstreams
+
+    async def run(desk: "Upstreams", actor: "Actor") -> dict[str, Any]:
+        return shown_upstreams.test_result(account, await desk.test(actor, account))
+
+    result = _administer(run)
+    print_members(result, as_json=as_json)
+    if not result["ok"]:
+        raise typer.Exit(1)
+
+
+@upstreams.command("enable")
+def enable_account(*, account: AccountName, as_json: AsJson = False) -> None:
+    """Take an account into service again."""
+    _control(account, "enabled", as_json=as_json)
+
+
+@upstreams.command("drain")
+def drain_account(*, account: AccountName, as_json: AsJson = False) -> None:
+    """Give an account nothing new, but what only it can go on with."""
+    _control(account, "draining", as_json=as_json)
+
+
+@upstreams.command("disable")
+def disable_account(*, account: AccountName, as_json: AsJson = False) -> None:
+    """Give an account nothing any more; calls on it go on."""
+    _control(account, "disabled", as_json=as_json)
+
+
+def _control(account: str, state: "Control", *, as_json: bool) -> None:
+    async def run(desk: "Upstreams", actor: "Actor") -> None:
+        await desk.control(actor, account, state)
+
+    _administer(run)
+    _print_done({"name": account, "control": state}, f"{account} is {state}.", as_json=as_json)
+
+
+def _administer(work: "Callable[[Upstreams, Actor], Awaitable[T]]") -> T:
+    from app.cli.pool import upstreams_of
+
+    async def run(installation: "Installation", actor: "Actor") -> T:
+        async with upstreams_of(installation) as desk:
+            return await work(desk, actor)
+
+    return administer(run)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _aliases(texts: list[str] | None) -> Mapping[str, str] | None:
+    if texts is None:
+        return None
+    if unclear := [text for text in texts if "=" not in text]:
+        raise typer.BadParameter(f"'{unclear[0]}' is no alias: write asked-name=own-name.")
+    return dict(text.split("=", 1) for text in texts)
+
+
+def _secret(variable: str | None, file: Path | None) -> str:
+    """The key, from where it is said to be. It is never shown, nor part of a message."""
+    if variable is not None:
+        import os
+
+        if not (found := os.environ.get(variable, "")):  # noqa: TID251 - a name that was typed, no setting
+            raise typer.BadParameter(f"The environment variable {variable} is not set.")
+        return found.strip()
+    if file is not None:
+        try:
+            with file.open() as opened:
+                return opened.read(_LONGEST_SECRET).strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(f"The file {file} cannot be read ({type(error).__name__}).") from None
+    if sys.stdin.isatty():
+        typed: str = typer.prompt("Key", hide_input=True, err=True)
+        return typed.strip()
+    return sys.stdin.read(_LONGEST_SECRET).strip()
+
+
+def _print_done(members: Mapping[str, Any], sentence: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(members)
+    else:
+        print(sentence)

@@ -1,0 +1,63 @@
+"""`antiphon usage`: what calls took."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli.console import AsJson, Columns, administer, member, moment, print_json, print_table
+from app.cli.times import moment_before
+
+if TYPE_CHECKING:
+    from app.administration.actor import Actor
+    from app.installation import Installation
+    from app.state.ledger import Grouping, UsageSum
+
+_GROUPS: "tuple[Grouping, ...]" = ("project", "key", "model", "upstream", "day", "hour")
+_GROUP_COLUMNS = {"project": "project_id", "key": "api_key_id", "model": "model", "upstream": "upstream"}
+_SUMS = ("requests", "errors", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
+
+
+def usage(
+    *,
+    since: Annotated[str, typer.Option(help="2026-11-01, 2026-11-01T12:30 (UTC), 12h, 7d or 4w ago.")] = "30d",
+    until: Annotated[str, typer.Option(help="The same; now when not given.")] = "0h",
+    by: Annotated[str, typer.Option(help=f"Groups, with commas between them: {', '.join(_GROUPS)}.")] = "key,model",
+    project: Annotated[str | None, typer.Option(help="Only this project's calls, by its name or id.")] = None,
+    key: Annotated[str | None, typer.Option(help="Only this key's calls, by its id.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV for a spreadsheet.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Sum up what calls took, in tokens and money."""
+    import time
+
+    from app.administration import shown
+    from app.administration.sheet import sheet
+
+    groups = [name.strip() for name in by.split(",") if name.strip()]
+    if unknown := [name for name in groups if name not in _GROUPS]:
+        raise typer.BadParameter(f"There is no group '{unknown[0]}'. There are {', '.join(_GROUPS)}.")
+    group_by = [name for name in _GROUPS if name in groups]
+    now = int(time.time())
+
+    async def run(installation: "Installation", _: "Actor") -> "list[UsageSum]":
+        return list(
+            await installation.usage.summary(
+                since=moment_before(since, now),
+                until=moment_before(until, now) + 1,
+                group_by=group_by,
+                project_id=(await installation.project(project)).id if project else None,
+                api_key_id=key,
+            )
+        )
+
+    sums = [shown.usage_sum(each) for each in administer(run)]
+    if as_json:
+        print_json(shown.page(sums))
+    elif as_csv:
+        print(sheet(sums), end="")
+    else:
+        columns: Columns = {}
+        if {"day", "hour"} & {*groups}:
+            columns = {"begins": lambda row: moment(row["begins"])}
+        columns = {**columns, **{name: member(_GROUP_COLUMNS[name]) for name in groups if name in _GROUP_COLUMNS}}
+        print_table(sums, {**columns, **{name: member(name) for name in _SUMS}})

@@ -1,0 +1,116 @@
+"""What a client is told of its limits: the headers that count down, and the error at the end. Must not know who counts.
+
+Wording and headers are OpenAI's, with whose limit it is and until when.
+"""
+
+import math
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from app.errors import ApiError
+from app.relay.client import RawHeader
+from app.state.limits import NANO, Claim, Limit, Standing, Unit
+
+_OWNERS = {"API key": "this API key", "project": "the project of this API key"}
+_PER_MINUTE = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}
+_COUNTED_DOWN: tuple[Unit, ...] = ("requests", "tokens")
+# To whoever cannot wait for it: an SDK would hold its caller up, or come back too early.
+_NO_RETRY = {"x-should-retry": "false"}
+_SLACK_SECONDS = 0.1
+
+
+class LimitError(ApiError):
+    """A limit of the key or its project is reached."""
+
+    default_status = 429
+    default_code = "rate_limit_exceeded"
+    type = "rate_limit_error"
+
+
+class BudgetError(LimitError):
+    """What the key or its project may spend in a period is spent."""
+
+    default_code = "insufficient_quota"
+    type = "insufficient_quota"
+
+
+def refusal(refused: Standing, claims: Iterable[Claim], standings: Iterable[Standing]) -> LimitError:
+    """The error of a call that this limit refuses, of all that it claimed, with how its limits stand."""
+    limit, rest_ms = refused.limit, refused.rest_ms
+    requested = next(amount for claimed, amount in claims if claimed.key == limit.key)
+    left = {name.decode(): value.decode() for name, value in headers(standings)}
+    owner = _OWNERS[limit.whose]
+    if limit.is_budget:
+        return BudgetError(
+            f"You exceeded your current quota, the budget of {owner} for this {limit.window}: "
+            f"Limit {_amount(limit, limit.most)}, Used {_amount(limit, refused.used)}, "
+            f"Requested {_amount(limit, requested)}. It begins anew at {_moment(rest_ms)}.",
+            headers={**left, **_wait(rest_ms), **_NO_RETRY},
+        )
+    if limit.window is None:
+        return LimitError(
+            f"Rate limit reached for {owner} on concurrent streams: Limit {limit.most}, Used {refused.used}, "
+            "Requested 1. Please try again when one of them has ended.",
+            headers=left,
+        )
+    rate = _PER_MINUTE[limit.unit]
+    if limit.unit == "tokens" and requested > limit.most:
+        return LimitError(
+            f"Request too large for {owner} on {rate}: Limit {limit.most}, Requested {requested}. "
+            "The input or output tokens must be reduced in order to run successfully.",
+            headers={**left, **_NO_RETRY},
+        )
+    return LimitError(
+        f"Rate limit reached for {owner} on {rate}: Limit {limit.most}, Used {refused.used}, Requested {requested}. "
+        f"Please try again in {duration(rest_ms)} (at {_moment(rest_ms)}).",
+        headers={**left, **_wait(rest_ms)},
+    )
+
+
+def headers(standings: Iterable[Standing]) -> tuple[RawHeader, ...]:
+    """`x-ratelimit-*` of the requests and tokens per minute; of a key's and its project's limit the tighter one."""
+    told: list[RawHeader] = []
+    by_unit = {
+        unit: [one for one in standings if one.limit.window == "minute" and one.limit.unit == unit]
+        for unit in _COUNTED_DOWN
+    }
+    for unit, found in by_unit.items():
+        if not found:
+            continue
+        tightest = min(found, key=lambda one: (one.limit.most - one.used, -one.rest_ms))
+        for name, value in (
+            ("limit", str(tightest.limit.most)),
+            ("remaining", str(max(0, tightest.limit.most - tightest.used))),
+            ("reset", duration(tightest.rest_ms)),
+        ):
+            told.append((f"x-ratelimit-{name}-{unit}".encode(), value.encode()))
+    return tuple(told)
+
+
+def duration(milliseconds: int) -> str:
+    """A time as OpenAI writes one: `12ms`, `59.5s`, `6m0s`, `1h0m0s`."""
+    if milliseconds < 1000:  # noqa: PLR2004 - a second
+        return f"{milliseconds}ms"
+    seconds, rest = divmod(milliseconds, 1000)
+    fraction = f".{rest:03}".rstrip("0") if rest else ""
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{seconds}{fraction}s"
+    return f"{minutes}m{seconds}{fraction}s" if minutes else f"{seconds}{fraction}s"
+
+
+def _wait(rest_ms: int) -> dict[str, str]:
+    # Up, so that nobody is told to come too early.
+    return {"retry-after": str(-(-rest_ms // 1000)), "retry-after-ms": str(rest_ms)}
+
+
+def _moment(rest_ms: int) -> str:
+    # The next whole second; a little less, because the clock went on since the rest was read.
+    at = datetime.fromtimestamp(math.ceil(time.time() + rest_ms / 1000 - _SLACK_SECONDS), UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _amount(limit: Limit, amount: int) -> str:
+    return f"${amount / NANO:.6f}".rstrip("0").rstrip(".") if limit.unit == "usd" else f"{amount} {limit.unit}"

@@ -1,0 +1,21 @@
+"""What an operator says that tokens cost, where that differs from the public price lists."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Usd = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+
+
+class PriceSettings(BaseModel):
+    """What a model's tokens cost, in US dollars per million, in place of the public price. The first match counts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    model: str = Field(min_length=1, description="Glob of the model's name, as asked for or as served.")
+    upstream: str | None = Field(None, description="Name of the upstream that it is the price of; unset for all.")
+    input: Usd = Field(description="Price of a million input tokens; 0 is free.")
+    cached_input: Usd | None = Field(
+        None, description="Price of a million of them that upstream had cached; as input when unset."
+    )
+    output: Usd = Field(description="Price of a million output tokens.")

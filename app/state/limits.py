@@ -1,0 +1,192 @@
+"""Limits as they are counted: the windows of each, and the one rule by which a call is granted. Pure.
+
+Requests and tokens per minute are counted in windows of 60 s, which begin with the first call in them. Budgets have
+calendar periods in UTC. Streams are counted while they last. Times are unix milliseconds, by whatever clock counts.
+"""
+
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple, TypeAlias
+
+from app.state.policy import Limits
+from app.state.records import ApiKey
+
+Whose: TypeAlias = Literal["API key", "project"]
+Unit: TypeAlias = Literal["requests", "tokens", "usd", "streams"]
+Window: TypeAlias = Literal["minute", "day", "week", "month"]
+Key: TypeAlias = tuple[str, str]
+
+NANO = 1_000_000_000
+"""Money is counted in billionths of a dollar."""
+
+_MINUTE_MS = 60_000
+_UNLIMITED = Limits()
+# Streams are counted for ever.
+_FOREVER = 1 << 53
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most so much in each window, for all calls of one owner (the id of a key or of a project).
+
+    `most` is in requests, tokens, nano-dollars or streams. Streams have no window.
+    """
+
+    owner: str
+    whose: Whose
+    unit: Unit
+    window: Window | None
+    most: int
+
+    @property
+    def name(self) -> str:
+        """`requests_per_minute`, `usd_per_month`, `concurrent_streams`."""
+        return "concurrent_streams" if self.window is None else f"{self.unit}_per_{self.window}"
+
+    @property
+    def key(self) -> Key:
+        """What its count is kept under."""
+        return self.owner, self.name
+
+    @property
+    def is_budget(self) -> bool:
+        """Whether it is spent in a period of the calendar."""
+        return self.window not in (None, "minute")
+
+
+class Count(NamedTuple):
+    """What was used from `began_at` on; from `ends_at` on it is over."""
+
+    used: int
+    began_at: int
+    ends_at: int
+
+
+class Claim(NamedTuple):
+    """What a call takes of a limit, in its unit."""
+
+    limit: Limit
+    amount: int
+
+
+class Correction(NamedTuple):
+    """What a call used more (or less) of a limit than was taken for it, in the window of this time."""
+
+    limit: Limit
+    amount: int
+    at: int
+
+
+class Standing(NamedTuple):
+    """How a limit stands: used since `began_at`, and what is left of its window."""
+
+    limit: Limit
+    used: int
+    began_at: int
+    rest_ms: int
+
+
+class Verdict(NamedTuple):
+    """How the limits of a call stand once it was granted; else as they stood, and the one that refused it.
+
+    Of several that refuse it is the one that does so for longest.
+    """
+
+    standings: tuple[Standing, ...]
+    refused: Standing | None = None
+
+
+def is_unlimited(caller: ApiKey) -> bool:
+    """Whether neither the key nor its project has any limit."""
+    return caller.policy.limits == _UNLIMITED and caller.project_policy.limits == _UNLIMITED
+
+
+def limits_of(caller: ApiKey) -> tuple[Limit, ...]:
+    """The limits of a key and of its project that are counted, without `max_output_tokens`."""
+    own, projects = caller.policy.limits, caller.project_policy.limits
+    return (*_counted(caller.id, "API key", own), *_counted(caller.project_id, "project", projects))
+
+
+def most_output_tokens(caller: ApiKey) -> int | None:
+    """The most that one response to this caller may have."""
+    caps = (caller.policy.limits.max_output_tokens, caller.project_policy.limits.max_output_tokens)
+    return min([cap for cap in caps if cap is not None], default=None)
+
+
+def grant(counts: MutableMapping[Key, Count], claims: Sequence[Claim], now: int) -> Verdict:
+    """Add all of these claims to the counts, or none of them.
+
+    Where a limit is used up nothing is granted, also to a call whose price or length nobody knows.
+    """
+    found = [current(counts.get(limit.key), limit, now) for limit, _ in claims]
+    refused = [
+        standing(limit, count, now)
+        for (limit, amount), count in zip(claims, found, strict=True)
+        if count.used + max(amount, 1) > limit.most
+    ]
+    if refused:
+        standings = tuple([standing(claim.limit, count, now) for claim, count in zip(claims, found, strict=True)])
+        return Verdict(standings, max(refused, key=lambda one: (one.limit.is_budget, one.rest_ms)))
+    granted = []
+    for (limit, amount), count in zip(claims, found, strict=True):
+        taken = counts[limit.key] = count._replace(used=count.used + amount)
+        granted.append(standing(limit, taken, now))
+    return Verdict(tuple(granted))
+
+
+def correct(counts: MutableMapping[Key, Count], corrections: Sequence[Correction]) -> None:
+    """Apply these, as far as their windows are still the ones that are counted in."""
+    for limit, amount, at in corrections:
+        count = counts.get(limit.key)
+        if count is not None and count.began_at <= at < count.ends_at:
+            counts[limit.key] = count._replace(used=max(0, count.used + amount))
+
+
+def current(count: Count | None, limit: Limit, now: int) -> Count:
+    """The count while its window lasts, else that of a new one. A clock that was set back begins a new one, too."""
+    if count is not None and count.began_at <= now < count.ends_at:
+        return count
+    return Count(0, *_window(limit.window, now))
+
+
+def standing(limit: Limit, count: Count, now: int) -> Standing:
+    """How the limit stands by this count."""
+    return Standing(limit, count.used, count.began_at, 0 if limit.window is None else count.ends_at - now)
+
+
+def _counted(owner: str, whose: Whose, limits: Limits) -> Iterator[Limit]:
+    if limits.requests_per_minute is not None:
+        yield Limit(owner, whose, "requests", "minute", limits.requests_per_minute)
+    if limits.tokens_per_minute is not None:
+        yield Limit(owner, whose, "tokens", "minute", limits.tokens_per_minute)
+    if limits.concurrent_streams is not None:
+        yield Limit(owner, whose, "streams", None, limits.concurrent_streams)
+    budgets: dict[tuple[Unit, Window], int] = {}
+    for budget in limits.budgets:
+        usd = None if budget.usd is None else round(budget.usd * NANO)
+        for unit, most in (("tokens", budget.tokens), ("usd", usd)):
+            if most is not None:
+                # Of two for the same period the smaller holds.
+                key: tuple[Unit, Window] = ("usd" if unit == "usd" else "tokens", budget.period)
+                budgets[key] = min(most, budgets.get(key, most))
+    for (unit, period), most in budgets.items():
+        yield Limit(owner, whose, unit, period, most)
+
+
+def _window(window: Window | None, now: int) -> tuple[int, int]:
+    if window is None:
+        return 0, _FOREVER
+    if window == "minute":
+        return now, now + _MINUTE_MS
+    today = datetime.fromtimestamp(now // 1000, UTC).replace(hour=0, minute=0, second=0)
+    if window == "day":
+        begins, ends = today, today + timedelta(days=1)
+    elif window == "week":
+        begins = today - timedelta(days=today.weekday())
+        ends = begins + timedelta(days=7)
+    else:
+        begins = today.replace(day=1)
+        # 32 days later is a day of the next month, whichever this is.
+        ends = (begins + timedelta(days=32)).replace(day=1)
+    return int(begins.timestamp()) * 1000, int(ends.timestamp()) * 1000

@@ -1,0 +1,251 @@
+"""What is used of limits, in the database: shared by all replicas, and there after a restart. Must not know calls.
+
+Whatever waits to be granted or corrected is one transaction, which locks the counts it needs in one order, so that it
+is exact. Streams are leases by the database's clock; a killed process's are over when they were not renewed.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, ClassVar, Self
+
+import structlog
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, tuple_, update
+
+from app.errors import StorageError
+from app.state.limits import (
+    Claim,
+    Correction,
+    Count,
+    Key,
+    Limit,
+    Standing,
+    Verdict,
+    correct,
+    current,
+    grant,
+    standing,
+)
+from app.storage.clock import DatabaseMilliseconds
+from app.storage.database import Database
+from app.storage.limit_tables import limit_counts, limit_streams
+from app.storage.writer import Write, Writer
+
+_AT_ONCE = 500
+
+_NOW = select(DatabaseMilliseconds())
+_COLUMNS = (limit_counts.c.owner, limit_counts.c.name)
+_ROW = (*_COLUMNS, limit_counts.c.used, limit_counts.c.began_at, limit_counts.c.ends_at)
+_COUNTS = select(*_ROW).where(tuple_(*_COLUMNS).in_(bindparam("keys", expanding=True)))
+_STREAMS = (
+    select(limit_streams.c.owner, func.count())
+    .where(
+        limit_streams.c.owner.in_(bindparam("owners", expanding=True)), limit_streams.c.held_until > bindparam("now")
+    )
+    .group_by(limit_streams.c.owner)
+)
+_LOCK = (
+    "INSERT INTO limit_counts (owner, name, used, began_at, ends_at) VALUES {rows}"
+    " ON CONFLICT (owner, name) DO UPDATE SET used = limit_counts.used"
+    " RETURNING owner, name, used, began_at, ends_at"
+)
+_MARKS = {"qmark": "(?, ?, 0, 0, 0)", "pyformat": "(%s, %s, 0, 0, 0)"}
+_KEEP = (
+    update(limit_counts)
+    .where(limit_counts.c.owner == bindparam("of"), limit_counts.c.name == bindparam("named"))
+    .values(used=bindparam("now_used"), began_at=bindparam("begins"), ends_at=bindparam("ends"))
+)
+_RENEW = (
+    update(limit_streams)
+    .where(limit_streams.c.id.in_(bindparam("ids", expanding=True)))
+    .values(held_until=DatabaseMilliseconds() + bindparam("lease"))
+)
+_END = delete(limit_streams).where(limit_streams.c.id.in_(bindparam("ids", expanding=True)))
+
+_log = structlog.get_logger("antiphon.limits")
+
+
+class LimitStore:
+    """The counts and streams of all limits. `lease_seconds` is how long a stream outlives its process."""
+
+    def __init__(self, database: Database, writer: Writer, lease_seconds: float = 25.0) -> None:
+        self._database = database
+        self._writer = writer
+        self._lease_ms = int(lease_seconds * 1000)
+        self._held: set[str] = set()
+
+    async def draw(self, claims: Sequence[Claim], stream: str) -> Verdict:
+        """Grant all of these claims or none; that of a stream under this id of its own. Raises StorageError.
+
+        After a StorageError it is not known whether it was granted: a stream ends by itself, the rest stays counted.
+        """
+        verdict = await self._writer.submit(Draw(tuple(claims), begins=stream, lease_ms=self._lease_ms))
+        if verdict.refused is None and any(claim.limit.unit == "streams" for claim in claims):
+            self._held.add(stream)
+        return verdict
+
+    async def settle(self, corrections: Sequence[Correction], stream: str) -> None:
+        """Correct what was drawn, and end this stream. Raises StorageError."""
+        self._held.discard(stream)
+        counted = tuple([correction for correction in corrections if correction.limit.unit != "streams"])
+        ends = stream if len(counted) < len(corrections) else None
+        await self._writer.submit(Draw(corrections=counted, ends=ends))
+
+    async def read(self, limits: Collection[Limit]) -> list[Standing]:
+        """How these limits stand. Raises StorageError."""
+        keys = sorted({limit.key for limit in limits})
+
+        def look(connection: Connection) -> list[Standing]:
+            now = _now(connection)
+            kept = _counts(connection.execute(_COUNTS, {"keys": keys}))
+            counts = kept | _streams(connection, limits, now)
+            return [standing(limit, current(counts.get(limit.key), limit, now), now) for limit in limits]
+
+        return await self._database.read(look)
+
+    async def renew_forever(self) -> None:
+        """Keep the streams of this process alive, three times a lease."""
+        while True:
+            await asyncio.sleep(self._lease_ms / 3000)
+            if not self._held:
+                continue
+            try:
+                await self._writer.submit(RenewStreams(tuple(self._held), self._lease_ms))
+            except StorageError as error:
+                _log.warning("counted streams were not renewed", count=len(self._held), reason=error.message)
+
+    async def purge_expired(self, grace_seconds: int = 3600) -> int:
+        """Remove the counts of windows and the streams that have been over for so long; return how many."""
+        return await self._writer.submit(PurgeLimits(grace_seconds * 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class Draw(Write[Verdict]):
+    """Claims to be granted, and corrections of what was, each for all of its limits at once.
+
+    Draws and corrections are one kind of write, so that a transaction takes all of its locks in one order.
+    """
+
+    comes_first: ClassVar[bool] = True
+
+    claims: tuple[Claim, ...] = ()
+    corrections: tuple[Correction, ...] = ()
+    begins: str = ""
+    ends: str | None = None
+    lease_ms: int = 0
+
+    @property
+    def parts(self) -> Sequence[Claim | Correction]:
+        """All that needs a count."""
+        return [*self.claims, *self.corrections]
+
+    @classmethod
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[Verdict]:
+        limits = {one.limit.key: one.limit for write in writes for one in write.parts}
+        kept = _lock(connection, sorted(limits))
+        # Read when the locks are ours: by an earlier time a window that begins meanwhile would not have begun.
+        now = _now(connection)
+        _end_streams(connection, [write.ends for write in writes if write.ends is not None])
+        # What is kept of a limit on streams is a lock alone.
+        counts = kept | _streams(connection, limits.values(), now)
+        verdicts = []
+        for write in writes:
+            correct(counts, write.corrections)
+            verdicts.append(grant(counts, write.claims, now))
+        _begin_streams(connection, writes, verdicts, now)
+        windowed = [key for key, limit in limits.items() if limit.unit != "streams"]
+        _keep(connection, {key: counts[key] for key in windowed if counts[key] != kept.get(key)})
+        return verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class RenewStreams(Write[None]):
+    """More time for these streams."""
+
+    ids: Sequence[str]
+    lease_ms: int
+
+    @classmethod
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
+        for write in writes:
+            for start in range(0, len(write.ids), _AT_ONCE):
+                some = write.ids[start : start + _AT_ONCE]
+                connection.execute(_RENEW, {"ids": some, "lease": write.lease_ms})
+        return [None] * len(writes)
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeLimits(Write[int]):
+    """The end of what has been over for so long."""
+
+    grace_ms: int
+
+    @classmethod
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[int]:
+        return [_purge(connection, write.grace_ms) for write in writes]
+
+
+def _purge(connection: Connection, grace_ms: int) -> int:
+    since = DatabaseMilliseconds() - grace_ms
+    # One that is in use is not waited for, in whatever order: it goes the next time.
+    over = select(*_COLUMNS).where(limit_counts.c.ends_at < since).with_for_update(skip_locked=True)
+    counts = connection.execute(delete(limit_counts).where(tuple_(*_COLUMNS).in_(over))).rowcount
+    return counts + connection.execute(delete(limit_streams).where(limit_streams.c.held_until < since)).rowcount
+
+
+def _now(connection: Connection) -> int:
+    now: int = connection.execute(_NOW).scalar_one()
+    return now
+
+
+def _counts(rows: Iterable[Any]) -> dict[Key, Count]:
+    return {(row[0], row[1]): Count(*row[2:]) for row in rows}
+
+
+def _lock(connection: Connection, keys: Sequence[Key]) -> dict[Key, Count]:
+    """These counts, ours to the end of the transaction; each is a row from then on.
+
+    One statement makes them and locks them in their order: made apart, two processes could wait for each other.
+    """
+    if not keys:
+        return {}
+    mark = _MARKS[connection.dialect.paramstyle]
+    # As text: SQLAlchemy would take longer to write it than the database to run it.
+    statement = _LOCK.format(rows=", ".join([mark] * len(keys)))
+    return _counts(connection.exec_driver_sql(statement, tuple(chain.from_iterable(keys))))
+
+
+def _streams(connection: Connection, limits: Iterable[Limit], now: int) -> dict[Key, Count]:
+    """The streams that live now, as the counts of these limits."""
+    counted = [limit for limit in limits if limit.unit == "streams"]
+    if not counted:
+        return {}
+    rows = connection.execute(_STREAMS, {"owners": [limit.owner for limit in counted], "now": now})
+    live = {row[0]: row[1] for row in rows}
+    return {limit.key: current(None, limit, now)._replace(used=live.get(limit.owner, 0)) for limit in counted}
+
+
+def _begin_streams(connection: Connection, writes: Sequence[Draw], verdicts: Sequence[Verdict], now: int) -> None:
+    rows = [
+        {"owner": claim.limit.owner, "id": write.begins, "held_until": now + write.lease_ms}
+        for write, verdict in zip(writes, verdicts, strict=True)
+        for claim in write.claims
+        if claim.limit.unit == "streams" and verdict.refused is None
+    ]
+    if rows:
+        connection.execute(insert(limit_streams), rows)
+
+
+def _end_streams(connection: Connection, ids: Sequence[str]) -> None:
+    if ids:
+        connection.execute(_END, {"ids": ids})
+
+
+def _keep(connection: Connection, counts: dict[Key, Count]) -> None:
+    rows = [
+        {"of": owner, "named": name, "now_used": count.used, "begins": count.began_at, "ends": count.ends_at}
+        for (owner, name), count in counts.items()
+    ]
+    if rows:
+        connection.execute(_KEEP, rows)

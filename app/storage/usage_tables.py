@@ -1,0 +1,81 @@
+"""The tables of the ledger: a row for each call, and their sums by the hour. Must not know who writes them.
+
+They hold what calls took and how they ended, never what was said. Times are unix seconds, costs nano-dollars.
+"""
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Table, text
+
+from app.storage.tables import StorableText, metadata
+
+# `account` is an upstream's name and the fingerprint of its key. `is_stored`: a response was to be kept under this id,
+# which makes the row the only one of that response.
+usage = Table(
+    "usage",
+    metadata,
+    Column("key", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("request_id", StorableText, nullable=False),
+    Column("project_id", StorableText, nullable=False),
+    Column("api_key_id", StorableText, nullable=False),
+    Column("endpoint", StorableText, nullable=False),
+    Column("model", StorableText, nullable=False),
+    Column("model_served", StorableText),
+    Column("upstream", StorableText),
+    Column("key_fingerprint", StorableText),
+    Column("status", Integer, nullable=False),
+    Column("response_status", StorableText),
+    Column("error_code", StorableText),
+    Column("attempts", Integer, nullable=False),
+    Column("affinity", StorableText),
+    Column("input_tokens", BigInteger),
+    Column("cached_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("reasoning_tokens", BigInteger),
+    Column("cost_nano", BigInteger),
+    Column("latency_ms", BigInteger),
+    Column("first_byte_ms", BigInteger),
+    Column("is_stream", Boolean, nullable=False),
+    Column("is_background", Boolean, nullable=False),
+    Column("is_stored", Boolean, nullable=False),
+    Column("response_id", StorableText),
+    Index(None, "at"),
+    Index(None, "project_id", "at"),
+    Index(None, "api_key_id", "at"),
+    Index(
+        "uq_usage_stored",
+        "project_id",
+        "response_id",
+        unique=True,
+        sqlite_where=text("is_stored"),
+        postgresql_where=text("is_stored"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+# Their sums, which outlive them. An `upstream` of "" is that of calls for which none was asked.
+usage_hours = Table(
+    "usage_hours",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("project_id", StorableText, primary_key=True),
+    Column("api_key_id", StorableText, primary_key=True),
+    Column("model", StorableText, primary_key=True),
+    Column("upstream", StorableText, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("cost_nano", BigInteger, nullable=False),
+    Column("unpriced_requests", BigInteger, nullable=False),
+    Column("kept_requests", BigInteger, nullable=False),
+    Column("kept_input_tokens", BigInteger, nullable=False),
+    Column("kept_cached_tokens", BigInteger, nullable=False),
+    Column("moved_requests", BigInteger, nullable=False),
+    Column("moved_input_tokens", BigInteger, nullable=False),
+    Column("moved_cached_tokens", BigInteger, nullable=False),
+    Index(None, "project_id", "hour"),
+    Index(None, "api_key_id", "hour"),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,43 @@
+"""How many calls may be asked again: an outage is not to be multiplied. Must not know why one would be."""
+
+from collections import deque
+
+_WINDOW_SECONDS = 10.0
+_SLOT_SECONDS = 1.0
+_SHARE = 0.2
+_LEAST = 3
+
+
+class RetryBudget:
+    """Within any ten seconds as many retries as a fifth of the calls, and three at the least. Times are monotonic."""
+
+    def __init__(self) -> None:
+        # Start, calls and retries of each second.
+        self._slots: deque[list[float]] = deque()
+        self._calls = 0.0
+        self._retries = 0.0
+
+    def called(self, now: float) -> None:
+        """A client's call has begun."""
+        self._slot(now)[1] += 1
+        self._calls += 1
+
+    def spend(self, now: float) -> bool:
+        """Take one retry, if there is one left."""
+        slot = self._slot(now)
+        if self._retries >= max(_LEAST, _SHARE * self._calls):
+            return False
+        slot[2] += 1
+        self._retries += 1
+        return True
+
+    def _slot(self, now: float) -> list[float]:
+        slots = self._slots
+        if slots and now - slots[-1][0] < _SLOT_SECONDS:
+            return slots[-1]
+        while slots and now - slots[0][0] >= _WINDOW_SECONDS + _SLOT_SECONDS:
+            _, calls, retries = slots.popleft()
+            self._calls -= calls
+            self._retries -= retries
+        slots.append([now, 0.0, 0.0])
+        return slots[-1]

@@ -1,0 +1,164 @@
+"""What an account's faults make of it, and for how long. Pure: must not know other accounts, nor what time it is."""
+
+import math
+from dataclasses import dataclass, field
+
+from app.state.health import PROBED, Ailment, Condition
+from app.upstream.faults import Blame, Fault
+
+_FAILURES_TO_OPEN = 5
+_NOT_LONGER_SECONDS = 1.0
+# By how much of itself a rest may be longer, so that keys which died together are not probed together.
+_JITTER = 0.1
+_REMOVED_SECONDS = 3600.0
+_UNCONFIRMED_SECONDS = 60.0
+_MOST_MODELS = 256
+
+_STATES: dict[Blame, Ailment] = {"key": "dead", "quota": "parked", "rate": "cooling"}
+
+
+@dataclass(slots=True)
+class Illness:
+    """A condition with its end in monotonic time. When its time is up it may be probed, once that `is_granted`."""
+
+    state: Ailment
+    until: float
+    step: int
+    reason: str
+    is_granted: bool = False
+    is_probed: bool = False
+
+    def is_over(self, now: float) -> bool:
+        """Whether it ended by itself."""
+        return self.until <= now and self.state not in PROBED
+
+    def told(self, account: str, model: str, now: float) -> Condition:
+        """It as other processes are told."""
+        return Condition(account, model, self.state, max(0.0, self.until - now), self.step, self.reason)
+
+
+@dataclass(slots=True)
+class Health:
+    """One account's. `illness` is of the whole account, `models` has what is wrong with single ones."""
+
+    illness: Illness | None = None
+    models: dict[str, Illness] = field(default_factory=dict)
+    failures: int = 0
+    doubted_until: float = -math.inf
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there is nothing that a good answer would change."""
+        return self.illness is None and not self.failures and self.doubted_until == -math.inf
+
+    def fail(
+        self, fault: Fault, now: float, *, is_probe: bool, cool_down_seconds: float, chance: float
+    ) -> Illness | None:
+        """Take note of a fault of a call that was a probe or not; what is new with the account, if anything.
+
+        `chance` is a number between 0 and 1.
+        """
+        if fault.blame in ("server", "unreachable"):
+            return self._stumble(fault, now, is_probe=is_probe, doubt_seconds=cool_down_seconds, chance=chance)
+        state = _STATES[fault.blame]
+        known = self.illness
+        if state == "cooling":
+            if known is not None and known.state in PROBED and not is_probe:
+                return None
+            return self._cool(now + (cool_down_seconds if fault.rest is None else fault.rest), fault.reason)
+        if known is not None and known.state in PROBED and not is_probe:
+            # Calls that were in flight when it was found say nothing new; only a worse fault does.
+            if known.state in {state, "dead"}:
+                return None
+            return self._set(state, 0, fault.reason, now, chance)
+        step = known.step + 1 if known is not None and known.state == state else 0
+        return self._set(state, step, fault.reason, now, chance)
+
+    def serve(self, *, is_probe: bool) -> bool:
+        """Take note of an answer; whether the account recovered by it."""
+        self.failures = 0
+        self.doubted_until = -math.inf
+        known = self.illness
+        if known is not None and known.state in PROBED and (is_probe or known.state == "open"):
+            self.illness = None
+            return True
+        return False
+
+    def lack(self, model: str, now: float, reason: str, *, is_confirmed: bool) -> Illness:
+        """The account does not have this model: for long, where another that has it confirms that there is one."""
+        while len(self.models) >= _MOST_MODELS and model not in self.models:
+            del self.models[next(iter(self.models))]
+        rest = _REMOVED_SECONDS if is_confirmed else _UNCONFIRMED_SECONDS
+        self.models[model] = Illness("removed", now + rest, 0, reason)
+        return self.models[model]
+
+    def hear(self, condition: Condition, now: float) -> bool:
+        """Take over what another process found; whether that is news. What is known already is not shortened."""
+        until = now + condition.rest
+        illness = Illness(condition.state, until, condition.step, condition.reason)
+        if condition.model:
+            known = self.models.get(condition.model)
+            if known is not None and known.until >= until - _NOT_LONGER_SECONDS:
+                return False
+            self.models[condition.model] = illness
+            return True
+        known = self.illness
+        if known is not None and not known.is_over(now):
+            is_worse = known.state == "cooling" and condition.state in PROBED
+            if not is_worse and known.until >= until - _NOT_LONGER_SECONDS:
+                return False
+        self.illness = illness
+        return True
+
+    def recover(self, model: str) -> bool:
+        """Another process was served; whether that is news. A rate limit goes on for as long as upstream said."""
+        if model:
+            return self.models.pop(model, None) is not None
+        if self.illness is None or self.illness.state not in PROBED:
+            return False
+        self.illness = None
+        self.failures = 0
+        return True
+
+    def _stumble(
+        self, fault: Fault, now: float, *, is_probe: bool, doubt_seconds: float, chance: float
+    ) -> Illness | None:
+        self.failures += 1
+        self.doubted_until = now + doubt_seconds
+        known = self.illness
+        if known is not None and known.state in PROBED:
+            if not is_probe:
+                return None
+            step = known.step + 1 if known.state == "open" else known.step
+            return self._set(known.state, step, fault.reason, now, chance)
+        if fault.rest:
+            return self._cool(now + fault.rest, fault.reason)
+        if self.failures >= _FAILURES_TO_OPEN:
+            return self._set("open", 0, fault.reason, now, chance)
+        return None
+
+    def _cool(self, until: float, reason: str) -> Illness | None:
+        known = self.illness
+        if known is not None and known.state == "cooling" and known.until >= until - _NOT_LONGER_SECONDS:
+            known.until = max(known.until, until)
+            return None
+        self.illness = Illness("cooling", until, 0, reason)
+        return self.illness
+
+    def _set(self, state: Ailment, step: int, reason: str, now: float, chance: float) -> Illness:
+        rest = rest_of(state, step) * (1 + _JITTER * chance)
+        self.illness = Illness(state, now + rest, step, reason)
+        return self.illness
+
+
+def rest_of(state: Ailment, step: int) -> float:
+    """Seconds until it is probed. Dead: 30, doubled up to an hour; parked: an hour, up to a day; open: 30 more each."""
+    match state:
+        case "dead":
+            return min(math.ldexp(30.0, min(step, 10)), 3600.0)
+        case "parked":
+            return min(math.ldexp(3600.0, min(step, 10)), 86_400.0)
+        case "open":
+            return min(30.0 * (step + 1), 600.0)
+        case _:
+            return 0.0

@@ -1,0 +1,38 @@
+"""One call in flight on an account. Must not know what the call is, nor who else is in flight."""
+
+from collections.abc import Callable
+
+from app.state.ledger import Entry
+from app.upstream.account import Account
+from app.upstream.health import Illness
+from app.upstream.seat import Seat
+
+
+class Lease:
+    """It counts until it is ended. `wanted` names the account that was wished for, if one was.
+
+    `probed` is the illness whose end the call is to find out, if it is a probe. The `entry` knows in the end how many
+    tokens the call has used.
+    """
+
+    __slots__ = ("_ended", "_is_live", "account", "entry", "model", "probed", "seat", "wanted")
+
+    def __init__(self, seat: Seat, model: str, ended: Callable[["Lease"], None]) -> None:
+        self.seat = seat
+        self.account: Account = seat.account
+        self.model = model
+        self.wanted: str | None = None
+        self.probed: Illness | None = None
+        self.entry: Entry | None = None
+        self._ended = ended
+        self._is_live = True
+        seat.in_flight += 1
+        seat.weigh()
+
+    def end(self) -> None:
+        """The call is over. May be called again."""
+        if self._is_live:
+            self._is_live = False
+            self.seat.in_flight -= 1
+            self.seat.weigh()
+            self._ended(self)

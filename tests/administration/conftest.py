@@ -1,0 +1,55 @@
+"""The administration over a fresh database, on every kind of one."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from app.administration.actor import Actor
+from app.administration.audit import Audit
+from app.administration.keys import Keys
+from app.administration.projects import Projects
+from app.auth import KeyHasher, mint_key
+from app.state.records import Project
+from app.storage.audit_store import AuditStore
+from app.storage.database import Database
+from app.storage.key_store import KeyStore
+from app.storage.project_store import ProjectStore
+from app.storage.writer import Writer
+
+MASTER = Actor("master key", "192.0.2.1")
+
+
+@dataclass
+class Office:
+    """Everything that is administered here; `changed` are the ids that others were told of."""
+
+    keys: Keys
+    projects: Projects
+    audit: Audit
+    store: KeyStore
+    hasher: KeyHasher
+    changed: list[str] = field(default_factory=list)
+
+    async def actions(self) -> list[str]:
+        """What was recorded, oldest first."""
+        return [record.action for record in reversed(await self.audit.list(limit=100))]
+
+
+@pytest.fixture
+def office(database: Database, writer: Writer) -> Office:
+    keys, projects = KeyStore(database, writer), ProjectStore(database)
+    audit, hasher = Audit(AuditStore(database, writer)), KeyHasher(b"a secret of sixteen characters and more")
+    changed: list[str] = []
+    return Office(
+        Keys(keys, projects, audit, mint=mint_key, hash_of=hasher.hash, changed=changed.append),
+        Projects(projects, audit, changed=changed.append),
+        audit,
+        keys,
+        hasher,
+        changed,
+    )
+
+
+@pytest.fixture
+async def project(office: Office) -> Project:
+    return await office.projects.create(MASTER, name="team")

@@ -1,0 +1,83 @@
+"""What administrators can do to projects."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from app.administration.actor import Actor
+from app.errors import ConflictError, InvalidRequestError, NotFoundError
+from app.state.policy import Budget, Limits, ProjectPolicy
+from app.state.records import Project
+from tests.administration.conftest import MASTER, Office
+
+
+async def test_a_project_has_what_it_was_given_and_changes_by_its_version(office: Office) -> None:
+    policy: dict[str, Any] = {"models": ["gpt*"], "limits": {"budgets": [{"period": "week", "tokens": 9}]}}
+    made = await office.projects.create(MASTER, name="team", retention_days=7, policy=policy)
+    kept = ProjectPolicy(("gpt*",), Limits(budgets=(Budget("week", tokens=9),)))
+    assert (made.name, made.retention_days, made.policy, made.version) == ("team", 7, kept, 1)
+    assert await office.projects.get(made.id) == made == await office.projects.find("team")
+    changed = await office.projects.update(
+        MASTER, made.id, {"name": "crew", "retention_days": None, "policy": {}}, version=1
+    )
+    assert changed == Project(made.id, "crew", None, made.created_at, version=2)
+    assert office.changed == [made.id]
+    with pytest.raises(ConflictError):
+        await office.projects.update(MASTER, made.id, {"name": "late"}, version=1)
+    last, first = await office.audit.list(subject=made.id)
+    assert (first.action, last.action) == ("project.create", "project.update")
+    assert orjson.loads(last.details)["name"] == {"from": "team", "to": "crew"}
+
+
+async def test_a_name_is_taken_once(office: Office, project: Project) -> None:
+    with pytest.raises(ConflictError) as caught:
+        await office.projects.create(MASTER, name="team")
+    assert (caught.value.status, caught.value.code, caught.value.param) == (409, "name_taken", "name")
+    other = await office.projects.create(MASTER, name="other")
+    with pytest.raises(ConflictError) as caught:
+        await office.projects.update(MASTER, other.id, {"name": "team"}, version=1)
+    assert caught.value.code == "name_taken"
+    assert await office.actions() == ["project.create", "project.create"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"name": ""}, "name"),
+        ({"retention_days": 0}, "retention_days"),
+        ({"retention_days": 36_501}, "retention_days"),
+        ({"retention_days": "7"}, "retention_days"),
+        ({"policy": {"scopes": ["admin"]}}, "policy.scopes"),
+        ({"policy": {"models": "gpt"}}, "policy.models"),
+        ({"owner": "x"}, "owner"),
+        ({"id": "x"}, "id"),
+    ],
+)
+async def test_what_a_project_cannot_have_is_refused_by_name(
+    office: Office, project: Project, changes: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        await office.projects.update(MASTER, project.id, changes, version=1)
+    assert caught.value.param == param
+    assert await office.projects.get(project.id) == project
+
+
+async def test_a_project_that_nobody_made_is_not_found(office: Office) -> None:
+    assert await office.projects.find("none") is None
+    with pytest.raises(NotFoundError):
+        await office.projects.get("proj_none")
+    with pytest.raises(NotFoundError):
+        await office.projects.update(MASTER, "proj_none", {"name": "x"}, version=1)
+
+
+async def test_records_are_paged_latest_first(office: Office, project: Project) -> None:
+    for version in range(1, 5):
+        name = f"team {version}"
+        await office.projects.update(Actor(f"admin {version}"), project.id, {"name": name}, version=version)
+    pages: list[list[str]] = []
+    after = None
+    while page := await office.audit.list(after=after, limit=2):
+        pages.append([record.actor for record in page])
+        after = page[-1].id
+    assert pages == [["admin 4", "admin 3"], ["admin 2", "admin 1"], ["master key"]]

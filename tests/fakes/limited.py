@@ -1,0 +1,29 @@
+"""Keys with limits, made as an administrator makes them, in the database that a gateway serves from."""
+
+import secrets
+
+from pydantic import SecretStr
+
+from app.administration.actor import Actor
+from app.installation import opened
+from app.settings import StorageSettings
+from app.state.policy import KeyPolicy, Limits, ProjectPolicy
+from tests.fakes.gateway import SECRET
+
+ADMINISTRATOR = Actor("a test")
+
+
+async def limited_keys(database_url: str, *limits: Limits, project: Limits | None = None) -> list[str]:
+    """A key for each of these limits, all of one new project."""
+    storage = StorageSettings(database_url=SecretStr(database_url))
+    async with opened(storage, SECRET) as installation:
+        policy = ProjectPolicy(limits=project or Limits())
+        name = f"team {secrets.token_hex(4)}"
+        owner = await installation.projects.create(ADMINISTRATOR, name=name, policy=policy)
+        made = [
+            await installation.keys.create(
+                ADMINISTRATOR, project_id=owner.id, name=f"limited {number}", policy=KeyPolicy(limits=each)
+            )
+            for number, each in enumerate(limits)
+        ]
+    return [key for _, key in made]

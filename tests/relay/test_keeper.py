@@ -1,0 +1,292 @@
+"""Two processes on one database: what one pool finds out the other obeys, and a dead key is probed by one of them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from app.errors import StorageError, UpstreamError
+from app.relay.keeper import Changes, Keeper
+from app.relay.roster import DEMO, Roster
+from app.sealing import Vault
+from app.settings_upstream import KeySettings, UpstreamSettings
+from app.state.health import AccountState
+from app.state.upstreams import NOTHING_STORED, StoredKey, StoredUpstream
+from app.storage.condition_store import ConditionStore
+from app.storage.database import Database
+from app.storage.schema import open_for_migration
+from app.storage.upstream_store import AddKey, ControlAccount, CreateUpstream, RemoveKey, UpstreamStore
+from app.storage.writer import Writer
+from app.upstream.account import account_name
+from app.upstream.choice import Wish
+from app.upstream.faults import Fault
+from app.upstream.lease import Lease
+from app.upstream.pool import Pool
+
+VAULT = Vault({"present": b"a master secret of some length"})
+KEYS = ("sk-canary-one", "sk-canary-two")
+MAIN = UpstreamSettings(
+    name="main", base_url="http://127.0.0.1:9/v1", keys=tuple(KeySettings(secret=SecretStr(key)) for key in KEYS)
+)
+ONE, TWO = (account_name("main", key) for key in KEYS)
+SECONDS = 10.0
+
+
+def fault(blame: Any, rest: float | None = None) -> Fault:
+    return Fault(UpstreamError("No."), blame, "scripted", rest=rest)
+
+
+class Clock:
+    """The pool's clock, put forward by the test."""
+
+    ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+@dataclass
+class Process:
+    """A pool and its keeper, as one of several processes has them."""
+
+    pool: Pool
+    keeper: Keeper
+    writer: Writer
+    conditions: ConditionStore
+    clock: "Clock"
+
+    def fail(self, account: str, blame: Any, rest: float | None = None) -> None:
+        found = self.pool.account(account)
+        assert found is not None
+        lease = self.pool.lease(found)
+        self.pool.fail(lease, fault(blame, rest))
+        lease.end()
+
+    def state(self, account: str) -> AccountState:
+        return next(state for state in self.pool.report() if state.name == account)
+
+    def probe(self) -> Lease | None:
+        """The lease on the account ONE, ill as it is, once this process may probe it."""
+        return self.pool.take(Wish(model="any-model", only=ONE))
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        async with asyncio.timeout(SECONDS):
+            while not is_so():
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def process(
+    url: str, *configured: UpstreamSettings, is_alone: bool = False, claim_seconds: int = 30
+) -> AsyncIterator[Process]:
+    database = Database(url, pool_size=2, commit_timeout=5.0)
+    writer = Writer(database, 5.0)
+    roster, changes, clock = Roster(configured, VAULT), Changes(), Clock()
+    pool = Pool(roster.upstreams(NOTHING_STORED), 10.0, clock, on_change=changes.note, is_alone=is_alone)
+    conditions = ConditionStore(database, writer)
+    keeper = Keeper(
+        pool,
+        changes,
+        roster,
+        conditions,
+        UpstreamStore(database, writer),
+        is_alone=is_alone,
+        look_seconds=0.05,
+        claim_seconds=claim_seconds,
+    )
+    await keeper.load()
+    keeping = asyncio.create_task(keeper.keep_forever())
+    try:
+        yield Process(pool, keeper, writer, conditions, clock)
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        await writer.aclose()
+        await database.aclose()
+
+
+@pytest.fixture
+async def two(database_url: str) -> AsyncIterator[tuple[Process, Process]]:
+    async with AsyncExitStack() as stack:
+        yield (
+            await stack.enter_async_context(process(database_url, MAIN)),
+            await stack.enter_async_context(process(database_url, MAIN)),
+        )
+
+
+def age(database_url: str, *processes: Process) -> None:
+    """Have a minute pass, in the database and in these."""
+    with open_for_migration(database_url) as connection:
+        connection.execute(text("UPDATE conditions SET until = until - 60"))
+    for one in processes:
+        one.clock.ahead += 60
+
+
+async def test_a_rate_limit_is_obeyed_by_the_other_process(two: tuple[Process, Process]) -> None:
+    here, there = two
+    here.fail(ONE, "rate", 15.0)
+    await there.until(lambda: there.state(ONE).state == "cooling")
+    assert 13.0 <= there.state(ONE).rest <= 17.0
+    assert there.state(ONE).reason == "scripted"
+    assert there.state(TWO).state == "usable"
+    # What comes back of one's own is no news.
+    assert here.state(ONE).rest <= 15.0
+
+
+async def test_a_state_survives_a_restart(database_url: str) -> None:
+    async with process(database_url, MAIN) as first:
+        first.fail(ONE, "key")
+        first.fail(TWO, "rate", 20.0)
+        await first.until(lambda: len(first.keeper._marks) == 2)
+    async with process(database_url, MAIN) as second:
+        assert (second.state(ONE).state, second.state(TWO).state) == ("dead", "cooling")
+        assert second.state(ONE).rest > 20.0
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+async def test_a_dead_key_is_probed_when_its_time_has_come(database_url: str, is_alone: bool) -> None:
+    async with process(database_url, MAIN, is_alone=is_alone) as first:
+        first.fail(ONE, "key")
+        await first.until(lambda: bool(first.keeper._marks))
+        assert first.probe() is None
+    age(database_url)
+    async with process(database_url, MAIN, is_alone=is_alone) as second:
+        await second.until(lambda: second.probe() is not None)
+
+
+async def test_of_two_processes_one_may_probe_and_its_success_is_both_ones(
+    two: tuple[Process, Process], database_url: str
+) -> None:
+    here, there = two
+    here.fail(ONE, "key")
+    await there.until(lambda: there.state(ONE).state == "dead")
+    age(database_url, here, there)
+    probes: dict[int, Lease] = {}
+
+    def is_granted() -> bool:
+        probes.update({number: lease for number, one in enumerate(two) if (lease := one.probe()) is not None})
+        return bool(probes)
+
+    await here.until(is_granted)
+    ((number, probe),) = probes.items()
+    prober, other = two[number], two[1 - number]
+    # It is told that it has to wait for the other's.
+    await other.until(lambda: other.state(ONE).rest > 20.0)
+    assert other.probe() is None
+    assert prober.probe() is None
+    prober.pool.serve(probe, {})
+    probe.end()
+    await other.until(lambda: other.state(ONE).state == "usable")
+    assert prober.state(ONE).state == "usable"
+
+
+async def test_a_probe_that_fails_makes_the_rest_of_both_longer(
+    two: tuple[Process, Process], database_url: str
+) -> None:
+    here, there = two
+    here.fail(ONE, "key")
+    await there.until(lambda: there.state(ONE).state == "dead")
+    age(database_url, here)
+    probe: Lease | None = None
+
+    def is_granted() -> bool:
+        nonlocal probe
+        probe = here.probe()
+        return probe is not None
+
+    await here.until(is_granted)
+    assert probe is not None
+    here.pool.fail(probe, fault("key"))
+    await there.until(lambda: there.state(ONE).rest > 45.0)
+
+
+async def test_a_probe_that_nobody_made_is_given_back(database_url: str) -> None:
+    async with process(database_url, MAIN, claim_seconds=4) as here:
+        here.fail(ONE, "key")
+        await here.until(lambda: bool(here.keeper._marks))
+        age(database_url, here)
+        await here.until(lambda: bool(here.keeper._claims))
+        await here.until(lambda: not here.keeper._claims)
+        assert here.probe() is None
+        # Until it is this process that may again.
+        await here.until(lambda: here.probe() is not None)
+
+
+async def test_what_administrators_make_is_served_and_what_they_remove_is_not(two: tuple[Process, Process]) -> None:
+    here, there = two
+    made = StoredUpstream("team", 1, 1, b'{"base_url":"https://llm.example/v1","models":["team-*"]}')
+    await here.writer.submit(CreateUpstream(made))
+    for key_id, upstream in (("ukey_1", "team"), ("ukey_2", "main")):
+        secret = f"sk-canary-{key_id}"
+        row = StoredKey(
+            key_id, upstream, account_name(upstream, secret), None, "", 1, VAULT.seal(key_id, secret), b'{"weight":2.0}'
+        )
+        await here.writer.submit(AddKey(row))
+    both = {account_name("team", "sk-canary-ukey_1"), account_name("main", "sk-canary-ukey_2")}
+    for one in two:
+        await one.until(lambda one=one: both < {account.name for account in one.pool.accounts()})  # type: ignore[misc]
+        assert [upstream.name for upstream in one.pool.upstreams] == ["main", "team"]
+        assert one.state(account_name("main", "sk-canary-ukey_2")).weight == 2.0
+    await here.writer.submit(RemoveKey("main", "ukey_2"))
+    await there.until(lambda: account_name("main", "sk-canary-ukey_2") not in {a.name for a in there.pool.accounts()})
+
+
+async def test_what_is_switched_off_is_so_everywhere_and_after_a_restart(
+    two: tuple[Process, Process], database_url: str
+) -> None:
+    here, there = two
+    await here.writer.submit(ControlAccount(ONE, "disabled"))
+    await there.until(lambda: there.state(ONE).state == "disabled")
+    async with process(database_url, MAIN) as third:
+        assert third.state(ONE).state == "disabled"
+    await here.writer.submit(ControlAccount(ONE, "enabled"))
+    await there.until(lambda: there.state(ONE).state == "usable")
+
+
+async def test_another_configuration_keeps_the_health_of_what_stays(two: tuple[Process, Process]) -> None:
+    here, there = two
+    here.fail(ONE, "rate", 30.0)
+    await there.until(lambda: there.state(ONE).state == "cooling")
+    there.keeper.configure([])
+    assert there.pool.upstreams == (DEMO,)
+    there.keeper.configure([MAIN])
+    # It was forgotten with the account, and is known again from the database.
+    await there.until(lambda: there.state(ONE).state == "cooling")
+    assert there.state(ONE).rest > 20.0
+
+
+async def test_a_key_that_cannot_be_opened_leaves_the_others_alone(two: tuple[Process, Process]) -> None:
+    here, there = two
+    row = StoredKey("ukey_1", "main", "main/x", None, "", 1, Vault({"other": b"x" * 16}).seal("ukey_1", "sk"), b"{}")
+    await here.writer.submit(AddKey(row))
+    await here.writer.submit(ControlAccount(TWO, "draining"))
+    await there.until(lambda: there.state(TWO).state == "draining")
+    assert {account.name for account in there.pool.accounts()} == {ONE, TWO}
+
+
+async def test_changes_wait_for_a_database_that_is_down(
+    two: tuple[Process, Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = two
+    is_down = True
+    keep = here.conditions.keep
+
+    async def fail_or_keep(changes: Any) -> Any:
+        if is_down:
+            raise StorageError("down")
+        return await keep(changes)
+
+    monkeypatch.setattr(here.conditions, "keep", fail_or_keep)
+    here.fail(ONE, "rate", 30.0)
+    await here.until(lambda: here.keeper._is_down)
+    assert here.state(ONE).state == "cooling"
+    is_down = False
+    await there.until(lambda: there.state(ONE).state == "cooling")
+    assert there.state(ONE).rest <= 32.0
+    assert not here.keeper._is_down
