@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.administration.actor import Actor
@@ -41,8 +41,8 @@ _SECRET_WAIT_SECONDS = 1.0
 class FirstKeys:
     """What the first start on a database made: an API key, and one that administers, unless there is a master key."""
 
-    key: str
-    admin_key: str | None
+    key: str = field(repr=False)
+    admin_key: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

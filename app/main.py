@@ -47,8 +47,8 @@ from app.storage.database import Database
 from app.storage.hold_store import HoldStore
 from app.storage.key_store import KeyStore
 from app.storage.key_uses import KeyUses
+from app.storage.limit_counting import LimitCounting
 from app.storage.limit_store import LimitStore
-from app.storage.local_limits import LocalLimits
 from app.storage.project_store import ProjectStore
 from app.storage.purge import purge_forever
 from app.storage.response_store import ResponseStore
@@ -58,8 +58,9 @@ from app.storage.usage_store import UsageStore
 from app.storage.writer import Writer
 from app.upstream.connect import UpstreamClient
 from app.upstream.models import ModelCatalogue
+from app.upstream.networks import Networks
 from app.upstream.pool import Pool
-from app.upstream.transport import InProcessTransport, network_transport
+from app.upstream.transport import InProcessTransport
 
 
 def create_app(settings: Settings, secret: bytes) -> Gateway:
@@ -80,11 +81,15 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
 
     vault = vault_of(secret, storage.previous_secrets)
     roster = Roster(settings.upstreams, vault)
-    network = network_transport(settings.relay.transport, settings.relay.max_upstream_connections)
+    networks = Networks(
+        settings.relay.transport,
+        settings.relay.max_upstream_connections,
+        allow_private=settings.relay.allow_private_upstreams,
+    )
     demo = InProcessTransport(answer)
 
     def transport_of(upstream: UpstreamSettings) -> httpx.AsyncBaseTransport:
-        return demo if upstream is DEMO else network
+        return demo if upstream is DEMO else networks.to(upstream)
 
     changes = Changes()
     pool = Pool(
@@ -105,8 +110,8 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     prices = Prices(settings.prices)
     usage = UsageStore(database, writer)
     ledger = Ledger(usage, prices)
-    limits = LimitStore(database, writer)
-    limiter = Limiter(LocalLimits(limits) if storage.is_sqlite else limits, prices)
+    limits = LimitCounting(settings.limits, LimitStore(database, writer), is_alone=storage.is_sqlite)
+    limiter = Limiter(limits.counts, prices)
     meter = Meter(limiter, ledger)
     settler = Settler(storage.retention_days)
     relay = Relay(
@@ -160,7 +165,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
             configured=lambda: roster.configured,
             test=upstream.test,
             changed=keeper.wake,
-            allow_private=settings.relay.allow_private_upstreams,
+            reach=networks.reach,
         ),
         settings=effective(settings),
         catalogue=ModelCatalogue(pool, transport_of, settings.relay.models_cache_seconds),
@@ -195,8 +200,8 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     def duties() -> tuple[Coroutine[Any, Any, None], ...]:
         return (
             keeper.keep_forever(),
-            purge_forever(responses, runs, usage, limits, storage),
-            limits.renew_forever(),
+            purge_forever(responses, runs, usage, limits.store, storage),
+            *limits.renewals(),
             uses.write_forever(),
             conductor.conduct_forever(),
             open_conversations.extend_forever(),
@@ -205,7 +210,15 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         )
 
     # What is in front uses what is behind it.
-    closing = (registry.aclose, ledger.aclose, network.aclose, uses.aclose, writer.aclose, database.aclose)
+    closing = (
+        registry.aclose,
+        ledger.aclose,
+        networks.aclose,
+        limits.aclose,
+        uses.aclose,
+        writer.aclose,
+        database.aclose,
+    )
     return Gateway(services, lifespan=_lifespan(keeper.load, registry, duties, closing))
 
 

@@ -10,19 +10,12 @@ from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.errors import ConfigurationError
+from app.settings_limits import LimitsSettings
 from app.settings_prices import PriceSettings
 from app.settings_problems import described, lines
 from app.settings_sources import SettingsGroup, SettingsReader
@@ -176,7 +169,11 @@ class RelaySettings(SettingsGroup):
         "native",
         description="What speaks HTTP to upstreams: this gateway's own client, or aiohttp at three times the CPU.",
     )
-    max_upstream_connections: int = Field(4000, ge=1, description="Open connections to upstreams per process.")
+    max_upstream_connections: int = Field(
+        4000,
+        ge=1,
+        description="Open connections to upstreams per process; as many more to those that administrators made.",
+    )
     models_cache_seconds: float = Field(300.0, ge=0, description="Time an upstream's list of models is reused.")
     cool_down_seconds: float = Field(
         10.0, gt=0, description="Rest of a rate-limited key without a Retry-After; one that fails otherwise goes last."
@@ -233,6 +230,7 @@ class Settings(BaseSettings):
     # Order matters: a field's check sees the fields above it, those that are valid.
     server: ServerSettings = Field(default_factory=ServerSettings)
     storage: StorageSettings = Field(default_factory=StorageSettings)
+    limits: LimitsSettings = Field(default_factory=LimitsSettings)
     relay: RelaySettings = Field(default_factory=RelaySettings)
     background: BackgroundSettings = Field(default_factory=BackgroundSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)

@@ -110,3 +110,7 @@ class UpstreamSettings(BaseModel):
         if len({key.secret for key in value}) < len(value):
             raise ValueError("the same key is listed twice; remove one")
         return value
+
+
+class AdministeredUpstream(UpstreamSettings):
+    """One that administrators made, not the operator. It may not be everywhere (app.upstream.reach)."""

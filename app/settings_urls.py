@@ -3,10 +3,13 @@
 import ipaddress
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 LOOPBACK_OF: Mapping[str, str] = MappingProxyType({"0.0.0.0": "127.0.0.1", "::": "::1"})  # noqa: S104 - compared with, not bound to
 """The loopback address of a host that stands for every interface."""
+
+# Of what the client can be told in a query; the rest is the gateway's to say.
+_SERVER_OPTIONS = frozenset({"db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 
 
 def split_url(value: str) -> SplitResult:
@@ -30,6 +33,19 @@ def check_database_url(value: str) -> None:
         good = is_sqlite and not url.netloc and url.path not in ("", "/", "/:memory:")
     if not good:
         raise ValueError("must be postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///PATH")
+
+
+def check_limits_url(value: str) -> None:
+    """Raise ValueError unless this names a Valkey or Redis server."""
+    url = split_url(value)
+    database = url.path.removeprefix("/")
+    is_server = url.scheme in ("redis", "rediss") and bool(url.hostname) and (not database or database.isdecimal())
+    is_socket = url.scheme == "unix" and not url.netloc.rpartition("@")[2] and bool(database)
+    options = dict(parse_qsl(url.query, keep_blank_values=True))
+    if not (is_server or is_socket) or not options.keys() <= _SERVER_OPTIONS or not options.get("db", "0").isdecimal():
+        raise ValueError(
+            "must be redis://USER:PASSWORD@HOST:PORT/NUMBER, rediss://… the same, or unix:///PATH?db=NUMBER"
+        )
 
 
 def leads_to(url: SplitResult, host: str, port: int) -> bool:

@@ -15,6 +15,7 @@ from sqlalchemy import NullPool, create_engine, make_url, text
 from app.storage.database import Database
 from app.storage.schema import migrate
 from app.storage.writer import Writer
+from tests.fakes.valkey import ValkeyServer
 
 COMMIT_TIMEOUT = 5.0
 
@@ -99,6 +100,14 @@ async def writer(database: Database) -> AsyncIterator[Writer]:
     writer = Writer(database, COMMIT_TIMEOUT)
     yield writer
     await writer.aclose()
+
+
+@pytest.fixture
+def valkey() -> Iterator[ValkeyServer]:
+    """A server that counts limits, which a test may kill."""
+    server = ValkeyServer().start()
+    yield server
+    server.close()
 
 
 def with_database(url: str, name: str) -> str:

@@ -1,51 +1,34 @@
-"""Where an upstream may be that an administrator makes. Must not know how it is called."""
+"""Where an upstream may be that an administrator makes, said when it is made. Must not know how it is called."""
 
 import asyncio
 import socket
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from app.errors import InvalidRequestError
+from app.upstream.reach import OutOfReachError, Reach
 
-# What clouds tell each machine about itself, its credentials among it.
-_METADATA = frozenset({"metadata.google.internal", "169.254.169.254", "100.100.100.200", "fd00:ec2::254"})
 _RESOLVED_WITHIN_SECONDS = 5.0
 
 
-async def check_address(url: str, *, allow_private: bool) -> None:
-    """Raise InvalidRequestError for a URL that leads into this machine or its own network.
+async def check_address(url: str, reach: Reach) -> None:
+    """Raise InvalidRequestError for a URL that leads out of reach now.
 
-    A name is looked up once, here; one that cannot be is taken, as it may be for a proxy to look up. Addresses of cloud
-    metadata, and others of the link alone, are refused also where private ones are allowed.
+    A name that cannot be looked up is taken, as it may be for a proxy to look up. What it leads to later is checked
+    again by whoever connects to it.
     """
     host = (urlsplit(url).hostname or "").rstrip(".")
-    if host in _METADATA:
-        raise _refused("leads to the metadata of a cloud")
-    for address in await _addresses(host):
-        if address.is_link_local or address.is_multicast or address.is_unspecified or str(address) in _METADATA:
-            raise _refused("leads to an address that no upstream has")
-        if not address.is_global and not allow_private:
-            raise _refused(
-                "leads into a private network or to this machine; the operator can allow that with the setting "
-                "allow_private_upstreams"
-            )
+    try:
+        reach.check_host(host)
+        for address in await _addresses(host):
+            reach.check(address)
+    except OutOfReachError as error:
+        raise InvalidRequestError(f"Invalid 'base_url': it {error}.", code="invalid_value", param="base_url") from None
 
 
-async def _addresses(host: str) -> list[IPv4Address | IPv6Address]:
-    # An address in any notation is one of its own.
+async def _addresses(host: str) -> list[str]:
     with suppress(OSError, UnicodeError, TimeoutError):
         async with asyncio.timeout(_RESOLVED_WITHIN_SECONDS):
             entries = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        return [_plain(str(entry[4][0])) for entry in entries]
+        return [str(entry[4][0]) for entry in entries]
     return []
-
-
-def _plain(text: str) -> IPv4Address | IPv6Address:
-    address = ip_address(text.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return address if mapped is None else mapped
-
-
-def _refused(reason: str) -> InvalidRequestError:
-    return InvalidRequestError(f"Invalid 'base_url': it {reason}.", code="invalid_value", param="base_url")

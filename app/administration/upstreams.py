@@ -29,6 +29,7 @@ from app.storage.upstream_store import (
 from app.upstream.account import account_name
 from app.upstream.attempt import TestResult
 from app.upstream.pool import Pool
+from app.upstream.reach import Reach
 from app.wire import wording
 
 _MOST_UPSTREAMS = 100
@@ -77,7 +78,8 @@ class KeyView:
 class Upstreams:
     """What is served, and what administrators make of it. Those of the configuration are changed there.
 
-    `configured` has the configuration's; `test` calls upstream with an account; `changed` is called after each change.
+    `configured` has the configuration's; `test` calls upstream with an account; `changed` is called after each change;
+    what administrators make is within `reach`.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class Upstreams:
         configured: Callable[[], Sequence[UpstreamSettings]],
         test: Callable[[str], Awaitable[TestResult]],
         changed: Callable[[], None],
-        allow_private: bool,
+        reach: Reach,
     ) -> None:
         self._store = store
         self._audit = audit
@@ -99,7 +101,7 @@ class Upstreams:
         self._configured = configured
         self._test = test
         self._changed = changed
-        self._allow_private = allow_private
+        self._reach = reach
 
     async def list(self) -> Sequence[UpstreamView]:
         """All that this process serves, in their order, each with its accounts."""
@@ -212,7 +214,7 @@ class Upstreams:
         upstream = _read(UpstreamSettings, spec)
         if len(_packed(upstream)) > _LARGEST_SETTINGS:
             raise InvalidRequestError(f"An upstream's settings have {_LARGEST_SETTINGS} bytes at most.")
-        await check_address(upstream.base_url, allow_private=self._allow_private)
+        await check_address(upstream.base_url, self._reach)
         return upstream
 
     async def _row(self, name: str) -> StoredUpstream:

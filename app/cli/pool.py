@@ -11,8 +11,9 @@ from app.relay.roster import DEMO, Roster
 from app.settings import load_settings
 from app.state.upstreams import NOTHING_STORED
 from app.upstream.connect import UpstreamClient
+from app.upstream.networks import Networks
 from app.upstream.pool import Pool
-from app.upstream.transport import InProcessTransport, network_transport
+from app.upstream.transport import InProcessTransport
 
 
 @asynccontextmanager
@@ -35,9 +36,9 @@ async def upstreams_of(installation: Installation) -> AsyncIterator[Upstreams]:
         most_waiting=relay.max_waiting_calls,
     )
     await Keeper(pool, changes, roster, installation.conditions, installation.upstreams, is_alone=True).load()
-    network = network_transport(relay.transport, relay.max_upstream_connections)
+    networks = Networks(relay.transport, relay.max_upstream_connections, allow_private=relay.allow_private_upstreams)
     demo = InProcessTransport(answer)
-    client = UpstreamClient(pool, lambda upstream: demo if upstream is DEMO else network, relay)
+    client = UpstreamClient(pool, lambda upstream: demo if upstream is DEMO else networks.to(upstream), relay)
     try:
         yield Upstreams(
             installation.upstreams,
@@ -47,7 +48,7 @@ async def upstreams_of(installation: Installation) -> AsyncIterator[Upstreams]:
             configured=lambda: roster.configured,
             test=client.test,
             changed=lambda: None,
-            allow_private=relay.allow_private_upstreams,
+            reach=networks.reach,
         )
     finally:
-        await network.aclose()
+        await networks.aclose()

@@ -7,6 +7,7 @@ from urllib.parse import quote
 import orjson
 
 from app.errors import InvalidRequestError
+from app.relay.blanking import blanked_answer
 from app.state.records import Chain, Item, StoredResponse
 from app.state.runs import IN_FLIGHT
 from app.storage.response_store import ResponseStore
@@ -69,7 +70,7 @@ class Archive:
         )
         answer = await self._upstream.ask(account or "", call)
         try:
-            return await answer.read_whole(self._max_answer_bytes)
+            return blanked_answer(answer.account, await answer.read_whole(self._max_answer_bytes))
         finally:
             await answer.aclose()
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import structlog
 
@@ -19,11 +19,10 @@ from app.state.limits import (
     NANO,
     Claim,
     Correction,
+    Counts,
     Limit,
     Standing,
-    Verdict,
     Whose,
-    is_unlimited,
     limits_of,
     most_output_tokens,
 )
@@ -36,19 +35,6 @@ from app.wire.requests import CreateRequest
 _MAX_OUTPUT_TOKENS = "max_output_tokens"
 
 _log = structlog.get_logger("antiphon.limits")
-
-
-class Counts(Protocol):
-    """Counts what is used of limits. What fails is a StorageError."""
-
-    async def draw(self, claims: Sequence[Claim], stream: str) -> Verdict:
-        """Grant all of these claims or none; that of a stream under this id of its own."""
-
-    async def settle(self, corrections: Sequence[Correction], stream: str) -> None:
-        """Correct what was drawn, and end this stream."""
-
-    async def read(self, limits: Collection[Limit]) -> list[Standing]:
-        """How these limits stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +88,14 @@ class Limiter:
     async def admit(self, caller: ApiKey, request: CreateRequest, entry: Entry) -> Reservation:
         """Grant the call that this is the entry of.
 
-        Raises LimitError (429), InvalidRequestError for more output than the caller may ask for, and StorageError.
-        A request that names no `max_output_tokens` gets the caller's cap.
+        Raises NotFoundError for a model that is not for this caller, LimitError (429), InvalidRequestError for more
+        output than it may ask for, and StorageError. A request that names no `max_output_tokens` gets the caller's cap.
         """
-        if is_unlimited(caller):
+        if caller.is_unrestricted:
             return NOTHING
+        # A count without a model asks no upstream.
+        if request.model and not caller.may_use(request.model):
+            raise wording.inaccessible_model(request.model)
         cap = most_output_tokens(caller) if entry.endpoint == "responses" else None
         asked = request.fields.get(_MAX_OUTPUT_TOKENS)
         if cap is not None and asked is not None and asked > cap:
@@ -148,8 +137,6 @@ class Limiter:
 
     async def settle(self, reservation: Reservation, entry: Entry) -> None:
         """Take what the call used in place of what was reserved for it. Never fails: what cannot be written stays."""
-        if not reservation.taken:
-            return
         used = await self._used(reservation, entry)
         corrections = []
         for limit, amount, at in reservation.taken:

@@ -55,7 +55,17 @@ class MeteredCall:
         self._meter = meter
         self._request: CreateRequest | None = request
         self._caller = caller
-        self.entry = _entry(request, caller, endpoint, is_background=is_background)
+        self.entry = Entry(
+            int(time.time()),
+            request_id(),
+            caller.project_id,
+            caller.id,
+            endpoint,
+            request.model[:_LONGEST_MODEL],
+            request.stream and endpoint == "responses",
+            is_background,
+            time.monotonic(),
+        )
         self.reservation = NOTHING
 
     async def __aenter__(self) -> Self:
@@ -65,19 +75,21 @@ class MeteredCall:
         try:
             self.reservation = await self._meter.limiter.admit(self._caller, request, self.entry)
         except BaseException as error:
-            self._close(error)
+            self._record(error)
             raise
         return self
 
     async def __aexit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        await self.end(error)
+        """The call is over, by this error if by any: it is recorded, and settled by its use."""
+        self._record(error)
+        if self.reservation.taken:
+            await self._meter.limiter.settle(self.reservation, self.entry)
 
     async def end(self, error: BaseException | None = None) -> None:
-        """The call is over, by this error if by any: it is recorded, and settled by its use."""
-        self._close(error)
-        await self._meter.limiter.settle(self.reservation, self.entry)
+        """End a call that was ordered."""
+        await self.__aexit__(None, error, None)
 
     def dressed(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """An answer's headers; where the caller has limits of its own, with those in place of upstream's."""
@@ -86,7 +98,7 @@ class MeteredCall:
             return [*headers]
         return [*(header for header in headers if not header[0].startswith(_RATE_LIMITS)), *ours]
 
-    def _close(self, error: BaseException | None) -> None:
+    def _record(self, error: BaseException | None) -> None:
         entry = self.entry
         entry.latency_ms = round((time.monotonic() - entry.started) * 1000)
         if isinstance(error, ApiError):
@@ -97,17 +109,3 @@ class MeteredCall:
         elif error is not None:
             entry.status = _SERVER_ERROR
         self._meter.ledger.record(entry)
-
-
-def _entry(request: CreateRequest, caller: ApiKey, endpoint: Endpoint, *, is_background: bool) -> Entry:
-    return Entry(
-        int(time.time()),
-        request_id(),
-        caller.project_id,
-        caller.id,
-        endpoint,
-        request.model[:_LONGEST_MODEL],
-        request.stream and endpoint == "responses",
-        is_background,
-        time.monotonic(),
-    )

@@ -12,6 +12,7 @@ import structlog
 
 from app.errors import ApiError, AuthenticationError, OverloadedError, StorageError
 from app.observability.logging import begin_request
+from app.relay.blanking import blanked_answer
 from app.relay.calls import upstream_call
 from app.relay.conversation import OpenConversation
 from app.relay.ending import Ending
@@ -27,7 +28,7 @@ from app.state.ledger import Entry
 from app.state.records import NO_ACCOUNT
 from app.state.runs import Run
 from app.upstream.answer import UpstreamAnswer
-from app.wire import response
+from app.wire import response, wording
 from app.wire.requests import CreateRequest
 
 _EVENT_STREAM = "text/event-stream"
@@ -163,6 +164,8 @@ class Performance:
             await self._end("failed", _ORPHANED)
         elif not caller.is_usable(int(time.time())):
             raise AuthenticationError("The API key of this response was revoked or ended before the response began.")
+        elif not caller.may_use(request.model):
+            raise wording.inaccessible_model(request.model)
         else:
             return await self._ask(exchange)
         return None
@@ -190,7 +193,8 @@ class Performance:
                 self._pump = Pump(answer, self._journal, fold, settle, max_event_bytes=limit)
                 await self._pump.run()
             else:
-                await settle(await answer.read_whole(self._stage.relay.max_answer_bytes))
+                whole = await answer.read_whole(self._stage.relay.max_answer_bytes)
+                await settle(blanked_answer(answer.account, whole))
         finally:
             await answer.aclose()
         if not self._ending.is_over:

@@ -185,12 +185,8 @@ class Exchange:
 async def prepare(request: CreateRequest, caller: ApiKey, memory: Memory, *, keep: bool, sealer: Sealer) -> Exchange:
     """Read the state that the request names; with `keep` its outcome will go to the same memory.
 
-    Of a call in a conversation the memory is that. Raises the API's own errors for ids this project does not have, and
-    for a model that is not for this caller. Every kind of call comes by here, one in the background twice.
+    Of a call in a conversation the memory is that. Raises the API's own errors for ids this project does not have.
     """
-    # A count without a model asks no upstream.
-    if request.model and not caller.may_use(request.model):
-        raise wording.inaccessible_model(request.model)
     chain = None
     if isinstance(memory, OpenConversation):
         chain = await memory.read_history()

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from app.errors import StorageError, UpstreamError
+from app.relay.blanking import blanked_frame, is_suspect
 from app.relay.fold import Fold
 from app.upstream.answer import UpstreamAnswer
 from app.wire import events
@@ -32,8 +33,9 @@ class Listener(Protocol):
 class Pump:
     """One stream.
 
-    Invariant: what the client receives is what upstream sent, in whole frames, plus at most one `response.failed` when
-    upstream did not end it. Invariant: a terminal event is written only after `settle` has returned.
+    Invariant: what the client receives is what upstream sent, in whole frames, but for upstream's key where an error
+    quotes it, plus at most one `response.failed` when upstream did not end it. Invariant: a terminal event is written
+    only after `settle` has returned.
     """
 
     def __init__(
@@ -86,14 +88,17 @@ class Pump:
 
     def _pass_on_now(self, chunk: bytes) -> bool:
         """Relay a chunk that is one frame of no consequence, as nearly all are; any other is for `_pass_on`."""
-        if not self._splitter.is_frame(chunk) or events.kind(chunk) is not None or not self._listener.write_now(chunk):
+        if not self._splitter.is_frame(chunk) or events.kind(chunk) is not None or is_suspect(chunk, None):
+            return False
+        if not self._listener.write_now(chunk):
             return False
         self._fold.see(chunk, None)
         return True
 
-    async def _pass_on(self, frames: Sequence[bytes]) -> None:
-        for place, frame in enumerate(frames):
-            kind = events.kind(frame)
+    async def _pass_on(self, received: Sequence[bytes]) -> None:
+        kinds = [events.kind(frame) for frame in received]
+        frames = [self._blanked(frame, kind) for frame, kind in zip(received, kinds, strict=True)]
+        for place, (frame, kind) in enumerate(zip(frames, kinds, strict=True)):
             if kind in events.TERMINAL:
                 if place:
                     await self._listener.write(b"".join(frames[:place]))
@@ -138,8 +143,9 @@ class Pump:
 
     async def _pass_on_unfinished_frame(self) -> None:
         """Handle an end of file: a last event without its blank line still counts; anything less is a failure."""
-        rest = self._splitter.rest
-        if events.kind(rest) in events.TERMINAL and events.member(rest, "response") is not None:
+        kind = events.kind(self._splitter.rest)
+        rest = self._blanked(self._splitter.rest, kind)
+        if kind in events.TERMINAL and events.member(rest, "response") is not None:
             await self._finish(rest, rest)
         else:
             await self.fail("upstream_disconnected", "Upstream ended the stream before the response was finished.")
@@ -150,6 +156,11 @@ class Pump:
             async with asyncio.timeout(_TAIL_SECONDS):
                 while chunk := await self._answer.read():
                     if frames := self._splitter.feed(chunk):
-                        await self._listener.write(b"".join(frames))
+                        await self._listener.write(
+                            b"".join([self._blanked(each, events.kind(each)) for each in frames])
+                        )
         if rest := self._splitter.rest:
-            await self._listener.write(rest)
+            await self._listener.write(self._blanked(rest, events.kind(rest)))
+
+    def _blanked(self, frame: bytes, kind: bytes | None) -> bytes:
+        return blanked_frame(self._answer.account, frame, kind)

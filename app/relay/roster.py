@@ -7,7 +7,7 @@ import structlog
 from pydantic import SecretStr, ValidationError
 
 from app.sealing import SealError, Vault
-from app.settings_upstream import KeySettings, UpstreamSettings
+from app.settings_upstream import AdministeredUpstream, KeySettings, UpstreamSettings
 from app.state.upstreams import Stored, StoredKey, StoredUpstream
 
 # It serves its own model and no other: it never stands in for a real one.
@@ -59,9 +59,9 @@ class Roster:
         return None
 
 
-def _upstream(row: StoredUpstream) -> UpstreamSettings | None:
+def _upstream(row: StoredUpstream) -> AdministeredUpstream | None:
     try:
-        return UpstreamSettings(name=row.name, **orjson.loads(row.settings))
+        return AdministeredUpstream(name=row.name, **orjson.loads(row.settings))
     except (ValidationError, ValueError):
         _log.error("a stored upstream cannot be used", upstream=row.name)
         return None

@@ -7,6 +7,7 @@ from functools import partial
 from app.errors import ApiError, OverloadedError
 from app.ids import new_id
 from app.observability.logging import note
+from app.relay.blanking import blanked_answer
 from app.relay.calls import upstream_call
 from app.relay.client import Client, ClientGoneError, Connection, RawHeader, Send, ShutdownError
 from app.relay.compaction import Compactor
@@ -186,7 +187,7 @@ class Relay:
     async def _relay_whole(
         self, turn: OpenTurn, answer: UpstreamAnswer, client: Client, headers: Sequence[RawHeader]
     ) -> None:
-        raw = await answer.read_whole(self._settings.max_answer_bytes)
+        raw = blanked_answer(answer.account, await answer.read_whole(self._settings.max_answer_bytes))
         body = await self._settler.settle(turn, answer.account.name, raw)
         if body is None:
             raise not_a_response()

@@ -4,10 +4,10 @@ Requests and tokens per minute are counted in windows of 60 s, which begin with 
 calendar periods in UTC. Streams are counted while they last. Times are unix milliseconds, by whatever clock counts.
 """
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Collection, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from app.state.policy import Limits
 from app.state.records import ApiKey
@@ -20,8 +20,9 @@ Key: TypeAlias = tuple[str, str]
 NANO = 1_000_000_000
 """Money is counted in billionths of a dollar."""
 
-_MINUTE_MS = 60_000
-_UNLIMITED = Limits()
+MINUTE_MS = 60_000
+"""How long the window of a limit per minute lasts."""
+
 # Streams are counted for ever.
 _FOREVER = 1 << 53
 
@@ -97,9 +98,17 @@ class Verdict(NamedTuple):
     refused: Standing | None = None
 
 
-def is_unlimited(caller: ApiKey) -> bool:
-    """Whether neither the key nor its project has any limit."""
-    return caller.policy.limits == _UNLIMITED and caller.project_policy.limits == _UNLIMITED
+class Counts(Protocol):
+    """Counts what is used of limits. What fails is a StorageError."""
+
+    async def draw(self, claims: Sequence[Claim], stream: str) -> Verdict:
+        """Grant all of these claims or none; that of a stream under this id of its own."""
+
+    async def settle(self, corrections: Sequence[Correction], stream: str) -> None:
+        """Correct what was drawn, and end this stream."""
+
+    async def read(self, limits: Collection[Limit]) -> list[Standing]:
+        """How these limits stand."""
 
 
 def limits_of(caller: ApiKey) -> tuple[Limit, ...]:
@@ -178,7 +187,7 @@ def _window(window: Window | None, now: int) -> tuple[int, int]:
     if window is None:
         return 0, _FOREVER
     if window == "minute":
-        return now, now + _MINUTE_MS
+        return now, now + MINUTE_MS
     today = datetime.fromtimestamp(now // 1000, UTC).replace(hour=0, minute=0, second=0)
     if window == "day":
         begins, ends = today, today + timedelta(days=1)

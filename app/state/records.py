@@ -1,7 +1,7 @@
 """The records that pass between the rooms: what is kept of a turn, and what a chain is when it is read back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import msgspec
@@ -49,18 +49,15 @@ class Usage(msgspec.Struct, frozen=True):
         """The `usage` of a response object; what is no count in it is 0."""
         if counts is None:
             return None
-        return cls(
-            input_tokens=_count(counts, "input_tokens"),
-            output_tokens=_count(counts, "output_tokens"),
-            total_tokens=_count(counts, "total_tokens"),
-            cached_tokens=_count(counts.get("input_tokens_details"), "cached_tokens"),
-            reasoning_tokens=_count(counts.get("output_tokens_details"), "reasoning_tokens"),
+        given, made = counts.get("input_tokens_details"), counts.get("output_tokens_details")
+        told = (
+            counts.get("input_tokens"),
+            counts.get("output_tokens"),
+            counts.get("total_tokens"),
+            given.get("cached_tokens") if isinstance(given, dict) else 0,
+            made.get("reasoning_tokens") if isinstance(made, dict) else 0,
         )
-
-
-def _count(counts: object, name: str) -> int:
-    value = counts.get(name) if isinstance(counts, dict) else None
-    return value if type(value) is int and 0 <= value <= _LARGEST_COUNT else 0
+        return cls(*[count if type(count) is int and 0 <= count <= _LARGEST_COUNT else 0 for count in told])
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +175,7 @@ class ApiKey:
     """A key of a client or an administrator, as it is kept: never the key itself. `hint` is its last four characters.
 
     `owner` names the person or service that has it. `project_policy` is that of its project. `version` counts its
-    changes. Times are unix seconds.
+    changes. `is_unrestricted`: neither policy says anything of models or limits. Times are unix seconds.
     """
 
     id: str
@@ -196,6 +193,14 @@ class ApiKey:
     version: int = 1
     policy: KeyPolicy = ANY_KEY
     project_policy: ProjectPolicy = ANY_PROJECT
+    # Most are, and every call asks.
+    is_unrestricted: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Compare the policies with those that allow everything, once."""
+        key, project = self.policy, self.project_policy
+        asks_nothing = key.limits == ANY_KEY.limits and project.limits == ANY_PROJECT.limits
+        object.__setattr__(self, "is_unrestricted", asks_nothing and "*" in key.models and "*" in project.models)
 
     def may_use(self, model: str) -> bool:
         """Whether the key and its project both allow this model."""

@@ -1,7 +1,7 @@
 """Upstreams and their keys as the database keeps them. Pure: what their settings mean is not here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.state.health import Control
 
@@ -29,7 +29,7 @@ class StoredKey:
     name: str | None
     hint: str
     created_at: int
-    secret: str
+    secret: str = field(repr=False)
     settings: bytes
 
 

@@ -1,7 +1,7 @@
 """The first start on a database: its first project and keys, by one process of many. Must not know who they are for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from sqlalchemy import Connection
@@ -17,7 +17,7 @@ class Founding(Write[bool]):
     """A project and its keys with their hashes, all of them or none. False when the project's name is taken."""
 
     project: Project
-    keys: Sequence[tuple[ApiKey, bytes]]
+    keys: Sequence[tuple[ApiKey, bytes]] = field(repr=False)
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:

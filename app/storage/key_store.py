@@ -1,7 +1,7 @@
 """API keys, by their hash. Must not know the keys themselves."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeAlias
 
 from sqlalchemy import Connection, Row, Select, bindparam, insert, or_, select, tuple_, update
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, insert, or_, select, 
 from app.state.records import ApiKey
 from app.storage.database import Database
 from app.storage.policies import key_policy, packed, packed_tags, project_policy, tags
+from app.storage.statements import Query
 from app.storage.tables import api_keys, projects
 from app.storage.writer import Write, Writer
 
@@ -32,6 +33,12 @@ _KEPT = (
     projects.c.policy,
 )
 _READ: Select[*_Columns] = select(*_KEPT).join(projects)
+# Each key that is in use is looked up every few seconds.
+_FIND = Query(
+    select(*_KEPT, api_keys.c.key_hash, api_keys.c.previous_until)
+    .join(projects)
+    .where(or_(api_keys.c.key_hash == bindparam("key_hash"), api_keys.c.previous_hash == bindparam("key_hash")))
+)
 
 Mark: TypeAlias = Literal["revoked_at", "blocked_at"]
 
@@ -73,15 +80,10 @@ class KeyStore:
 
     async def find(self, key_hash: bytes) -> FoundKey | None:
         """The key with this hash, or that had it before its last rotation. It may be revoked, blocked or expired."""
-        own = (
-            select(*_KEPT, api_keys.c.key_hash, api_keys.c.previous_until)
-            .join(projects)
-            .where(or_(api_keys.c.key_hash == key_hash, api_keys.c.previous_hash == key_hash))
-        )
-        row = await self._database.read(lambda connection: connection.execute(own).one_or_none())
-        if row is None:
+        rows = await self._database.read(lambda connection: _FIND.fetch(connection, {"key_hash": key_hash}))
+        if not rows:
             return None
-        *kept, current, until = row
+        *kept, current, until = rows[0]
         return FoundKey(_key(kept), None if current == key_hash else until)
 
     async def get(self, key_id: str) -> ApiKey | None:
@@ -112,7 +114,7 @@ class CreateKey(Write[bool]):
     """A new key."""
 
     key: ApiKey
-    key_hash: bytes
+    key_hash: bytes = field(repr=False)
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
@@ -139,7 +141,7 @@ class RotateKey(Write[bool]):
 
     key_id: str
     version: int
-    key_hash: bytes
+    key_hash: bytes = field(repr=False)
     hint: str
     previous_until: int
 
@@ -201,8 +203,8 @@ class NoteUses(Write[None]):
 class Rehash(Write[None]):
     """A key under another hash than before: the secret that keys the hashes has changed."""
 
-    old_hash: bytes
-    new_hash: bytes
+    old_hash: bytes = field(repr=False)
+    new_hash: bytes = field(repr=False)
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:

@@ -4,16 +4,13 @@ Whatever waits to be granted or corrected is one transaction, which locks the co
 is exact. Streams are leases by the database's clock; a killed process's are over when they were not renewed.
 """
 
-import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar, Self
 
-import structlog
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, tuple_, update
 
-from app.errors import StorageError
 from app.state.limits import (
     Claim,
     Correction,
@@ -30,6 +27,7 @@ from app.state.limits import (
 from app.storage.clock import DatabaseMilliseconds
 from app.storage.database import Database
 from app.storage.limit_tables import limit_counts, limit_streams
+from app.storage.stream_leases import renew_forever
 from app.storage.writer import Write, Writer
 
 _AT_ONCE = 500
@@ -62,8 +60,6 @@ _RENEW = (
     .values(held_until=DatabaseMilliseconds() + bindparam("lease"))
 )
 _END = delete(limit_streams).where(limit_streams.c.id.in_(bindparam("ids", expanding=True)))
-
-_log = structlog.get_logger("antiphon.limits")
 
 
 class LimitStore:
@@ -106,18 +102,14 @@ class LimitStore:
 
     async def renew_forever(self) -> None:
         """Keep the streams of this process alive, three times a lease."""
-        while True:
-            await asyncio.sleep(self._lease_ms / 3000)
-            if not self._held:
-                continue
-            try:
-                await self._writer.submit(RenewStreams(tuple(self._held), self._lease_ms))
-            except StorageError as error:
-                _log.warning("counted streams were not renewed", count=len(self._held), reason=error.message)
+        await renew_forever(self._held, self._lease_ms, self._renew)
 
     async def purge_expired(self, grace_seconds: int = 3600) -> int:
         """Remove the counts of windows and the streams that have been over for so long; return how many."""
         return await self._writer.submit(PurgeLimits(grace_seconds * 1000))
+
+    async def _renew(self) -> None:
+        await self._writer.submit(RenewStreams(tuple(self._held), self._lease_ms))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ _LONGEST_NAME = 200
 _MOST_TOKENS = 2**40
 _MOST_COST = 2**50
 _IDS_AT_ONCE = 500
+_NO_TOKENS = (0, 0, 0, 0)
+_NOT_MET = (0, 0, 0)
 
 _INSERT = Insertion(usage.name, [column.name for column in usage.columns if column is not usage.c.key])
 _KNOWN = select(usage.c.response_id).where(
@@ -153,7 +155,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
 
 def _sums(entries: Iterable[Entry]) -> list[Mapping[str, Any]]:
     """What these add to the sums, in one order everywhere: replicas that lock the same rows do so one after another."""
-    groups: dict[tuple[Any, ...], list[int]] = {}
+    groups: dict[tuple[Any, ...], list[Sequence[int]]] = {}
     for entry in entries:
         group = (
             entry.at - entry.at % _SECONDS_PER_HOUR,
@@ -162,32 +164,32 @@ def _sums(entries: Iterable[Entry]) -> list[Mapping[str, Any]]:
             _name(entry.model),
             (entry.account or "").partition("/")[0],
         )
-        sums = groups.get(group)
-        added = _added(entry)
-        groups[group] = added if sums is None else [one + other for one, other in zip(sums, added, strict=True)]
-    return [dict(zip([*_GROUP, *_ADDED], [*group, *groups[group]], strict=True)) for group in sorted(groups)]
+        groups.setdefault(group, []).append(_added(entry))
+    names = (*_GROUP, *_ADDED)
+    return [
+        dict(zip(names, (*group, *map(sum, zip(*groups[group], strict=True))), strict=True)) for group in sorted(groups)
+    ]
 
 
-def _added(entry: Entry) -> list[int]:
+def _added(entry: Entry) -> Sequence[int]:
     """Values in the order of `_ADDED`."""
     used = entry.usage
-    counts = [0] * 4
+    counts: Sequence[int] = _NO_TOKENS
     if used is not None:
-        counts = [*_counts(used.input_tokens, used.cached_tokens, used.output_tokens, used.reasoning_tokens)]
+        counts = _counts(used.input_tokens, used.cached_tokens, used.output_tokens, used.reasoning_tokens)
     cost = _cost(entry)
     is_error = (entry.status >= _FIRST_ERROR and entry.status != _CLIENT_LEFT) or entry.response_status == "failed"
     is_unpriced = cost is None and used is not None
-    met = [1, *counts[:2]]
-    unmet = [0, 0, 0]
-    return [
+    met = (1, *counts[:2])
+    return (
         1,
-        int(is_error),
+        is_error,
         *counts,
         cost or 0,
-        int(is_unpriced),
-        *(met if entry.affinity == "kept" else unmet),
-        *(met if entry.affinity == "moved" else unmet),
-    ]
+        is_unpriced,
+        *(met if entry.affinity == "kept" else _NOT_MET),
+        *(met if entry.affinity == "moved" else _NOT_MET),
+    )
 
 
 def _counts(*counts: int) -> tuple[int, ...]:

@@ -11,6 +11,8 @@ from app.settings_upstream import KeySettings, UpstreamSettings
 
 _DIGEST_DIGITS = 12
 _BEARER = "Bearer "
+# A shorter one is a placeholder for servers that take any ("none", "ollama"), and may be a part of other words.
+_SHORTEST_SECRET = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,23 @@ class Account:
     authorization: SecretStr | None = field(repr=False)
     key: KeySettings | None = field(default=None, repr=False, hash=False)
     tier: int = 0
+    # What its upstream may quote; empty where there is nothing to hide.
+    secret: bytes = field(default=b"", init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Read the secret once: every answer is looked through for it."""
+        if self.authorization is not None:
+            secret = self.authorization.get_secret_value().removeprefix(_BEARER)
+            if len(secret) >= _SHORTEST_SECRET:
+                object.__setattr__(self, "secret", secret.encode())
 
     def blanked(self, text: bytes) -> bytes:
         """The text without this account's key: some upstreams quote it in their errors."""
-        if self.authorization is None:
-            return text
-        return text.replace(self.authorization.get_secret_value().removeprefix(_BEARER).encode(), b"[redacted]")
+        return text.replace(self.secret, b"[redacted]") if self.secret else text
+
+    def unquoted(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """These headers of upstream's without those that quote this account's key."""
+        return [header for header in headers if not self.secret or self.secret not in header[1]]
 
 
 def accounts_of(upstream: UpstreamSettings, place: int = 0) -> Iterator[Account]:

@@ -1,6 +1,7 @@
 """The same over aiohttp, for who would rather use a library. Must not know what an account or a fault is."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
@@ -8,12 +9,14 @@ from typing import Self, cast
 
 import aiohttp
 import httpx
+from aiohttp.abc import ResolveResult
 from httpx_aiohttp import AiohttpTransport
 from yarl import URL
 
 from app.upstream.http1 import UnansweredError
 from app.upstream.keep_alive import IDLE_SECONDS
 from app.upstream.proxies import EnvironmentProxies
+from app.upstream.reach import OutOfReachError, Reach
 
 # aiohttp buffers twice this much of a stream that its reader does not take.
 _READ_BUFFER_BYTES = 8192
@@ -27,13 +30,20 @@ _UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aioh
 class AiohttpNetwork(httpx.AsyncBaseTransport):
     """The connections of the process. It keeps no cookies, follows no redirect, decodes nothing.
 
-    A request's timeouts and the errors are those of app.upstream.network, but `pool` bounds a connection's making too.
+    A request's timeouts and the errors are those of app.upstream.network, but `pool` bounds a connection's making too,
+    and connections through a proxy are counted apart: a proxy's name is looked up without regard to reach.
     """
 
-    def __init__(self, tls: ssl.SSLContext, proxies: EnvironmentProxies, max_connections: int) -> None:
-        def session() -> aiohttp.ClientSession:
+    def __init__(
+        self, tls: ssl.SSLContext, proxies: EnvironmentProxies, max_connections: int, reach: Reach = Reach.ANYWHERE
+    ) -> None:
+        def session(reach: Reach, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
             connector = aiohttp.TCPConnector(
-                limit=max_connections, limit_per_host=0, keepalive_timeout=IDLE_SECONDS, ssl=tls
+                limit=max_connections,
+                limit_per_host=0,
+                keepalive_timeout=IDLE_SECONDS,
+                ssl=tls,
+                resolver=_Resolver(reach),
             )
             return aiohttp.ClientSession(
                 connector=connector,
@@ -44,13 +54,19 @@ class AiohttpNetwork(httpx.AsyncBaseTransport):
                 max_field_size=_MAX_HEADER_BYTES,
                 # trust_env would read .netrc on every request, and send what it finds there where we send no key.
                 trust_env=False,
-                middlewares=(_ProxyMiddleware(proxies),),
+                middlewares=middlewares,
             )
 
+        self._proxies = proxies
+        self._reach = reach
         # Opened by the first request, inside the loop.
-        self._inner = AiohttpTransport(verify=tls, client=session)
+        self._direct = AiohttpTransport(verify=tls, client=lambda: session(reach))
+        self._proxied = AiohttpTransport(verify=tls, client=lambda: session(Reach.ANYWHERE, _ProxyMiddleware(proxies)))
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        # aiohttp connects to a host that is an address without asking a resolver.
+        self._reach.check_host(request.url.raw_host.decode("ascii"))
+        inner = self._direct if self._proxies.on_the_way_to(request.url) is None else self._proxied
         timeout = dict(request.extensions.get("timeout", {}))
         # aiohttp counts the wait for the head, and the time that a reader takes, as silence.
         silence = timeout.pop("read", None)
@@ -66,7 +82,7 @@ class AiohttpNetwork(httpx.AsyncBaseTransport):
         if isinstance(stream, httpx.ByteStream):
             await asked.aread()
         try:
-            response = await self._inner.handle_async_request(asked)
+            response = await inner.handle_async_request(asked)
         except _FAILURES as error:
             raise _translated(error) from None
         return httpx.Response(
@@ -77,7 +93,24 @@ class AiohttpNetwork(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        await self._inner.aclose()
+        await self._direct.aclose()
+        await self._proxied.aclose()
+
+
+class _Resolver(aiohttp.ThreadedResolver):
+    """Looks names up for aiohttp, which connects to what it is told."""
+
+    def __init__(self, reach: Reach) -> None:
+        super().__init__()
+        self._reach = reach
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        for each in found:
+            self._reach.check(each["host"])
+        return found
 
 
 class _ProxyMiddleware:
@@ -140,6 +173,8 @@ def _translated(error: Exception) -> httpx.TransportError:
 
     The transport below maps most failures to httpx.ConnectTimeout; its cause says what it was.
     """
+    if isinstance(error, OutOfReachError):
+        return error
     cause = (isinstance(error, httpx.TransportError) and error.__cause__) or error
     if isinstance(cause, (TimeoutError, httpx.TimeoutException)):
         return httpx.ConnectTimeout("The connection was not made in time.")

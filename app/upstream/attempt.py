@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, get_args
 
 import httpx
+import structlog
 
 from app.deadline import Deadline
 from app.errors import UpstreamRefusedError
@@ -18,10 +19,13 @@ from app.upstream.call import UpstreamCall
 from app.upstream.faults import TRANSPORT_ERRORS, Fault, broken, disconnected, encoded, refused
 from app.upstream.headers import RequestHeaders, answer_headers, is_encoded
 from app.upstream.lease import Lease
+from app.upstream.reach import OutOfReachError
 from app.upstream.transport import body_of, new_request, timeouts
 
 _MAX_ERROR_BYTES = 64 * 1024
 _TEST_SECONDS = 10.0
+
+_log = structlog.get_logger("antiphon.upstreams")
 
 TransportOf: TypeAlias = Callable[[UpstreamSettings], httpx.AsyncBaseTransport]
 """The transport to an upstream."""
@@ -72,7 +76,9 @@ class Attempts:
         response: httpx.Response | None = None
         kept = False
         try:
-            there = self._destination(account)
+            there = self._destinations.get(account.name)
+            if there is None or there.account is not account:
+                there = self._destination(account)
             url = there.urls[call.endpoint]
             if call.path:
                 url = httpx.URL(f"{url}{call.path}")
@@ -97,14 +103,14 @@ class Attempts:
             return UpstreamAnswer(
                 account,
                 response.status_code,
-                answer_headers(theirs),
+                answer_headers(theirs, account.secret),
                 first=first,
                 chunks=chunks,
                 body=body_of(response),
                 lease=lease,
             )
         except TRANSPORT_ERRORS as exception:
-            return broken(exception)
+            return _broken(account, exception)
         finally:
             if not kept:
                 lease.end()
@@ -113,14 +119,13 @@ class Attempts:
 
     async def test(self, account: Account) -> TestResult:
         """Ask the account's upstream for its models, whatever is thought of the account."""
-        there = self._destination(account)
-        request = new_request(
-            "GET", there.models, there.headers.beside({}, stream=False), b"", timeouts(connect_seconds=_TEST_SECONDS)
-        )
         started = time.monotonic()
         status: int | None = None
         code: str | None = None
         try:
+            there = self._destination(account)
+            headers = there.headers.beside({}, stream=False)
+            request = new_request("GET", there.models, headers, b"", timeouts(connect_seconds=_TEST_SECONDS))
             with Deadline(_TEST_SECONDS):
                 response = await there.transport.handle_async_request(request)
                 status = response.status_code
@@ -130,7 +135,7 @@ class Attempts:
                 finally:
                     await close(body_of(response))
         except TRANSPORT_ERRORS as exception:
-            code = broken(exception).reason
+            code = _broken(account, exception).reason
         except UpstreamRefusedError as refusal:
             code = f"HTTP {refusal.status}"
         return TestResult(code is None, status, round((time.monotonic() - started) * 1000), code)
@@ -147,26 +152,30 @@ class Attempts:
                     break
         return refused(
             response.status_code,
-            response.headers,
+            httpx.Headers(account.unquoted(response.headers.raw)),
             account.blanked(bytes(body[:_MAX_ERROR_BYTES])),
             now=time.time(),
         )
 
     def _destination(self, account: Account) -> _Destination:
-        there = self._destinations.get(account.name)
-        if there is None or there.account is not account:
-            present = {other.name for other in self._present()}
-            self._destinations = {name: known for name, known in self._destinations.items() if name in present}
-            upstream = account.upstream
-            there = _Destination(
-                account,
-                self._transport_of(upstream),
-                _urls(upstream),
-                httpx.URL(f"{upstream.base_url}/models"),
-                RequestHeaders(account),
-            )
-            self._destinations[account.name] = there
+        """Where it is now; its calls remember that."""
+        present = {other.name for other in self._present()}
+        self._destinations = {name: known for name, known in self._destinations.items() if name in present}
+        upstream = account.upstream
+        there = self._destinations[account.name] = _Destination(
+            account,
+            self._transport_of(upstream),
+            _urls(upstream),
+            httpx.URL(f"{upstream.base_url}/models"),
+            RequestHeaders(account),
+        )
         return there
+
+
+def _broken(account: Account, exception: BaseException) -> Fault:
+    if isinstance(exception, OutOfReachError):
+        _log.warning("an upstream is not called", upstream=account.upstream.name, reason=f"its base_url {exception}")
+    return broken(exception)
 
 
 def _urls(upstream: UpstreamSettings) -> Mapping[Endpoint | None, httpx.URL]:

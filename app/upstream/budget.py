@@ -19,7 +19,9 @@ class RetryBudget:
 
     def called(self, now: float) -> None:
         """A client's call has begun."""
-        self._slot(now)[1] += 1
+        slots = self._slots
+        slot = slots[-1] if slots and now - slots[-1][0] < _SLOT_SECONDS else self._slot(now)
+        slot[1] += 1
         self._calls += 1
 
     def spend(self, now: float) -> bool:

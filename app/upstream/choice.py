@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import attrgetter
 from random import random
 
 from app.upstream.seat import Rank, Seat
@@ -14,8 +13,6 @@ _LONGEST_SECONDS = 1.0
 _WORD = (1 << 64) - 1
 # An odd number without a pattern: a product with it depends in its upper bits on all bits of the factor.
 _MIX = 0x9E3779B97F4A7C15
-
-_load = attrgetter("load")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,19 +28,30 @@ class Wish:
 
 @dataclass(slots=True)
 class Choice:
-    """The accounts for one model until a time, the best first: tiers of equals, and those that one call is to probe."""
+    """The accounts for one model until a time, the best first: tiers of equals, and those that one call is to probe.
+
+    `idle` is the smallest load that one can have.
+    """
 
     until: float
+    idle: float
     tiers: tuple[tuple[Seat, ...], ...]
     probes: tuple[Seat, ...]
 
     def least_loaded(self, tried: Collection[str]) -> Seat | None:
         """The least loaded account of the best tier that has one that was not tried, any among equals."""
-        seats = self._best(tried)
+        seats = self._best(tried) if tried or not self.tiers else self.tiers[0]
         if len(seats) <= 1:
             return seats[0] if seats else None
         start = int(random() * len(seats))  # noqa: S311 - it spreads load
-        return min(seats[start:] + seats[:start], key=_load)
+        best = seats[start]
+        # Of a hundred keys most are idle, and the first of those ends the search.
+        for place in range(start + 1 - len(seats), start + 1):
+            if best.load <= self.idle:
+                break
+            if seats[place].load < best.load:
+                best = seats[place]
+        return best
 
     def home(self, cache_key: str, tried: Collection[str]) -> Seat | None:
         """The account at which this prompt cache is at home: when one is lost, the others keep theirs."""
@@ -82,7 +90,8 @@ def choose(seats: Iterable[Seat], model: str, now: float) -> Choice:
     for (rank, _), group in groupby((entry for entry in ranked if entry[0] is not Rank.PROBE), lambda entry: entry[:2]):
         if rank is not Rank.LAST or not tiers:
             tiers.append(_seats(tuple(group)))
-    return Choice(until, tuple(tiers), _seats([entry for entry in ranked if entry[0] is Rank.PROBE]))
+    idle = min([seat.share for _, _, seat in ranked], default=0.0)
+    return Choice(until, idle, tuple(tiers), _seats([entry for entry in ranked if entry[0] is Rank.PROBE]))
 
 
 def _seats(entries: Sequence[tuple[Rank, int, Seat]]) -> tuple[Seat, ...]:

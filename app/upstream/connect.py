@@ -97,7 +97,9 @@ class UpstreamClient:
         """The lease for one more try. Raises the call's last word where there is none."""
         following: Lease | None = None
         if walk.allows(fault, lease.account, self._pool.accounts):
-            following = self._pool.lease(walk.again) if walk.again else self._pool.take(call, walk.tried)
+            # What was to be asked once more may be configured no longer.
+            again = walk.again is not None and self._pool.account(walk.again.name)
+            following = self._pool.lease(again) if again else self._pool.take(call, walk.tried)
             if following is None and walk.may_wait:
                 # Where waiting is of no use, this fault says more than the pool.
                 with suppress(ApiError):

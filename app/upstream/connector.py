@@ -12,6 +12,7 @@ import httpx
 from aiohappyeyeballs import AddrInfoType, start_connection
 
 from app.upstream.http1 import Connection, UnansweredError
+from app.upstream.reach import Reach
 from app.upstream.route import Route
 
 # All connections that open within this time share one look-up of a name.
@@ -44,20 +45,23 @@ class _Unkept:
 
 
 class Connector:
-    """Opens connections along routes."""
+    """Opens connections along routes, to origins within reach. A proxy may be anywhere, and looks names up itself."""
 
-    def __init__(self, tls: ssl.SSLContext) -> None:
+    def __init__(self, tls: ssl.SSLContext, reach: Reach) -> None:
         self._tls = tls
+        self._reach = reach
         self._names: defaultdict[tuple[str, int], _Name] = defaultdict(_Name)
 
     async def connect(self, connection: Connection, route: Route) -> None:
-        """Connect it to the route's origin. Raises httpx.ConnectError or ProxyError; cancelled, it leaves nothing open.
+        """Connect it to the route's origin; cancelled, it leaves nothing open.
 
-        Whoever calls aborts the connection when this fails.
+        Raises httpx.ConnectError (OutOfReachError is one) or ProxyError. Then whoever calls aborts the connection.
         """
+        self._reach.check_host(route.host)
         try:
             if route.proxy is None:
-                await self._open(connection, route.peer, tls_name=route.host if route.is_tls else None)
+                tls_name = route.host if route.is_tls else None
+                await self._open(connection, route.peer, tls_name=tls_name, reach=self._reach)
             else:
                 await self._through(route.proxy, connection, route)
         # UnicodeError: a name that is none. RuntimeError: some of uvloop's socket errors.
@@ -93,8 +97,12 @@ class Connector:
         if not httpx.codes.is_success(answer.status):
             raise httpx.ProxyError("The proxy opened no tunnel.")
 
-    async def _open(self, connection: Connection, peer: tuple[str, int], *, tls_name: str | None) -> None:
+    async def _open(
+        self, connection: Connection, peer: tuple[str, int], *, tls_name: str | None, reach: Reach = Reach.ANYWHERE
+    ) -> None:
         addresses = await self._addresses(peer)
+        for *_, address in addresses:
+            reach.check(str(address[0]))
         opened = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
         # A model may think for minutes without a word: nothing on the way must take that for the end.
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -11,13 +11,15 @@ from app.errors import ApiError, InvalidRequestError, UpstreamError, UpstreamRef
 from app.upstream.exhausted import PoolExhaustedError, retry_headers
 from app.upstream.headers import answer_headers, as_text
 from app.upstream.http1 import UnansweredError
+from app.upstream.reach import OutOfReachError
 from app.upstream.retry_after import retry_after
 
 # Everything that a call over a transport can raise. TimeoutError: of a deadline of ours.
-TRANSPORT_ERRORS = (httpx.TransportError, TimeoutError)
+# InvalidURL: of a base_url whose host is almost an address, such as 010.1.1.1.
+TRANSPORT_ERRORS = (httpx.TransportError, httpx.InvalidURL, TimeoutError)
 _TIMEOUTS = (TimeoutError, httpx.TimeoutException)
 _NOT_CONNECTED = (httpx.ConnectTimeout, httpx.PoolTimeout)
-_UNREACHABLE = (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol)
+_UNREACHABLE = (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol, httpx.InvalidURL)
 
 _CLIENT_FAULTS = frozenset({400, 404, 405, 409, 410, 413, 415, 422, 451})
 _KEY_FAULTS = frozenset({401, 402, 403})
@@ -68,6 +70,12 @@ def broken(exception: BaseException) -> Fault:
     if isinstance(exception, _TIMEOUTS):
         late = UpstreamError("Upstream did not answer in time.", code="upstream_timeout", status=504)
         return _unserved(late, "unreachable" if isinstance(exception, _NOT_CONNECTED) else "server")
+    if isinstance(exception, OutOfReachError):
+        refused_address = UpstreamError(
+            "Upstream could not be reached: its address is one that this gateway does not call.",
+            code="upstream_address_refused",
+        )
+        return _unserved(refused_address, "unreachable")
     if isinstance(exception, _UNREACHABLE):
         return _unserved(UpstreamError("Upstream could not be reached.", code="upstream_unreachable"), "unreachable")
     if isinstance(exception, httpx.ProtocolError):

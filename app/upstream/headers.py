@@ -59,12 +59,17 @@ class RequestHeaders:
         return headers
 
 
-def answer_headers(upstream: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """What the client may see of upstream's headers, by lower-case name; unsafe values and repetitions are dropped."""
+def answer_headers(upstream: Iterable[tuple[bytes, bytes]], secret: bytes = b"") -> dict[bytes, bytes]:
+    """What the client may see of upstream's headers, by lower-case name.
+
+    Unsafe values, repetitions and what quotes this secret are dropped.
+    """
     allowed: dict[bytes, bytes] = {}
     for name, value in upstream:
         shown = _shown(name)
-        if shown is not None and shown not in allowed and _SAFE.fullmatch(value):
+        if shown is None or shown in allowed or (secret and secret in value):
+            continue
+        if _SAFE.fullmatch(value):
             allowed[shown] = value
     return allowed
 

@@ -27,12 +27,13 @@ class Lease:
         self._ended = ended
         self._is_live = True
         seat.in_flight += 1
-        seat.weigh()
+        seat.load = (seat.in_flight + 1) * seat.share
 
     def end(self) -> None:
         """The call is over. May be called again."""
         if self._is_live:
             self._is_live = False
-            self.seat.in_flight -= 1
-            self.seat.weigh()
+            seat = self.seat
+            seat.in_flight -= 1
+            seat.load = (seat.in_flight + 1) * seat.share
             self._ended(self)

@@ -91,8 +91,8 @@ class ModelCatalogue:
         if account is None:
             return None
         headers = RequestHeaders(account).beside({}, stream=False)
-        request = new_request("GET", httpx.URL(f"{upstream.base_url}/models"), headers, b"", _TIMEOUTS)
         try:
+            request = new_request("GET", httpx.URL(f"{upstream.base_url}/models"), headers, b"", _TIMEOUTS)
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 body = await self._read(self._transport_of(upstream), request)
         except TRANSPORT_ERRORS:

@@ -8,6 +8,7 @@ import httpx
 from app.upstream.connector import Connector
 from app.upstream.keep_alive import KeepAlive
 from app.upstream.proxies import EnvironmentProxies
+from app.upstream.reach import Reach
 from app.upstream.request_body import RequestBody
 from app.upstream.route import Route
 
@@ -19,8 +20,11 @@ class Network(httpx.AsyncBaseTransport):
     the silence in the middle of a body. The beginning of an answer is waited for as long as the caller likes.
     """
 
-    def __init__(self, tls: ssl.SSLContext, proxies: EnvironmentProxies, max_connections: int) -> None:
+    def __init__(
+        self, tls: ssl.SSLContext, proxies: EnvironmentProxies, max_connections: int, reach: Reach = Reach.ANYWHERE
+    ) -> None:
         self._tls = tls
+        self._reach = reach
         self._proxies = proxies
         self._max_connections = max_connections
         self._routes: dict[tuple[bytes, bytes, int | None], Route] = {}
@@ -28,7 +32,7 @@ class Network(httpx.AsyncBaseTransport):
     @cached_property
     def _connections(self) -> KeepAlive:
         """Made by the first request, inside the loop."""
-        return KeepAlive(Connector(self._tls).connect, self._max_connections)
+        return KeepAlive(Connector(self._tls, self._reach).connect, self._max_connections)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url

@@ -10,6 +10,7 @@ from app.errors import ApiError
 from app.settings_upstream import UpstreamSettings
 from app.state.health import PROBED, AccountState, Condition, Control, Recovery
 from app.upstream.account import Account, accounts_of_all
+from app.upstream.caps import Caps
 from app.upstream.choice import Wish
 from app.upstream.exhausted import account_gone
 from app.upstream.faults import Fault
@@ -82,7 +83,7 @@ class Pool:
 
     def enter(self, wish: Wish) -> Lease | None:
         """A lease for a call that begins; None when none can be had, or others were there before."""
-        if self._waiting and self._waiting.has(wish):
+        if self._waiting.count and self._waiting.has(wish):
             return None
         return self.take(wish)
 
@@ -112,7 +113,7 @@ class Pool:
         if (
             seconds <= 0
             or self._seats.soonest(wish, self._clock()) > seconds
-            or len(self._waiting) >= self._most_waiting
+            or self._waiting.count >= self._most_waiting
         ):
             raise self.exhausted(wish)
         waiter = self._waiting.join(wish)
@@ -140,7 +141,7 @@ class Pool:
                 self._on_change(Recovery(seat.account.name, ""))
             lease.probed = None
             self._seats.changed()
-        if self._waiting:
+        if self._waiting.count:
             # The more are served, the more are let in: they do not all come at once at the end of a rest.
             self._wake(2)
 
@@ -249,18 +250,17 @@ class Pool:
             # It has found out nothing: its client left, perhaps. Another may.
             lease.probed.is_probed = False
             self._seats.changed()
-        self._pay(lease)
-        if self._waiting:
+        if lease.seat.caps is not None:
+            self._pay(lease, lease.seat.caps)
+        if self._waiting.count:
             self._wake(1)
 
-    def _pay(self, lease: Lease) -> None:
-        seat, now = lease.seat, self._clock()
-        if seat.caps is None:
-            return
-        was_free = seat.caps.free_at(seat.in_flight + 1) <= now
+    def _pay(self, lease: Lease, caps: Caps) -> None:
+        in_flight, now = lease.seat.in_flight, self._clock()
+        was_free = caps.free_at(in_flight + 1) <= now
         if lease.entry is not None and lease.entry.usage is not None:
-            seat.caps.spent(lease.entry.usage.total_tokens, now)
-        if was_free != (seat.caps.free_at(seat.in_flight) <= now):
+            caps.spent(lease.entry.usage.total_tokens, now)
+        if was_free != (caps.free_at(in_flight) <= now):
             self._seats.changed()
 
     def _tell(self, seat: Seat, illness: Illness, model: str, now: float) -> None:
@@ -269,7 +269,7 @@ class Pool:
 
     def _changed(self) -> None:
         self._seats.changed()
-        if self._waiting:
+        if self._waiting.count:
             self._wake(1)
 
     def _wake(self, most: int) -> None:
@@ -286,7 +286,7 @@ class Pool:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._waiting:
+        if self._waiting.count:
             now = self._clock()
             soonest = min(self._seats.soonest(wish, now) for wish in self._waiting.wishes())
             delay = min(_LOOK_SECONDS, max(_SHORTEST_LOOK_SECONDS, soonest))

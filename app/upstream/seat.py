@@ -11,7 +11,8 @@ from app.upstream.health import Health, Illness
 
 _QUOTA_SECONDS = 60.0
 _LEAST_QUOTA = 0.05
-_QUOTAS = tuple((b"x-ratelimit-remaining-" + kind, b"x-ratelimit-limit-" + kind) for kind in (b"requests", b"tokens"))
+_REQUESTS = (b"x-ratelimit-remaining-requests", b"x-ratelimit-limit-requests")
+_TOKENS = (b"x-ratelimit-remaining-tokens", b"x-ratelimit-limit-tokens")
 _MOST_DIGITS = 15
 
 
@@ -26,7 +27,10 @@ class Rank(enum.IntEnum):
 
 
 class Seat:
-    """An account in the pool. `load` is what is compared: the smallest is next. Times are monotonic seconds."""
+    """An account in the pool. Times are monotonic seconds.
+
+    `load` is what is compared, the smallest is next: its calls and one more, each of which weighs `share`.
+    """
 
     __slots__ = (
         "_quota",
@@ -39,6 +43,7 @@ class Seat:
         "load",
         "remaining",
         "salt",
+        "share",
     )
 
     def __init__(self, account: Account, salt: int) -> None:
@@ -50,7 +55,7 @@ class Seat:
         self._quota = 1.0
         self._quota_until = -math.inf
         self.caps: Caps | None = None
-        self.load = 0.0
+        self.load = self.share = 0.0
         self.seat(account)
 
     def seat(self, account: Account) -> None:
@@ -73,11 +78,14 @@ class Seat:
 
     def weigh(self) -> None:
         """Compute its load anew."""
-        self.load = (self.in_flight + 1) / (self.weight * self._quota)
+        self.share = 1.0 / (self.weight * self._quota)
+        self.load = (self.in_flight + 1) * self.share
 
     def observe(self, told: Mapping[bytes, bytes], now: float) -> None:
         """Take note of what an answer's headers say is left of upstream's limits."""
-        seen = [(_count(told.get(remaining)), _count(told.get(limit))) for remaining, limit in _QUOTAS]
+        if _REQUESTS[0] not in told and _TOKENS[0] not in told:
+            return
+        seen = [(_count(told.get(remaining)), _count(told.get(limit))) for remaining, limit in (_REQUESTS, _TOKENS)]
         fractions = [left / most for left, most in seen if left is not None and most]
         if fractions:
             self.remaining = (seen[0][0], seen[1][0])

@@ -1,5 +1,6 @@
 """The transports to upstream: the network's, and one to a model in this process. Must not know accounts or faults."""
 
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Literal, Protocol
 
@@ -7,21 +8,29 @@ import httpx
 
 from app.upstream.network import Network
 from app.upstream.proxies import EnvironmentProxies
+from app.upstream.reach import Reach
 from app.upstream.request_body import RequestBody
 
 
-def network_transport(kind: Literal["native", "aiohttp"], max_connections: int) -> httpx.AsyncBaseTransport:
-    """The one connection pool of the process, opened by the first request inside the loop; to be closed at the end.
+def network_transport(
+    kind: Literal["native", "aiohttp"],
+    tls: ssl.SSLContext,
+    proxies: EnvironmentProxies,
+    max_connections: int,
+    reach: Reach = Reach.ANYWHERE,
+) -> httpx.AsyncBaseTransport:
+    """A connection pool, opened by the first request inside the loop; to be closed at the end.
 
     Its errors are httpx's and quote nothing. After `http1.UnansweredError` a server may never have seen the request.
+    What a name leads to is checked against `reach` and then connected to, without another look-up. A proxy is where the
+    operator says; what is behind it can be checked where a host is an address, as names are for the proxy to look up.
     """
-    tls, proxies = httpx.create_ssl_context(), EnvironmentProxies()
     if kind == "native":
-        return Network(tls, proxies, max_connections)
+        return Network(tls, proxies, max_connections, reach)
     # Not at the top: it brings a library of 8 MB, which the usual process does without.
     from app.upstream.aiohttp_network import AiohttpNetwork  # noqa: PLC0415 - see above
 
-    return AiohttpNetwork(tls, proxies, max_connections)
+    return AiohttpNetwork(tls, proxies, max_connections, reach)
 
 
 class InProcessAnswer(Protocol):

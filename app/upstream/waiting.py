@@ -20,14 +20,11 @@ class Waiter:
 
 
 class WaitingCalls:
-    """Lines of calls, one for what can be served alike."""
+    """Lines of calls, one for what can be served alike; `count` is of all of them."""
 
     def __init__(self) -> None:
         self._lines: dict[tuple[str, str | None], OrderedDict[str, deque[Waiter]]] = {}
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
+        self.count = 0
 
     def has(self, wish: Wish) -> bool:
         """Whether others wait for the same."""
@@ -42,7 +39,7 @@ class WaitingCalls:
         waiter = Waiter(wish)
         line = self._lines.setdefault((wish.model, wish.only), OrderedDict())
         line.setdefault(wish.project_id, deque()).append(waiter)
-        self._count += 1
+        self.count += 1
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
@@ -89,7 +86,7 @@ class WaitingCalls:
         if waiter not in queue:
             return
         queue.remove(waiter)
-        self._count -= 1
+        self.count -= 1
         if not queue:
             del line[waiter.wish.project_id]
         if not line:

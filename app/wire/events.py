@@ -11,7 +11,8 @@ from app.wire.body import members
 CREATED = b"response.created"
 ITEM_DONE = b"response.output_item.done"
 ERROR = b"error"
-TERMINAL = frozenset({b"response.completed", b"response.failed", b"response.incomplete"})
+FAILED = b"response.failed"
+TERMINAL = frozenset({b"response.completed", FAILED, b"response.incomplete"})
 
 _UNDERSTOOD = TERMINAL | {CREATED, ITEM_DONE, ERROR}
 

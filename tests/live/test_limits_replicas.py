@@ -3,17 +3,14 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from app.state.policy import Budget, Limits
-from tests.fakes.gateway import GatewayProcess
 from tests.fakes.limited import limited_keys
 from tests.fakes.raw_client import calling
+from tests.fakes.replicas import gateway_process, post
 from tests.fakes.replies import Reply
 from tests.fakes.streams import story
 from tests.fakes.upstream import FakeUpstream
@@ -23,24 +20,6 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 # How long a process that was killed still counts, at most.
 LEASE_SECONDS = 30.0
 GRACE_SECONDS = 10.0
-
-
-@contextmanager
-def gateway_process(folder: Path, database_url: str, upstream: FakeUpstream) -> Iterator[GatewayProcess]:
-    folder.mkdir(exist_ok=True)
-    environment = {"DATABASE_URL": database_url, "OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream-one"}
-    process = GatewayProcess(folder, {**environment, "ANTIPHON_DRAIN_SECONDS": "1"}).start()
-    try:
-        yield process
-    finally:
-        process.kill()
-
-
-async def post(gateway: GatewayProcess, key: str, **body: object) -> httpx2.Response:
-    async with httpx2.AsyncClient(timeout=60) as client:
-        asked = {"model": "demo", "input": "Hello!", "store": False, **body}
-        headers = {"authorization": f"Bearer {key}"}
-        return await client.post(f"{gateway.url}/v1/responses", json=asked, headers=headers)
 
 
 async def test_two_replicas_hold_a_limit_together_and_free_the_streams_of_one_that_was_killed(

@@ -20,9 +20,10 @@ from app.relay.settle import Settler
 from app.sealing import Sealer
 from app.state.records import ApiKey, StoredResponse
 from app.storage.response_store import ResponseStore
+from app.upstream.account import accounts_of
 from app.upstream.answer import UpstreamAnswer
 from app.wire.requests import parse_create_request
-from tests.fakes.gateway import LiveGateway
+from tests.fakes.gateway import LiveGateway, upstream_settings
 from tests.fakes.raw_client import calling
 from tests.fakes.replies import Reply, Step
 from tests.fakes.streams import ANY_ID, Stream, boundaries, frame, sample, story, streams
@@ -42,6 +43,8 @@ def sha(data: bytes) -> str:
 
 class Memory:
     """An upstream answer, a response store and an ASGI connection that are lists."""
+
+    account = next(accounts_of(upstream_settings("http://upstream.example", "sk-upstream-one")))
 
     def __init__(self, chunks: list[bytes]) -> None:
         self.saved: list[StoredResponse] = []

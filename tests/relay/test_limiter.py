@@ -15,7 +15,8 @@ from app.state.ledger import Entry
 from app.state.limits import Claim, Correction, Count, Key, Limit, Standing, Verdict, correct, current, grant, standing
 from app.state.policy import Budget, KeyPolicy, Limits, ProjectPolicy
 from app.state.records import ApiKey, Usage
-from app.storage.local_limits import LocalLimits
+from app.storage.local_counts import LocalCounts
+from app.storage.split_counts import SplitCounts
 from tests.builders import make_caller, make_request
 
 NOW = 1_800_000_000_000
@@ -37,8 +38,10 @@ class Rig:
     def __init__(self) -> None:
         self.now = 1000.0
         store: Any = NoStore()
-        self.counts = LocalLimits(store, clock=lambda: self.now)
-        self.limiter = Limiter(self.counts, Prices([PriceSettings(model="demo", input=1, output=2)]))
+        self.counts = LocalCounts(clock=lambda: self.now)
+        self.limiter = Limiter(
+            SplitCounts(self.counts, store), Prices([PriceSettings(model="demo", input=1, output=2)])
+        )
 
     def used(self) -> dict[Key, int]:
         return {key: count.used for key, count in self.counts._counts.items()}

@@ -17,6 +17,7 @@ OTHERS = {
     "database_url",
     "secret_key",
     "previous_secret_keys",
+    "url",
     "transport",
     "allow_private_upstreams",
     "level",

@@ -13,7 +13,6 @@ from app.state.limits import (
     Window,
     correct,
     grant,
-    is_unlimited,
     limits_of,
     most_output_tokens,
 )
@@ -135,6 +134,6 @@ def test_a_callers_limits_are_its_keys_and_its_projects() -> None:
         ("project", "usd_per_month", 2 * NANO),
     ]
     assert most_output_tokens(caller) == 50
-    assert not is_unlimited(caller)
-    assert is_unlimited(make_caller())
+    assert not caller.is_unrestricted
+    assert make_caller().is_unrestricted
     assert most_output_tokens(make_caller()) is None

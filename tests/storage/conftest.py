@@ -1,6 +1,6 @@
 """The stores on a fresh database, and turns to put into them."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from sqlalchemy import func, select
@@ -18,6 +18,7 @@ from app.storage.tables import conversation_turns
 from app.storage.tables import conversations as conversations_table
 from app.storage.usage_store import UsageStore
 from app.storage.writer import Writer
+from tests.conftest import COMMIT_TIMEOUT
 
 MakeResponse = Callable[..., StoredResponse]
 
@@ -50,6 +51,16 @@ async def usage(database: Database, writer: Writer, project: Project) -> UsageSt
 @pytest.fixture
 def limits(database: Database, writer: Writer) -> LimitStore:
     return LimitStore(database, writer)
+
+
+@pytest.fixture
+async def other_limits(database_url: str) -> AsyncIterator[LimitStore]:
+    """The store of another process: on PostgreSQL a replica, on SQLite the one after a restart."""
+    database = Database(database_url, pool_size=2, commit_timeout=COMMIT_TIMEOUT)
+    writer = Writer(database, COMMIT_TIMEOUT)
+    yield LimitStore(database, writer)
+    await writer.aclose()
+    await database.aclose()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from functools import partial
 
 import httpx
 import pytest
@@ -8,6 +7,7 @@ import uvloop
 
 from app.upstream.network import Network
 from app.upstream.proxies import EnvironmentProxies
+from app.upstream.reach import Reach
 from app.upstream.transport import network_transport
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import KEYS, NetworkOf, Rig, rig, upstream_settings
@@ -21,8 +21,14 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 
 @pytest.fixture(params=["native", "aiohttp"])
 async def network(request: pytest.FixtureRequest) -> NetworkOf:
-    """Makes a transport of each kind."""
-    return partial(network_transport, request.param)
+    """Makes a transport of each kind, with the environment as it is then."""
+
+    def open_network(max_connections: int, reach: Reach = Reach.ANYWHERE) -> httpx.AsyncBaseTransport:
+        return network_transport(
+            request.param, httpx.create_ssl_context(), EnvironmentProxies(), max_connections, reach
+        )
+
+    return open_network
 
 
 @pytest.fixture

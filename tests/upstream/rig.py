@@ -65,7 +65,7 @@ def relay_settings(**more: Any) -> RelaySettings:
     return RelaySettings(**{**quick, **more})
 
 
-NetworkOf = Callable[[int], httpx.AsyncBaseTransport]
+NetworkOf = Callable[..., httpx.AsyncBaseTransport]
 
 
 @dataclass

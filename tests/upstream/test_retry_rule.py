@@ -114,7 +114,7 @@ async def test_a_model_that_some_keys_lack_is_served_by_those_that_have_it(keys:
     assert all(state.conditions[0].rest > 3000 for state in lacking)
     # Other models are not concerned.
     keys.bad = {}
-    for _ in range(20):
+    for _ in range(60):
         await three.read(model="other")
     assert set(keys.asked[12:]) == set(KEYS)
 

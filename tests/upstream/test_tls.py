@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from app.upstream.transport import network_transport
+from app.upstream.network import Network
+from app.upstream.proxies import EnvironmentProxies
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.middlemen import CERTIFICATE, Proxy, passing_on, server_tls, with_tls
@@ -159,6 +160,6 @@ async def test_a_proxy_that_is_spoken_to_by_tls_passes_both_kinds_on(
 
 async def test_a_proxy_of_another_kind_is_an_upstream_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "socks5://127.0.0.1")
-    async with network_transport("native", 10) as transport:
+    async with Network(httpx.create_ssl_context(), EnvironmentProxies(), 10) as transport:
         error = await failure(rig(transport, upstream_settings("https://upstream.test/v1")).open())
     assert error.code == "upstream_unreachable"

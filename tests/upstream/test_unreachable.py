@@ -73,3 +73,12 @@ async def test_an_answer_that_does_not_begin_in_time_is_given_up(
     assert (error.status, error.code) == (504, "upstream_timeout")
     await upstream.wait_until_idle()
     assert slow.in_flight == 0
+
+
+@pytest.mark.parametrize("host", ["010.1.1.1", "999.1.1.1"])
+async def test_a_host_that_is_almost_an_address_is_unreachable(host: str, transport: httpx.AsyncBaseTransport) -> None:
+    one = rig(transport, upstream_settings(f"http://{host}/v1"))
+    assert (await failure(one.open())).code == "upstream_unreachable"
+    (account,) = one.pool.accounts()
+    assert (await one.client.test(account.name)).code == "upstream_unreachable"
+    assert one.in_flight == 0

@@ -107,7 +107,7 @@ async def test_a_client_that_leaves_gives_its_place_up() -> None:
     assert callers.served == ["a1"]
     await callers.serve_all()
     assert callers.served == ["a1", "b2"]
-    assert not pool._waiting
+    assert not pool._waiting.count
 
 
 async def test_a_client_that_leaves_as_its_turn_comes_gives_the_lease_back() -> None:
@@ -167,7 +167,7 @@ async def test_a_wait_that_was_in_vain_ends_with_the_truth() -> None:
     with pytest.raises(PoolExhaustedError) as caught:
         await pool.wait(WISH, 1.05)
     assert caught.value.headers["retry-after"] == "1"
-    assert not pool._waiting
+    assert not pool._waiting.count
 
 
 async def test_those_whom_nobody_will_serve_are_sent_away_at_once() -> None:

@@ -42,7 +42,7 @@ class UpstreamEdit(Edit):
 class NewUpstreamKey(Body):
     """A key that is to be added."""
 
-    secret: str
+    secret: str = Field(repr=False)
     name: str | None = None
     weight: float = 1.0
     tier: int | None = None

@@ -1,0 +1,23 @@
+"""Where upstream may quote its key: in what it says of a failure. What a model says is passed on as it is."""
+
+from app.upstream.account import Account
+from app.wire import events
+
+_FAILED = b'"failed"'
+_ERROR = b'"error"'
+_FAULTS = frozenset({events.ERROR, events.FAILED})
+
+
+def is_suspect(frame: bytes, kind: bytes | None) -> bool:
+    """Whether this frame, whose `events.kind` that is, may say what went wrong; some servers name no type for that."""
+    return _ERROR in frame if kind is None else kind in _FAULTS
+
+
+def blanked_frame(account: Account, frame: bytes, kind: bytes | None) -> bytes:
+    """A frame of this account's, without its key if it is suspect."""
+    return account.blanked(frame) if is_suspect(frame, kind) else frame
+
+
+def blanked_answer(account: Account, body: bytes) -> bytes:
+    """A whole answer of this account's, without its key if something in it has failed."""
+    return account.blanked(body) if _FAILED in body else body

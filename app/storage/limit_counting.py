@@ -1,0 +1,48 @@
+"""What counts the limits of a gateway, by its settings, and what that needs beside calls. Must not know the rules."""
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from app.settings_limits import LimitsSettings
+from app.state.limits import Counts
+from app.storage.limit_store import LimitStore
+from app.storage.local_counts import LocalCounts
+from app.storage.split_counts import SplitCounts
+
+if TYPE_CHECKING:
+    from app.storage.valkey_counts import ValkeyCounts
+
+
+class LimitCounting:
+    """`counts` is what counts: Valkey's server where there is one; else the store, with a process alone its memory.
+
+    Budgets are in the store in any case.
+    """
+
+    def __init__(self, settings: LimitsSettings, store: LimitStore, *, is_alone: bool) -> None:
+        self.store = store
+        self._valkey = _valkey(settings)
+        self.counts: Counts = store
+        if self._valkey is not None:
+            self.counts = SplitCounts(self._valkey, store)
+        elif is_alone:
+            self.counts = SplitCounts(LocalCounts(), store)
+
+    def renewals(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """What goes on for ever, so that open streams stay counted."""
+        leased = (self.store,) if self._valkey is None else (self.store, self._valkey)
+        return tuple([each.renew_forever() for each in leased])
+
+    async def aclose(self) -> None:
+        """Close the connections to Valkey."""
+        if self._valkey is not None:
+            await self._valkey.aclose()
+
+
+def _valkey(settings: LimitsSettings) -> "ValkeyCounts | None":
+    if settings.url is None:
+        return None
+    # Here, because few have such a server, and its client is a tenth of a start.
+    from app.storage.valkey_counts import ValkeyCounts  # noqa: PLC0415
+
+    return ValkeyCounts(settings.url.get_secret_value())

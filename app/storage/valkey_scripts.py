@@ -1,0 +1,102 @@
+"""What Valkey does of its own, in one step each: draw, settle, read, renew. Must not know who calls.
+
+A minute is a hash of what was `used` since it `began_at`; the streams of an owner are a sorted set of their ids by the
+time that they are held until. Times are milliseconds of the server's clock. The rule is that of app.state.limits.
+
+KEYS are the counts, and the arguments of each are in their order behind those of all.
+"""
+
+from app.state.limits import MINUTE_MS
+
+_MINUTE = f"local minute = {MINUTE_MS}\n"
+_COUNTING = (
+    _MINUTE
+    + """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function count(key, unit)
+  if unit == 'streams' then
+    return redis.call('ZCOUNT', key, '(' .. now, '+inf'), 0
+  end
+  local kept = redis.call('HMGET', key, 'used', 'began_at')
+  local began_at = tonumber(kept[2])
+  if began_at and began_at <= now and now < began_at + minute then
+    return tonumber(kept[1]), began_at
+  end
+  return 0, now
+end
+"""
+)
+
+READ = (
+    _COUNTING
+    + """
+local counts = {}
+for i, key in ipairs(KEYS) do
+  local used, began_at = count(key, ARGV[i])
+  counts[i] = {used, began_at}
+end
+return {now, counts}
+"""
+)
+"""Of each: its unit. Returns the time, and of each what is used and since when."""
+
+DRAW = (
+    _COUNTING
+    + """
+local stream, lease = ARGV[1], ARGV[2]
+local counts, granted = {}, true
+for i, key in ipairs(KEYS) do
+  local unit, amount, most = ARGV[3 * i], tonumber(ARGV[3 * i + 1]), tonumber(ARGV[3 * i + 2])
+  local used, began_at = count(key, unit)
+  counts[i] = {used, began_at}
+  granted = granted and used + math.max(amount, 1) <= most
+end
+if granted then
+  for i, key in ipairs(KEYS) do
+    if ARGV[3 * i] == 'streams' then
+      redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+      redis.call('ZADD', key, now + lease, stream)
+      redis.call('PEXPIRE', key, lease)
+    else
+      local used, began_at = unpack(counts[i])
+      redis.call('HSET', key, 'used', used + ARGV[3 * i + 1], 'began_at', began_at)
+      redis.call('PEXPIREAT', key, began_at + minute)
+    end
+  end
+end
+return {now, counts}
+"""
+)
+"""Of all: the stream and its lease. Of each: its unit, the amount and the most. Returns what READ did before."""
+
+SETTLE = (
+    _MINUTE
+    + """
+for i, key in ipairs(KEYS) do
+  local unit, amount, at = ARGV[3 * i - 1], ARGV[3 * i], tonumber(ARGV[3 * i + 1])
+  if unit == 'streams' then
+    redis.call('ZREM', key, ARGV[1])
+  else
+    local kept = redis.call('HMGET', key, 'used', 'began_at')
+    local began_at = tonumber(kept[2])
+    if began_at and began_at <= at and at < began_at + minute then
+      redis.call('HSET', key, 'used', math.max(0, kept[1] + amount))
+    end
+  end
+end
+"""
+)
+"""Of all: the stream. Of each: its unit, what to add and the time whose window that is for."""
+
+RENEW = (
+    _COUNTING
+    + """
+for i, key in ipairs(KEYS) do
+  redis.call('ZADD', key, now + ARGV[1], ARGV[i + 1])
+  redis.call('PEXPIRE', key, ARGV[1])
+end
+"""
+)
+"""Of all: the lease. Of each: the stream, which is held from now on also where the server has lost it."""

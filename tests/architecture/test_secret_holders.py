@@ -1,0 +1,104 @@
+"""What holds a secret shows it to nobody who prints it: a traceback's text, a log line, a failed assertion."""
+
+from collections.abc import Callable
+
+import pytest
+from pydantic import SecretStr
+
+from app.api.admin.upstreams import NewUpstreamKey
+from app.auth import KeyHasher, MasterKey, mint_key
+from app.installation import FirstKeys, vault_of
+from app.relay.roster import Roster
+from app.sealing import Sealer
+from app.settings import load_settings
+from app.state.records import ApiKey, Project
+from app.state.upstreams import Stored, StoredKey
+from app.storage.founding import Founding
+from app.storage.key_store import CreateKey, Rehash, RotateKey
+from app.storage.upstream_store import AddKey
+from app.upstream.account import accounts_of_all
+from app.upstream.headers import RequestHeaders
+from app.upstream.pool import Pool
+from tests.fakes.canaries import Evidence
+
+_SECRET = "a master secret that nobody may see"
+_PREVIOUS = "the master secret that was before it"
+_UPSTREAM_KEY = "gsk_of-an-upstream-0123456789abcdef"
+_STORED = "xai-kept-in-the-database-0123456789"
+_ADMIN = "the key of whoever administers all"
+_KEY = mint_key()
+_HASH = KeyHasher(_SECRET.encode()).hash(_KEY)
+_SEALED = vault_of(_SECRET.encode(), ()).seal("ukey_1", _STORED)
+_SECRETS: dict[str, str | bytes] = {
+    "secret": _SECRET,
+    "previous": _PREVIOUS,
+    "upstream key": _UPSTREAM_KEY,
+    "stored key": _STORED,
+    "admin key": _ADMIN,
+    "key": _KEY,
+    "hash": _HASH,
+    "sealed": _SEALED.rpartition(".")[2],
+    "password": "pa55word-0123456789-pa55word",
+}
+_SETTINGS = load_settings(
+    environ={
+        "OPENAI_API_KEY": _UPSTREAM_KEY,
+        "ANTIPHON_SECRET_KEY": _SECRET,
+        "ANTIPHON_PREVIOUS_SECRET_KEYS": _PREVIOUS,
+        "ANTIPHON_ADMIN_KEY": _ADMIN,
+        "DATABASE_URL": f"postgresql://antiphon:{_SECRETS['password']!s}@localhost/antiphon",
+        "ANTIPHON_LIMITS_URL": f"redis://:{_SECRETS['password']!s}@localhost/0",
+    }
+)
+_RECORD = ApiKey("key_1", "proj_1", "laptop", _KEY[-4:], 0, None, None)
+_ROW = StoredKey("ukey_1", "openai", "openai/1", None, _STORED[-4:], 0, _SEALED, b"{}")
+_VAULT = vault_of(_SECRET.encode(), (_PREVIOUS.encode(),))
+_UPSTREAMS = Roster(_SETTINGS.upstreams, _VAULT).upstreams(Stored("1", (), (_ROW,), {}))
+
+_ACCOUNTS = accounts_of_all(_UPSTREAMS)
+_HOLDERS: dict[str, object] = {
+    "settings": _SETTINGS,
+    "settings of the storage": _SETTINGS.storage,
+    "settings of the server": _SETTINGS.server,
+    "upstreams": _UPSTREAMS,
+    "accounts": _ACCOUNTS,
+    "header makers": [RequestHeaders(account) for account in _ACCOUNTS],
+    "headers": [RequestHeaders(account).beside({}, stream=True) for account in _ACCOUNTS],
+    "pool": Pool(_UPSTREAMS, 1.0),
+    "report": Pool(_UPSTREAMS, 1.0).report(),
+    "API key": _RECORD,
+    "first keys": FirstKeys(_KEY, _ADMIN),
+    "new key": CreateKey(_RECORD, _HASH),
+    "rotation": RotateKey("key_1", 1, _HASH, "abcd", 0),
+    "rehashing": Rehash(_HASH, _HASH),
+    "founding": Founding(Project("proj_1", "default", None, 0), [(_RECORD, _HASH)]),
+    "stored key": _ROW,
+    "new stored key": AddKey(_ROW),
+    "stored": Stored("1", (), (_ROW,), {}),
+    "hasher": KeyHasher(_SECRET.encode(), (_PREVIOUS.encode(),)),
+    "master key": MasterKey(SecretStr(_ADMIN)),
+    "vault": _VAULT,
+    "sealer": Sealer(_SECRET.encode()),
+    "form": NewUpstreamKey(secret=_STORED),
+}
+
+
+def test_there_are_secrets_to_be_shown() -> None:
+    assert [account.authorization.get_secret_value() for account in _ACCOUNTS if account.authorization] == [
+        f"Bearer {_UPSTREAM_KEY}",
+        f"Bearer {_STORED}",
+    ]
+
+
+@pytest.mark.parametrize("show", [repr, str])
+@pytest.mark.parametrize("name", _HOLDERS)
+def test_a_holder_of_secrets_does_not_show_them(name: str, show: Callable[[object], str]) -> None:
+    shown = Evidence()
+    shown.add("here", show(_HOLDERS[name]))
+    assert shown.leaks(_SECRETS, {}) == set()
+
+
+def test_the_settings_as_json_mask_every_secret() -> None:
+    shown = Evidence()
+    shown.add("here", _SETTINGS.model_dump_json())
+    assert shown.leaks(_SECRETS, {}) == set()
