@@ -21,10 +21,10 @@ run: .venv ## start the gateway on http://127.0.0.1:8000 (the demo model when no
 
 test: .venv ## run the tests on SQLite and PostgreSQL, with branch coverage; ARGS="tests/relay -k pump" runs some
 ifdef ARGS
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 else
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=
 	@for room in $(ROOMS); do \
 		$(BIN)/coverage report --include="app/$$room/*" --fail-under=95 --skip-covered || exit 1; done
 	$(BIN)/coverage report --fail-under=90 --skip-covered --format=total

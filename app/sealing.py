@@ -3,7 +3,8 @@
 import binascii
 import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -60,18 +61,25 @@ class Cipher:
 
 
 class Sealer:
-    """What a client is given to bring back, each project's apart: `SEAL` and the sealed text."""
+    """What a client is given to bring back, each project's apart: `SEAL` and the sealed text.
 
-    def __init__(self, secret: bytes) -> None:
-        self._cipher = Cipher(secret, b"antiphon sealed content v1")
+    What was given out under `previous` secrets is still read.
+    """
+
+    def __init__(self, secret: bytes, previous: Sequence[bytes] = ()) -> None:
+        self._ciphers = [Cipher(each, b"antiphon sealed content v1") for each in (secret, *previous)]
 
     def seal(self, project_id: str, content: bytes) -> str:
         """The content as a text that only `open` for the same project can read."""
-        return SEAL + self._cipher.seal(project_id, content)
+        return SEAL + self._ciphers[0].seal(project_id, content)
 
     def open(self, project_id: str, sealed: str) -> bytes:
         """The content of a sealed text. Raises SealError."""
-        return self._cipher.open(project_id, sealed.removeprefix(SEAL))
+        text = sealed.removeprefix(SEAL)
+        for cipher in self._ciphers[:-1]:
+            with suppress(SealError):
+                return cipher.open(project_id, text)
+        return self._ciphers[-1].open(project_id, text)
 
 
 class Vault:

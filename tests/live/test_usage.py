@@ -2,19 +2,16 @@
 
 import asyncio
 import time
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from openai import AsyncOpenAI
-from sqlalchemy import create_engine, func, select
 
-from app.storage.tables import responses
 from app.storage.usage_tables import usage, usage_hours
 from tests.builders import says, user
 from tests.fakes.background import BackgroundClient
-from tests.fakes.gateway import GatewayProcess, LiveGateway, running_gateway, upstream_settings
+from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
+from tests.fakes.ledger import rows
 from tests.fakes.raw_client import calling
 from tests.fakes.replies import Act, Reply
 from tests.fakes.socket_client import SocketClient
@@ -46,15 +43,6 @@ def streamed(status: str, **members: Any) -> list[bytes]:
     frames = story("resp_up")[:-1]
     last = {**response("resp_up", status, [item("Once upon a time")]), "usage": USAGE, "model": "gpt-4o", **members}
     return [*frames, frame(f"response.{status}", 99, response=last)]
-
-
-def rows(database_url: str, table: Any) -> list[dict[str, Any]]:
-    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
-    try:
-        with engine.connect() as connection:
-            return [dict(row) for row in connection.execute(select(table)).mappings()]
-    finally:
-        engine.dispose()
 
 
 async def ledger(gateway: LiveGateway, count: int) -> list[dict[str, Any]]:
@@ -210,81 +198,6 @@ async def test_what_a_summary_took_is_its_callers(gateway: LiveGateway, upstream
             )
     _, row = await ledger(gateway, 2)
     assert (row["status"], tokens(row), row["attempts"]) == (400, TOLD, 2)
-
-
-def used(database_url: str, table: Any) -> tuple[int, ...]:
-    """The tokens of all rows."""
-    names = ["input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"]
-    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
-    try:
-        with engine.connect() as connection:
-            sums = connection.execute(select(*[func.coalesce(func.sum(table.c[name]), 0) for name in names])).one()
-            return tuple(map(int, sums))
-    finally:
-        engine.dispose()
-
-
-async def until_alike(database_url: str) -> None:
-    """The ledger comes to have what stored responses used, its sums too."""
-    deadline = time.monotonic() + 60
-    while (
-        len(sums := {await asyncio.to_thread(used, database_url, one) for one in (usage, usage_hours, responses)}) > 1
-    ):
-        assert time.monotonic() < deadline, sums
-        await asyncio.sleep(0.1)
-    assert sums != {(0, 0, 0, 0)}
-
-
-async def mixed(base_url: str, key: str, count: int) -> None:
-    """Calls of every kind, each stored."""
-    async with AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
-
-        async def call(number: int) -> None:
-            given: Any = {"model": "demo", "input": f"Count to {number}.", "stream": number % 2 == 0}
-            given |= {"background": number % 3 == 0}
-            answer = await client.responses.create(**given)
-            if given["stream"]:
-                async for _ in answer:
-                    if number % 8 == 0:
-                        break
-
-        await asyncio.gather(*[call(number) for number in range(count)])
-
-
-async def test_the_ledger_has_what_is_stored(gateway: LiveGateway) -> None:
-    await mixed(gateway.base_url, gateway.key, 48)
-    await until_alike(gateway.settings.storage.url)
-    entries = await asyncio.to_thread(rows, gateway.settings.storage.url, usage)
-    assert len(entries) == 48
-
-
-# The sweep takes what is half a minute old, and looks each minute.
-@pytest.mark.timeout(240)
-async def test_what_a_crash_left_out_is_found_again(database_url: str, upstream: FakeUpstream, tmp_path: Path) -> None:
-    environment = {"DATABASE_URL": database_url, "OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream-one"}
-    process = GatewayProcess(tmp_path, environment).start()
-    try:
-        await mixed(f"{process.url}/v1", process.key, 12)
-        async with AsyncOpenAI(base_url=f"{process.url}/v1", api_key=process.key, max_retries=0) as client:
-            await client.responses.create(**CALL)
-        process.kill()
-        kept = await asyncio.to_thread(used, database_url, usage)
-        assert kept != await asyncio.to_thread(used, database_url, responses), "the last of them had not been written"
-        process.start()
-        await until_alike(database_url)
-    finally:
-        process.kill()
-
-
-CALL: Any = {"model": "demo", "input": "Hi."}
-
-
-async def test_a_stop_loses_no_entry(sqlite_url: str, upstream: FakeUpstream) -> None:
-    keys = [upstream_settings(upstream.url, "sk-one")]
-    async with running_gateway(sqlite_url, keys) as gateway, gateway.client() as client:
-        for _ in range(5):
-            await client.responses.create(**CALL, store=False)
-    assert len(await asyncio.to_thread(rows, sqlite_url, usage)) == 5
 
 
 async def test_no_word_of_a_call_is_in_the_ledger(sqlite_gateway: LiveGateway, upstream: FakeUpstream) -> None:

@@ -58,6 +58,15 @@ def test_nobody_else_opens_what_was_sealed() -> None:
         Sealer(b"another secret of sixteen").open("proj_a", sealed)
 
 
+def test_what_was_sealed_under_an_earlier_secret_is_read_and_nothing_is_sealed_under_it() -> None:
+    renewed = Sealer(b"a new secret of sixteen", [b"one in between of sixteen", b"a secret of sixteen characters"])
+    assert renewed.open("proj_a", _SEALER.seal("proj_a", b"the summary")) == b"the summary"
+    with pytest.raises(SealError):
+        _SEALER.open("proj_a", renewed.seal("proj_a", b"the summary"))
+    with pytest.raises(SealError):
+        renewed.open("proj_b", _SEALER.seal("proj_a", b"the summary"))
+
+
 def test_only_this_gateways_compactions_are_told_by_their_content() -> None:
     ours = orjson.loads(compaction_item(f"{SEAL}x"))
     assert ours["id"].startswith("cmp_")

@@ -1,0 +1,79 @@
+"""The ledger adds up to what is stored: after calls of every kind, a crash, and a stop."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import AsyncOpenAI
+
+from app.storage.tables import responses
+from app.storage.usage_tables import usage, usage_hours
+from tests.fakes.gateway import GatewayProcess, LiveGateway, running_gateway, upstream_settings
+from tests.fakes.ledger import rows, used
+from tests.fakes.upstream import FakeUpstream
+
+pytestmark = pytest.mark.live
+
+CALL: Any = {"model": "demo", "input": "Hi."}
+
+
+async def until_alike(database_url: str) -> None:
+    """The ledger comes to have what stored responses used, its sums too."""
+    deadline = time.monotonic() + 60
+    while (
+        len(sums := {await asyncio.to_thread(used, database_url, one) for one in (usage, usage_hours, responses)}) > 1
+    ):
+        assert time.monotonic() < deadline, sums
+        await asyncio.sleep(0.1)
+    assert sums != {(0, 0, 0, 0)}
+
+
+async def mixed(base_url: str, key: str, count: int) -> None:
+    """Calls of every kind, each stored."""
+    async with AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
+
+        async def call(number: int) -> None:
+            given: Any = {"model": "demo", "input": f"Count to {number}.", "stream": number % 2 == 0}
+            given |= {"background": number % 3 == 0}
+            answer = await client.responses.create(**given)
+            if given["stream"]:
+                async for _ in answer:
+                    if number % 8 == 0:
+                        break
+
+        await asyncio.gather(*[call(number) for number in range(count)])
+
+
+async def test_the_ledger_has_what_is_stored(gateway: LiveGateway) -> None:
+    await mixed(gateway.base_url, gateway.key, 48)
+    await until_alike(gateway.settings.storage.url)
+    entries = await asyncio.to_thread(rows, gateway.settings.storage.url, usage)
+    assert len(entries) == 48
+
+
+# The sweep takes what is half a minute old, and looks each minute.
+@pytest.mark.timeout(240)
+async def test_what_a_crash_left_out_is_found_again(database_url: str, upstream: FakeUpstream, tmp_path: Path) -> None:
+    environment = {"DATABASE_URL": database_url, "OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream-one"}
+    process = GatewayProcess(tmp_path, environment).start()
+    try:
+        await mixed(f"{process.url}/v1", process.key, 12)
+        async with AsyncOpenAI(base_url=f"{process.url}/v1", api_key=process.key, max_retries=0) as client:
+            await client.responses.create(**CALL)
+        process.kill()
+        kept = await asyncio.to_thread(used, database_url, usage)
+        assert kept != await asyncio.to_thread(used, database_url, responses), "the last of them had not been written"
+        process.start()
+        await until_alike(database_url)
+    finally:
+        process.kill()
+
+
+async def test_a_stop_loses_no_entry(sqlite_url: str, upstream: FakeUpstream) -> None:
+    keys = [upstream_settings(upstream.url, "sk-one")]
+    async with running_gateway(sqlite_url, keys) as gateway, gateway.client() as client:
+        for _ in range(5):
+            await client.responses.create(**CALL, store=False)
+    assert len(await asyncio.to_thread(rows, sqlite_url, usage)) == 5
