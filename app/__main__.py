@@ -9,6 +9,7 @@ import typer
 
 from app import __version__
 from app.cli.audit import audit
+from app.cli.calls import calls
 from app.cli.keys import keys
 from app.cli.projects import projects
 from app.cli.settings import settings
@@ -17,12 +18,18 @@ from app.cli.usage import usage
 from app.errors import ApiError, ConfigurationError, NotFoundError
 
 cli = typer.Typer(
-    help="A self-hosted gateway for the OpenAI Responses API.", no_args_is_help=True, add_completion=False
+    help="A self-hosted gateway for the OpenAI Responses API.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Boxes as wide as the terminal are for nobody who reads a pipe or a log.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 cli.add_typer(projects, name="projects")
 cli.add_typer(keys, name="keys")
 cli.add_typer(upstreams, name="upstreams")
 cli.command()(usage)
+cli.command()(calls)
 cli.command()(settings)
 cli.command()(audit)
 

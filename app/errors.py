@@ -129,8 +129,8 @@ class UpstreamRefusedError(UpstreamError):
 
     source = "upstream"
 
-    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        super().__init__("Upstream refused the call.", status=status, headers=headers)
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str], code: str | None = None) -> None:
+        super().__init__("Upstream refused the call.", status=status, headers=headers, code=code)
         self._body = body
 
     def body(self) -> bytes:

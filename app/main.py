@@ -71,8 +71,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     responses = ResponseStore(database, writer)
     open_conversations = Conversations(HoldStore(database, writer))
     runs = RunStore(database, writer)
-    keys = KeyStore(database, writer)
-    projects = ProjectStore(database)
+    keys, projects = KeyStore(database, writer), ProjectStore(database)
     uses = KeyUses(keys)
     hasher = KeyHasher(secret, storage.previous_secrets)
     authenticator = Authenticator(keys, hasher, uses, storage.key_cache_seconds)
@@ -104,7 +103,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     keeper = Keeper(pool, changes, roster, conditions, stored_upstreams, is_alone=storage.is_sqlite)
     upstream = UpstreamClient(pool, transport_of, settings.relay)
     archive = Archive(responses, runs, upstream, settings.relay.max_answer_bytes)
-    sealer = Sealer(secret)
+    sealer = Sealer(secret, storage.previous_secrets)
     compactor = Compactor(upstream, sealer, settings.relay.max_answer_bytes)
 
     prices = Prices(settings.prices)
@@ -145,6 +144,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     )
     conductor = Conductor(stage, is_alone=storage.is_sqlite)
 
+    reload = Reload(settings, read_again, keeper)
     services = Services(
         limits=settings.server,
         database=database,
@@ -167,10 +167,10 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
             changed=keeper.wake,
             reach=networks.reach,
         ),
-        settings=effective(settings),
+        settings=lambda: effective(settings, reload.latest),
         catalogue=ModelCatalogue(pool, transport_of, settings.relay.models_cache_seconds),
         registry=registry,
-        reload=Reload(settings, read_again, keeper),
+        reload=reload,
         relay=relay,
         archive=archive,
         background=Background(

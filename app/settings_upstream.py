@@ -11,6 +11,14 @@ from app.settings_urls import split_url
 _OPENAI_HOST = "api.openai.com"
 _HEADER_VALUE = r"^[\x21-\x7e]+$"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+_LONGEST_SECRET = 8192
+_LONGEST_HEADER = 200
+_LONGEST_URL = 2048
+_LAST_TIER = 1000
+
+# A string is no number, wherever it is written.
+_Whole: TypeAlias = Annotated[int, Field(strict=True)]
+_Model: TypeAlias = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 Endpoint: TypeAlias = Literal["compact", "input_tokens"]
 
@@ -24,21 +32,31 @@ class KeySettings(BaseModel):
         description="A reference, env:NAME or file:/path, to one key or to several with commas between them."
     )
     name: str | None = Field(None, pattern=_NAME, description="What administrators are shown of it.")
-    weight: float = Field(1.0, gt=0, description="Its share of the calls beside those of the keys of its tier.")
-    tier: int | None = Field(
+    weight: float = Field(
+        1.0, strict=True, gt=0, description="Its share of the calls beside those of the keys of its tier."
+    )
+    tier: _Whole | None = Field(
         None,
         ge=0,
+        le=_LAST_TIER,
         description="Keys of a tier are used while none of a lower tier can be; the upstream's if unset.",
     )
-    organization: str | None = Field(None, pattern=_HEADER_VALUE, description="Sent as OpenAI-Organization.")
-    project: str | None = Field(None, pattern=_HEADER_VALUE, description="Sent as OpenAI-Project.")
-    requests_per_minute: int | None = Field(
+    organization: str | None = Field(
+        None, max_length=_LONGEST_HEADER, pattern=_HEADER_VALUE, description="Sent as OpenAI-Organization."
+    )
+    project: str | None = Field(
+        None, max_length=_LONGEST_HEADER, pattern=_HEADER_VALUE, description="Sent as OpenAI-Project."
+    )
+    requests_per_minute: _Whole | None = Field(
         None, ge=1, le=1_000_000, description="Calls begun in a minute, per process."
     )
-    tokens_per_minute: int | None = Field(
-        None, ge=1, description="Tokens used per minute, per process; they are counted when an answer ends."
+    tokens_per_minute: _Whole | None = Field(
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="Tokens used per minute, per process; they are counted when an answer ends.",
     )
-    concurrency: int | None = Field(None, ge=1, description="Calls in flight at once, per process.")
+    concurrency: _Whole | None = Field(None, ge=1, le=1_000_000, description="Calls in flight at once, per process.")
     quota_group: str | None = Field(
         None,
         pattern=_NAME,
@@ -51,6 +69,8 @@ class KeySettings(BaseModel):
         # A key becomes a header's value: a stray newline or quote from a paste would break every call.
         if not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
             raise ValueError("a key must be printable ASCII without spaces; put commas between keys")
+        if len(value) > _LONGEST_SECRET:
+            raise ValueError(f"a key has {_LONGEST_SECRET} characters at most")
         return value
 
 
@@ -64,17 +84,20 @@ class UpstreamSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="Its name in logs; unique.")
-    base_url: str = Field(description="URL that /responses is appended to, such as https://api.openai.com/v1.")
+    base_url: str = Field(
+        max_length=_LONGEST_URL, description="URL that /responses is appended to, such as https://api.openai.com/v1."
+    )
     keys: tuple[Annotated[KeySettings, BeforeValidator(_bare)], ...] = Field(
         (), description="References, env:NAME or file:/path, or tables as below; without any, calls carry no key."
     )
-    tier: int | None = Field(
+    tier: _Whole | None = Field(
         None,
         ge=0,
+        le=_LAST_TIER,
         description="Its keys are used while none of a lower tier can be; its place in the file, from 0, if unset.",
     )
-    models: tuple[str, ...] = Field(("*",), min_length=1, description="Globs of the model names it serves.")
-    aliases: dict[str, str] = Field(
+    models: tuple[_Model, ...] = Field(("*",), min_length=1, description="Globs of the model names it serves.")
+    aliases: dict[_Model, _Model] = Field(
         {}, description="Its own names of models, by the names that clients ask for; answers are relayed as they are."
     )
     strip: tuple[Annotated[str, Field(pattern=r"^\w+$")], ...] = Field(

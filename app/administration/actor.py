@@ -2,22 +2,26 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from app.errors import PermissionDeniedError
-from app.state.policy import SCOPES, Scope, has_scope
+from app.state.policy import SCOPES, KeyPolicy, Scope, has_scope
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
     """An administrator: "master key", "key_… (name)", "command line (user)", and the address they come from, if any.
 
-    `scopes` are those that they can give to a key: all, unless they are a key themselves.
+    `scopes` are those that they can give to a key, `expires_at` and `addresses` until when and from where a key can
+    administer that they make: everything, unless they are a key themselves.
     """
 
     name: str
     address: str | None = None
     can_write: bool = True
     scopes: Collection[Scope] = SCOPES
+    expires_at: int | None = None
+    addresses: Collection[str] = ()
 
     def check_can_write(self) -> None:
         """Raise PermissionDeniedError for one who may only look."""
@@ -28,8 +32,26 @@ class Actor:
         """Raise PermissionDeniedError when a key with these scopes could do what this administrator cannot."""
         missing = [scope for scope in scopes if not has_scope(self.scopes, scope)]
         if missing:
-            raise PermissionDeniedError(
-                "A key cannot be given or shown by one that may do less. You have insufficient permissions for this "
-                f"operation. Missing scopes: {', '.join(missing)}.",
-                param="policy.scopes",
+            raise _stronger(
+                f"You have insufficient permissions for this operation. Missing scopes: {', '.join(missing)}.",
+                "policy.scopes",
             )
+
+    def check_outlasts(self, policy: KeyPolicy, expires_at: int | None) -> None:
+        """Raise PermissionDeniedError for a key that could administer for longer, or from elsewhere, than they can."""
+        if not has_scope(policy.scopes, "admin:read"):
+            return
+        if self.expires_at is not None and (expires_at is None or expires_at > self.expires_at):
+            raise _stronger(f"It may administer until {self.expires_at} at the latest.", "expires_at")
+        own = [ip_network(network) for network in self.addresses]
+        given = [ip_network(network) for network in policy.addresses]
+        if own and not (given and all(any(_is_part(part, whole) for whole in own) for part in given)):
+            raise _stronger(f"It may administer from {', '.join(self.addresses)} alone.", "policy.addresses")
+
+
+def _is_part(part: IPv4Network | IPv6Network, whole: IPv4Network | IPv6Network) -> bool:
+    return part.version == whole.version and part.network_address in whole and part.broadcast_address in whole
+
+
+def _stronger(what: str, param: str) -> PermissionDeniedError:
+    return PermissionDeniedError(f"A key cannot be given or shown by one that may do less. {what}", param=param)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-import orjson
+import msgspec
 
 from app.administration.actor import Actor
 from app.ids import new_id
@@ -30,12 +30,12 @@ class Audit:
     async def submit(self, actor: Actor, action: str, subject: str, details: Mapping[str, Any], change: Write[T]) -> T:
         """Make a change and record it, in one transaction; returns the change's result.
 
-        `action` is a noun and a verb ("key.rotate"), `details` what JSON can hold, without secrets. A change whose
-        result is None or False has changed nothing, and is not recorded. Raises PermissionDeniedError for an actor who
-        may only look.
+        `action` is a noun and a verb ("key.rotate"), `details` what there is to say of it, without secrets. A change
+        whose result is None or False has changed nothing, and is not recorded. Raises PermissionDeniedError for an
+        actor who may only look.
         """
         actor.check_can_write()
         record = AuditRecord(
-            new_id("audit"), int(time.time()), actor.name, actor.address, action, subject, orjson.dumps(details)
+            new_id("audit"), int(time.time()), actor.name, actor.address, action, subject, msgspec.json.encode(details)
         )
         return await self._store.submit(change, record)

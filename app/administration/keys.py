@@ -4,12 +4,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from app.administration import rules
 from app.administration.actor import Actor
 from app.administration.audit import Audit
-from app.errors import ConflictError, InvalidRequestError, NotFoundError
+from app.administration.edits import changed_meanwhile, differences
+from app.errors import InvalidRequestError, NotFoundError
 from app.ids import new_id
 from app.state.policy import ANY_KEY, KeyPolicy
 from app.state.records import ApiKey
@@ -99,9 +98,10 @@ class Keys:
         )
         actor.check_can_write()
         actor.check_can_give(record.policy.scopes)
+        actor.check_outlasts(record.policy, record.expires_at)
         if await self._projects.get(project_id) is None:
             raise NotFoundError(f"Project with id '{project_id[:100]}' not found.", param="project_id")
-        details = {"project_id": project_id} | {field: _plain(getattr(record, field)) for field in _CHANGEABLE}
+        details = {field: getattr(record, field) for field in ("project_id", *_CHANGEABLE)}
         await self._audit.submit(actor, "key.create", record.id, details, CreateKey(record, self._hash_of(key)))
         return await self.get(record.id), key
 
@@ -117,16 +117,15 @@ class Keys:
         if "policy" in values:
             # Scopes that it has already are not given to it.
             actor.check_can_give([scope for scope in values["policy"].scopes if scope not in key.policy.scopes])
-        differing = {field: value for field, value in values.items() if value != getattr(key, field)}
+        if "policy" in values or "expires_at" in values:
+            actor.check_outlasts(values.get("policy", key.policy), values.get("expires_at", key.expires_at))
+        details = differences({field: getattr(key, field) for field in values}, values)
         if version != key.version:
-            raise _changed_meanwhile()
-        if differing:
-            details = {
-                field: {"from": _plain(getattr(key, field)), "to": _plain(value)} for field, value in differing.items()
-            }
-            change = ChangeKey(key_id, version, differing)
+            raise changed_meanwhile("API key")
+        if details:
+            change = ChangeKey(key_id, version, {field: values[field] for field in details})
             if not await self._audit.submit(actor, "key.update", key_id, details, change):
-                raise _changed_meanwhile()
+                raise changed_meanwhile("API key")
         return await self._as_changed(key_id)
 
     async def rotate(self, actor: Actor, key_id: str, *, overlap_seconds: int) -> tuple[ApiKey, str]:
@@ -138,11 +137,12 @@ class Keys:
         actor.check_can_write()
         before = await self._living(key_id)
         actor.check_can_give(before.policy.scopes)
+        actor.check_outlasts(before.policy, before.expires_at)
         key = self._mint()
         change = RotateKey(key_id, before.version, self._hash_of(key), key[-4:], int(time.time()) + overlap)
         details = {"overlap_seconds": overlap, "hint": {"from": before.hint, "to": key[-4:]}}
         if not await self._audit.submit(actor, "key.rotate", key_id, details, change):
-            raise _changed_meanwhile()
+            raise changed_meanwhile("API key")
         return await self._as_changed(key_id), key
 
     async def block(self, actor: Actor, key_id: str) -> ApiKey:
@@ -167,20 +167,11 @@ class Keys:
     async def _living(self, key_id: str) -> ApiKey:
         key = await self.get(key_id)
         if key.revoked_at is not None:
-            raise InvalidRequestError("This API key was revoked and cannot be changed any more.", code="key_revoked")
+            raise InvalidRequestError(
+                "This API key was revoked and cannot be changed any more.", code="key_revoked", param="key_id"
+            )
         return key
 
     async def _as_changed(self, key_id: str) -> ApiKey:
         self._changed(key_id)
         return await self.get(key_id)
-
-
-def _changed_meanwhile() -> ConflictError:
-    return ConflictError(
-        "This API key was changed by somebody else meanwhile. Read it again, and make your change to that.",
-        param="version",
-    )
-
-
-def _plain(value: object) -> Any:
-    return msgspec.to_builtins(value)

@@ -4,11 +4,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from app.administration import rules
 from app.administration.actor import Actor
 from app.administration.audit import Audit
+from app.administration.edits import changed_meanwhile, differences
 from app.errors import ConflictError, NotFoundError
 from app.ids import new_id
 from app.state.policy import ANY_PROJECT, ProjectPolicy
@@ -61,7 +60,7 @@ class Projects:
             int(time.time()),
             rules.check_project_policy(policy),
         )
-        details = {field: _plain(getattr(project, field)) for field in _CHANGEABLE}
+        details = {field: getattr(project, field) for field in _CHANGEABLE}
         if not await self._audit.submit(actor, "project.create", project.id, details, CreateProject(project)):
             raise _taken(project.name)
         return project
@@ -75,33 +74,18 @@ class Projects:
         values = {field: _CHANGEABLE[field](value) for field, value in changes.items()}
         actor.check_can_write()
         project = await self.get(project_id)
-        differing = {field: value for field, value in values.items() if value != getattr(project, field)}
-        if "name" in differing and await self._projects.find(differing["name"]) is not None:
-            raise _taken(differing["name"])
+        details = differences({field: getattr(project, field) for field in values}, values)
+        if "name" in details and await self._projects.find(values["name"]) is not None:
+            raise _taken(values["name"])
         if version != project.version:
-            raise _changed_meanwhile()
-        if differing:
-            details = {
-                field: {"from": _plain(getattr(project, field)), "to": _plain(value)}
-                for field, value in differing.items()
-            }
-            change = ChangeProject(project_id, version, differing)
+            raise changed_meanwhile("project")
+        if details:
+            change = ChangeProject(project_id, version, {field: values[field] for field in details})
             if not await self._audit.submit(actor, "project.update", project_id, details, change):
-                raise _changed_meanwhile()
+                raise changed_meanwhile("project")
         self._changed(project_id)
         return await self.get(project_id)
 
 
 def _taken(name: str) -> ConflictError:
     return ConflictError(f"There is already a project named {name!r}.", code="name_taken", param="name")
-
-
-def _changed_meanwhile() -> ConflictError:
-    return ConflictError(
-        "This project was changed by somebody else meanwhile. Read it again, and make your change to that.",
-        param="version",
-    )
-
-
-def _plain(value: object) -> Any:
-    return msgspec.to_builtins(value)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
-from math import isfinite
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,6 +13,17 @@ from app.wire import wording
 
 P = TypeVar("P", KeyPolicy, ProjectPolicy)
 
+_TYPES: Mapping[str, str] = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a decimal",
+    "bool": "a boolean",
+    "array": "an array",
+    "object": "an object",
+    "null": "null",
+}
+_EXPECTED_AND_GOT = 2
+
 _LONGEST_NAME = 100
 _MOST_TAGS = 16
 _MOST_GLOBS = 64
@@ -22,6 +32,8 @@ _LONGEST_GLOB = 200
 _MOST_BUDGETS = 3
 # Whole numbers that every JSON reader keeps exact.
 _LARGEST = 2**53
+# What counts is in nano-dollars.
+_LEAST_USD = 1e-9
 _MOST_USD = 1e9
 _MOST_DAYS = 36_500
 _LONGEST_OVERLAP = 30 * 86_400
@@ -96,11 +108,24 @@ def _converted(value: object, kind: type[P]) -> P:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `$")
-        param = f"policy{path.rstrip('`')}"
-        if reason.startswith("Object contains unknown field"):
-            raise wording.unknown_parameter(f"{param}.{reason.split('`')[1]}") from None
-        raise _refused(param, reason[0].lower() + reason[1:]) from None
+        raise _misformed(str(error)) from None
+
+
+def _misformed(finding: str) -> InvalidRequestError:
+    """What the library finds wrong with a policy ("Expected `int | null`, got `str` - at `$.x`"), in OpenAI's words."""
+    reason, _, path = finding.partition(" - at `$")
+    param = f"policy{path.rstrip('`')}"
+    named = reason.split("`")[1::2]
+    if reason.startswith("Object contains unknown field"):
+        return wording.unknown_parameter(f"{param}.{named[0]}")
+    if reason.startswith("Object missing required field"):
+        return wording.missing(f"{param}.{named[0]}")
+    if reason.startswith("Expected") and len(named) == _EXPECTED_AND_GOT:
+        expected, got = (_TYPES[name.partition(" ")[0]] for name in named)
+        return InvalidRequestError(
+            f"Invalid type for '{param}': expected {expected}, but got {got} instead.", code="invalid_type", param=param
+        )
+    return _refused(param, reason[0].lower() + reason[1:])
 
 
 def _check_globs(globs: Sequence[str]) -> None:
@@ -136,7 +161,7 @@ def _check_budget(budget: Budget, param: str) -> None:
         raise _refused(param, "a budget has 'tokens' or 'usd' or both")
     if budget.tokens is not None:
         _whole(budget.tokens, f"{param}.tokens")
-    if budget.usd is not None and not (isfinite(budget.usd) and 0 < budget.usd <= _MOST_USD):
+    if budget.usd is not None and not _LEAST_USD <= budget.usd <= _MOST_USD:
         raise _refused(f"{param}.usd", "expected a positive amount of money")
 
 

@@ -25,8 +25,11 @@ class EffectiveSetting:
     source: str
 
 
-def effective(settings: Settings) -> list[EffectiveSetting]:
-    """Every setting, in the order of the documentation; then the upstreams of the configuration, and prices."""
+def effective(settings: Settings, latest: Settings) -> list[EffectiveSetting]:
+    """Every setting, in the order of the documentation; then the upstreams of the configuration, and prices.
+
+    Those that the process started with, but for the upstreams: they are those of the `latest` that it read.
+    """
     shown = [
         EffectiveSetting(
             f"{setting.group}.{setting.field}",
@@ -35,7 +38,7 @@ def effective(settings: Settings) -> list[EffectiveSetting]:
         )
         for setting in settings_of(Settings)
     ]
-    return [*shown, *_listed(settings, "upstreams"), *_listed(settings, "prices")]
+    return [*shown, *_listed(latest, "upstreams"), *_listed(settings, "prices")]
 
 
 def _listed(settings: Settings, group: str) -> Iterator[EffectiveSetting]:

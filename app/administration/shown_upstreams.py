@@ -3,8 +3,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from app.administration.upstreams import AccountView, KeyView, UpstreamView
+from app.administration.upstreams import AccountView, UpstreamView
 from app.settings_upstream import UpstreamSettings
+from app.state.health import Control
+from app.state.upstreams import StoredKey
 from app.upstream.attempt import TestResult
 
 
@@ -49,9 +51,32 @@ def account(record: AccountView) -> dict[str, Any]:
     }
 
 
-def upstream_key(record: KeyView) -> dict[str, Any]:
+def upstream_key(record: StoredKey) -> dict[str, Any]:
     """A key of an upstream that is in the database, and its account; never the key."""
-    return {"object": "upstream_key", **asdict(record)}
+    return {
+        "object": "upstream_key",
+        "id": record.id,
+        "upstream": record.upstream,
+        "account": record.account,
+        "name": record.name,
+        "hint": record.hint,
+        "created_at": record.created_at,
+    }
+
+
+def deleted_upstream(name: str) -> dict[str, Any]:
+    """That an upstream is gone."""
+    return {"object": "upstream.deleted", "name": name, "deleted": True}
+
+
+def deleted_key(key_id: str) -> dict[str, Any]:
+    """That a key of an upstream is gone."""
+    return {"object": "upstream_key.deleted", "id": key_id, "deleted": True}
+
+
+def controlled(name: str, control: Control) -> dict[str, Any]:
+    """What was made of an account."""
+    return {"object": "account", "name": name, "control": control}
 
 
 def test_result(name: str, record: TestResult) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 from app.administration.actor import Actor
 from app.administration.addresses import check_address
 from app.administration.audit import Audit
+from app.administration.edits import changed_meanwhile, differences
+from app.administration.refusals import refusal
 from app.errors import ConflictError, InvalidRequestError, NotFoundError
 from app.ids import new_id
 from app.sealing import Vault
@@ -41,6 +44,8 @@ _LONG_ENOUGH_TO_SHOW = 16
 
 M = TypeVar("M", bound=BaseModel)
 Origin = Literal["config", "database"]
+Versioned: TypeAlias = tuple[UpstreamSettings, int]
+"""An upstream of the database, and the version that it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +66,6 @@ class UpstreamView:
     source: Origin
     version: int | None
     accounts: Sequence[AccountView]
-
-
-@dataclass(frozen=True, slots=True)
-class KeyView:
-    """A key that is in the database, and the name of its account; never the key."""
-
-    id: str
-    upstream: str
-    account: str
-    name: str | None
-    hint: str
-    created_at: int
 
 
 class Upstreams:
@@ -115,7 +108,7 @@ class Upstreams:
             for upstream in self._pool.upstreams
         ]
 
-    async def create(self, actor: Actor, spec: Mapping[str, Any]) -> UpstreamSettings:
+    async def create(self, actor: Actor, spec: Mapping[str, Any]) -> Versioned:
         """A new upstream: UpstreamSettings without keys. Raises InvalidRequestError with `param`, and ConflictError."""
         # First: who may only look has no name looked up either.
         actor.check_can_write()
@@ -123,6 +116,7 @@ class Upstreams:
         stored = await self._store.read()
         if len(stored.upstreams) >= _MOST_UPSTREAMS:
             raise ConflictError(f"There are {_MOST_UPSTREAMS} upstreams, the most that are kept.")
+        _check_no_keys(upstream.name, stored, "name")
         row = StoredUpstream(upstream.name, 1, int(time.time()), _packed(upstream))
         is_new = upstream.name not in self._names_configured()
         if not is_new or not await self._submit(
@@ -131,33 +125,40 @@ class Upstreams:
             raise ConflictError(
                 f"There is already an upstream named {upstream.name!r}.", code="name_taken", param="name"
             )
-        return upstream
+        return upstream, row.version
 
-    async def update(self, actor: Actor, name: str, changes: Mapping[str, Any], *, version: int) -> UpstreamSettings:
+    async def update(self, actor: Actor, name: str, changes: Mapping[str, Any], *, version: int) -> Versioned:
         """Change some of an upstream's settings. Raises as `create` does, and NotFoundError.
 
-        ConflictError when `version` is not the current one.
+        ConflictError when `version` is not the current one, or when its keys would go to another host.
         """
         actor.check_can_write()
-        row = await self._row(name)
+        stored = await self._store.read()
+        row = self._row(name, stored)
         if "name" in changes:
             raise wording.unknown_parameter("name")
-        upstream = await self._checked({**orjson.loads(row.settings), "name": name, **changes})
+        before = orjson.loads(row.settings)
+        upstream = await self._checked({**before, "name": name, **changes})
+        if version != row.version:
+            raise changed_meanwhile("upstream")
+        if urlsplit(upstream.base_url)[:2] != urlsplit(before["base_url"])[:2]:
+            _check_no_keys(name, stored, "base_url")
+        # What is not told is at its default.
+        details = differences(before, {**dict.fromkeys(before), **_told(upstream)})
+        if not details:
+            return upstream, version
         change = ChangeUpstream(name, version, _packed(upstream))
-        if not await self._submit(actor, "upstream.update", name, dict(changes), change):
-            raise ConflictError(
-                "This upstream was changed by somebody else meanwhile. Read it again, and make your change to that.",
-                param="version",
-            )
-        return upstream
+        if not await self._submit(actor, "upstream.update", name, details, change):
+            raise changed_meanwhile("upstream")
+        return upstream, version + 1
 
     async def delete(self, actor: Actor, name: str) -> None:
         """End an upstream and its keys; calls on it go on. Raises NotFoundError or ConflictError."""
-        await self._row(name)
+        self._row(name, await self._store.read())
         if not await self._submit(actor, "upstream.delete", name, {}, DeleteUpstream(name)):
             raise _no_upstream(name)
 
-    async def add_key(self, actor: Actor, upstream: str, spec: Mapping[str, Any]) -> KeyView:
+    async def add_key(self, actor: Actor, upstream: str, spec: Mapping[str, Any]) -> StoredKey:
         """A key for an upstream, also for one of the configuration: KeySettings, with the key itself as `secret`."""
         stored = await self._store.read()
         if upstream not in self._names_configured() | {row.name for row in stored.upstreams}:
@@ -183,7 +184,7 @@ class Upstreams:
         details = {"id": key_id, "account": account, **key.model_dump(exclude={"secret"}, exclude_defaults=True)}
         if not await self._submit(actor, "upstream_key.create", upstream, details, AddKey(row)):
             raise ConflictError("This upstream has a key of this name.", code="name_taken", param="name")
-        return KeyView(key_id, upstream, account, key.name, row.hint, row.created_at)
+        return row
 
     async def remove_key(self, actor: Actor, upstream: str, key_id: str) -> None:
         """End a key; calls with it go on. Raises NotFoundError."""
@@ -217,10 +218,10 @@ class Upstreams:
         await check_address(upstream.base_url, self._reach)
         return upstream
 
-    async def _row(self, name: str) -> StoredUpstream:
+    def _row(self, name: str, stored: Stored) -> StoredUpstream:
         if name in self._names_configured():
             raise ConflictError(f"The upstream {name!r} is in the configuration: change it there.", param="name")
-        row = next((row for row in (await self._store.read()).upstreams if row.name == name), None)
+        row = next((row for row in stored.upstreams if row.name == name), None)
         if row is None:
             raise _no_upstream(name)
         return row
@@ -249,14 +250,7 @@ def _read(kind: type[M], spec: Mapping[str, Any]) -> M:
     try:
         return kind.model_validate(dict(spec))
     except ValidationError as error:
-        fault = error.errors()[0]
-    path = ".".join(map(str, fault["loc"]))
-    if fault["type"] == "extra_forbidden":
-        raise wording.unknown_parameter(path)
-    if fault["type"] == "missing":
-        raise wording.missing(path)
-    reason = fault["msg"].removeprefix("Value error, ")
-    raise InvalidRequestError(f"Invalid '{path}': {reason}.", code="invalid_value", param=path)
+        raise refusal(error.errors()[0]) from None
 
 
 def _told(upstream: UpstreamSettings) -> dict[str, Any]:
@@ -265,6 +259,17 @@ def _told(upstream: UpstreamSettings) -> dict[str, Any]:
 
 def _packed(upstream: UpstreamSettings) -> bytes:
     return orjson.dumps(_told(upstream))
+
+
+def _check_no_keys(name: str, stored: Stored, param: str) -> None:
+    """Raise ConflictError for an upstream with stored keys: they were given for where it was, and go nowhere else."""
+    if any(key.upstream == name for key in stored.keys):
+        raise ConflictError(
+            f"There are keys for an upstream named {name!r} at another address, and they would go to this one. "
+            "Remove them first.",
+            code="upstream_has_keys",
+            param=param,
+        )
 
 
 def _no_upstream(name: str) -> NotFoundError:

@@ -1,6 +1,6 @@
 """What the endpoints work with: built once in app.main, reached from a request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -49,7 +49,7 @@ class Services:
     keys: Keys
     audit: Audit
     upstreams: Upstreams
-    settings: Sequence[EffectiveSetting]
+    settings: Callable[[], Sequence[EffectiveSetting]]
     catalogue: ModelCatalogue
     registry: Registry
     reload: Reload
@@ -97,8 +97,14 @@ async def administrator(request: Request, found: Annotated[Services, Depends(ser
     if found.master_key.is_carried(request.headers):
         return Actor("master key", address)
     key = await found.authenticator.identify(request.headers, address, "admin:read")
-    scopes = key.policy.scopes
-    return Actor(f"{key.id} ({key.name})", address, can_write="admin" in scopes, scopes=scopes)
+    return Actor(
+        f"{key.id} ({key.name})",
+        address,
+        can_write="admin" in key.policy.scopes,
+        scopes=key.policy.scopes,
+        expires_at=key.expires_at,
+        addresses=key.policy.addresses,
+    )
 
 
 ServicesOf = Annotated[Services, Depends(services)]

@@ -32,6 +32,15 @@ def administer(work: "Callable[[Installation, Actor], Awaitable[T]]") -> T:
     return asyncio.run(run())
 
 
+def changes(fixed: Mapping[str, Any], removable: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, by the members they stand for; the word `none` removes what is `removable`."""
+    given = {name: value for name, value in {**fixed, **removable}.items() if value is not None}
+    for name in removable.keys() & given.keys():
+        if given[name] in ("none", ["none"]):
+            given[name] = None if given[name] == "none" else []
+    return given
+
+
 def print_json(value: Any) -> None:
     """Print one JSON object, on one line."""
     import orjson

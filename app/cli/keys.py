@@ -11,6 +11,7 @@ from app.cli.console import (
     Columns,
     Limit,
     administer,
+    changes,
     member,
     moment,
     print_json,
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
     from app.state.policy import KeyPolicy, Limits
     from app.state.records import ApiKey
 
-keys = typer.Typer(help="API keys for this gateway's own clients and administrators.", no_args_is_help=True)
+keys = typer.Typer(
+    help="API keys for this gateway's own clients and administrators.", no_args_is_help=True, rich_markup_mode=None
+)
 
 KeyId = Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")]
-Owner = Annotated[str | None, typer.Option(help="The person or service that has it.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated.")]
+Owner = Annotated[str | None, typer.Option(help="The person or service that has it; `none` for nobody.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated. `none` for none.")]
 Scopes = Annotated[
     list[str] | None,
     typer.Option(
@@ -42,9 +45,10 @@ Scopes = Annotated[
     ),
 ]
 Addresses = Annotated[
-    list[str] | None, typer.Option("--address", help="A network it may be used from, 10.0.0.0/8; may be repeated.")
+    list[str] | None,
+    typer.Option("--address", help="A network it may be used from, 10.0.0.0/8; may be repeated. `none` for any."),
 ]
-Expires = Annotated[str | None, typer.Option(help="When it ends: 2027-01-31, or 90d from now.")]
+Expires = Annotated[str | None, typer.Option(help="When it ends: 2027-01-31, or 90d from now; `none` for never.")]
 
 _COLUMNS: Columns = {
     "id": member("id"),
@@ -82,17 +86,11 @@ def create_key(
         ANY_KEY.limits, rpm=rpm, tpm=tpm, streams=streams, max_output_tokens=max_output_tokens, budgets=budget
     )
     policy = _policy(ANY_KEY, limits, scopes, models, addresses)
-    expires_at = _moment(expires)
+    members = _members(name, owner, tags, expires)
 
     async def run(installation: "Installation", actor: "Actor") -> "tuple[ApiKey, str]":
         return await installation.keys.create(
-            actor,
-            project_id=(await installation.project(project or DEFAULT_PROJECT)).id,
-            name=name,
-            owner=owner,
-            tags=tuple(tags or ()),
-            policy=policy,
-            expires_at=expires_at,
+            actor, project_id=(await installation.project(project or DEFAULT_PROJECT)).id, policy=policy, **members
         )
 
     _print_new(*administer(run), as_json=as_json)
@@ -147,8 +145,7 @@ def update_key(
     as_json: AsJson = False,
 ) -> None:
     """Change a key; what is not given stays as it is."""
-    given = {"name": name, "owner": owner, "tags": tuple(tags or ()) or None, "expires_at": _moment(expires)}
-    changes: dict[str, Any] = {member: value for member, value in given.items() if value is not None}
+    members = _members(name, owner, tags, expires)
 
     async def run(installation: "Installation", actor: "Actor") -> "ApiKey":
         current = await installation.keys.get(key_id)
@@ -161,8 +158,7 @@ def update_key(
             budgets=budget,
         )
         policy = _policy(current.policy, limits, scopes, models, addresses)
-        changed = changes | ({"policy": policy} if policy != current.policy else {})
-        return await installation.keys.update(actor, key_id, changed, version=current.version)
+        return await installation.keys.update(actor, key_id, {**members, "policy": policy}, version=current.version)
 
     print_members(_shown(administer(run)), as_json=as_json)
 
@@ -225,13 +221,15 @@ def _policy(
 
     if unknown := [scope for scope in scopes or () if scope not in SCOPES]:
         raise typer.BadParameter(f"There is no scope '{unknown[0]}'. There are {', '.join(SCOPES)}.")
-    given = {"scopes": scopes, "models": models, "addresses": addresses}
-    changes: dict[str, Any] = {name: tuple(values) for name, values in given.items() if values}
-    return msgspec.structs.replace(current, limits=limits, **changes)
+    given = changes({"scopes": scopes, "models": models}, {"addresses": addresses})
+    return msgspec.structs.replace(current, limits=limits, **{name: tuple(values) for name, values in given.items()})
 
 
-def _moment(text: str | None) -> int | None:
-    return None if text is None else moment_ahead(text, int(time.time()))
+def _members(name: str | None, owner: str | None, tags: list[str] | None, expires: str | None) -> dict[str, Any]:
+    members = changes({"name": name}, {"owner": owner, "tags": tags, "expires_at": expires})
+    if members.get("expires_at"):
+        members["expires_at"] = moment_ahead(members["expires_at"], int(time.time()))
+    return members
 
 
 def _shown(key: "ApiKey") -> dict[str, Any]:

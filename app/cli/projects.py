@@ -1,6 +1,6 @@
 """`antiphon projects`: who owns keys and responses."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from app.cli.console import (
     Columns,
     Limit,
     administer,
+    changes,
     member,
     moment,
     print_json,
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from app.installation import Installation
     from app.state.records import Project
 
-projects = typer.Typer(help="Projects: who owns keys and responses.", no_args_is_help=True)
+projects = typer.Typer(help="Projects: who owns keys and responses.", no_args_is_help=True, rich_markup_mode=None)
 
-Days = Annotated[int | None, typer.Option(min=1, max=36500, help="Days its responses are kept.")]
+Days = Annotated[int | None, typer.Option(min=0, max=36500, help="Days its responses are kept; 0 for the setting's.")]
 Named = Annotated[str, typer.Argument(help="The project's name or id.")]
 
 _COLUMNS: Columns = {
@@ -67,7 +68,9 @@ def create_project(
     policy = ProjectPolicy(models=tuple(models or ANY_PROJECT.models), limits=limits)
 
     async def run(installation: "Installation", actor: "Actor") -> "Project":
-        return await installation.projects.create(actor, name=name, retention_days=retention_days, policy=policy)
+        return await installation.projects.create(
+            actor, name=name, retention_days=retention_days or None, policy=policy
+        )
 
     made = administer(run)
     if as_json:
@@ -102,6 +105,7 @@ def show_project(project: Named, as_json: AsJson = False) -> None:
 def update_project(
     *,
     project: Named,
+    name: Annotated[str | None, typer.Option(help="Another name.")] = None,
     retention_days: Days = None,
     models: Models = None,
     rpm: Requests = None,
@@ -126,9 +130,11 @@ def update_project(
             budgets=budget,
         )
         policy = ProjectPolicy(models=tuple(models or current.policy.models), limits=limits)
-        changes: dict[str, Any] = {"policy": policy} if policy != current.policy else {}
-        if retention_days is not None:
-            changes["retention_days"] = retention_days
-        return await installation.projects.update(actor, current.id, changes, version=current.version)
+        members = changes({"name": name, "retention_days": retention_days}, {})
+        if retention_days == 0:
+            members["retention_days"] = None
+        return await installation.projects.update(
+            actor, current.id, {**members, "policy": policy}, version=current.version
+        )
 
     print_members(shown.project(administer(run)), as_json=as_json)

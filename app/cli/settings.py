@@ -9,7 +9,8 @@ def settings(*, as_json: AsJson = False) -> None:
     from app.administration.settings import effective
     from app.settings import load_settings
 
-    found = [shown.setting(each) for each in effective(load_settings())]
+    loaded = load_settings()
+    found = [shown.setting(each) for each in effective(loaded, loaded)]
     if as_json:
         print_json(shown.page(found))
     else:

@@ -2,33 +2,40 @@
 
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from app.cli.console import AsJson, Columns, administer, member, print_json, print_members, print_table
+from app.cli.console import AsJson, Columns, administer, changes, member, print_json, print_members, print_table
 
 if TYPE_CHECKING:
     from app.administration.actor import Actor
     from app.administration.upstreams import Upstreams
     from app.installation import Installation
-    from app.settings_upstream import UpstreamSettings
     from app.state.health import Control
 
 T = TypeVar("T")
 
-upstreams = typer.Typer(help="Upstreams, their keys and their accounts.", no_args_is_help=True)
+upstreams = typer.Typer(help="Upstreams, their keys and their accounts.", no_args_is_help=True, rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(help="The upstream's name.")]
 AccountName = Annotated[str, typer.Argument(metavar="ACCOUNT", help="As `upstreams list` shows it: main/1a2b3c4d5e6f.")]
 Tier = Annotated[int | None, typer.Option(min=0, help="Used while none of a lower tier can be.")]
 Models = Annotated[list[str] | None, typer.Option("--model", help="A glob of the models it serves; may be repeated.")]
 Aliases = Annotated[
-    list[str] | None, typer.Option("--alias", help="ASKED=ITS-OWN, two names of a model; may be repeated.")
+    list[str] | None,
+    typer.Option("--alias", help="ASKED=ITS-OWN, two names of a model; may be repeated. `none` for none."),
 ]
-Strip = Annotated[list[str] | None, typer.Option("--strip", help="A parameter it does not know; may be repeated.")]
+Strip = Annotated[
+    list[str] | None, typer.Option("--strip", help="A parameter it does not know; may be repeated. `none` for none.")
+]
 State = Annotated[str | None, typer.Option(help="Who keeps chains: gateway or upstream.")]
+Endpoints = Annotated[
+    list[str] | None,
+    typer.Option("--endpoint", help="compact or input_tokens, which it has; may be repeated. `none` for neither."),
+]
 
 _LONGEST_SECRET = 10_000
 _COLUMNS: Columns = {
@@ -71,17 +78,26 @@ def add_upstream(
     strip: Strip = None,
     tier: Tier = None,
     state: State = None,
+    endpoints: Endpoints = None,
     as_json: AsJson = False,
 ) -> None:
     """Add an upstream to the database; its keys follow with `add-key`."""
     from app.administration import shown_upstreams
 
-    spec = _given(base_url=base_url, models=models, aliases=_aliases(aliases), strip=strip, tier=tier, state=state)
+    spec = _spec(
+        base_url=base_url,
+        models=models,
+        aliases=aliases,
+        strip=strip,
+        tier=tier,
+        state=state,
+        endpoints=endpoints,
+    )
 
-    async def run(desk: "Upstreams", actor: "Actor") -> "UpstreamSettings":
-        return await desk.create(actor, {"name": name, **spec})
+    async def run(desk: "Upstreams", actor: "Actor") -> dict[str, Any]:
+        return shown_upstreams.upstream_settings(*await desk.create(actor, {"name": name, **spec}))
 
-    print_members(shown_upstreams.upstream_settings(_administer(run), 1), as_json=as_json)
+    print_members(_administer(run), as_json=as_json)
 
 
 @upstreams.command("update")
@@ -94,18 +110,26 @@ def update_upstream(
     strip: Strip = None,
     tier: Tier = None,
     state: State = None,
+    endpoints: Endpoints = None,
     as_json: AsJson = False,
 ) -> None:
     """Change an upstream of the database; what is not given stays as it is."""
     from app.administration import shown_upstreams
 
-    changes = _given(base_url=base_url, models=models, aliases=_aliases(aliases), strip=strip, tier=tier, state=state)
+    spec = _spec(
+        base_url=base_url,
+        models=models,
+        aliases=aliases,
+        strip=strip,
+        tier=tier,
+        state=state,
+        endpoints=endpoints,
+    )
 
     async def run(desk: "Upstreams", actor: "Actor") -> dict[str, Any]:
         # Those of the configuration have none, and are refused whatever it is.
         version = next((each.version or 0 for each in await desk.list() if each.settings.name == name), 0)
-        changed = await desk.update(actor, name, changes, version=version)
-        return shown_upstreams.upstream_settings(changed, version + 1)
+        return shown_upstreams.upstream_settings(*await desk.update(actor, name, spec, version=version))
 
     print_members(_administer(run), as_json=as_json)
 
@@ -113,12 +137,13 @@ def update_upstream(
 @upstreams.command("remove")
 def remove_upstream(*, name: Name, as_json: AsJson = False) -> None:
     """Remove an upstream of the database with its keys; calls on it go on."""
+    from app.administration import shown_upstreams
 
     async def run(desk: "Upstreams", actor: "Actor") -> None:
         await desk.delete(actor, name)
 
     _administer(run)
-    _print_done({"name": name, "deleted": True}, f"{name} is removed.", as_json=as_json)
+    _print_done(shown_upstreams.deleted_upstream(name), f"{name} is removed.", as_json=as_json)
 
 
 @upstreams.command("add-key")
@@ -141,17 +166,18 @@ def add_key(
     """Add a key to any upstream, read from standard input unless an option says otherwise. It is kept encrypted."""
     from app.administration import shown_upstreams
 
-    spec = _given(
-        name=name,
-        weight=weight,
-        tier=tier,
-        organization=organization,
-        project=project,
-        requests_per_minute=rpm,
-        tokens_per_minute=tpm,
-        concurrency=concurrency,
-        quota_group=quota_group,
-    )
+    options = {
+        "name": name,
+        "weight": weight,
+        "tier": tier,
+        "organization": organization,
+        "project": project,
+        "requests_per_minute": rpm,
+        "tokens_per_minute": tpm,
+        "concurrency": concurrency,
+        "quota_group": quota_group,
+    }
+    spec = changes(options, {})
     secret = _secret(from_env, from_file)
 
     async def run(desk: "Upstreams", actor: "Actor") -> dict[str, Any]:
@@ -168,12 +194,13 @@ def remove_key(
     as_json: AsJson = False,
 ) -> None:
     """Remove a key of the database; calls with it go on."""
+    from app.administration import shown_upstreams
 
     async def run(desk: "Upstreams", actor: "Actor") -> None:
         await desk.remove_key(actor, upstream, key_id)
 
     _administer(run)
-    _print_done({"id": key_id, "deleted": True}, f"{key_id} is removed.", as_json=as_json)
+    _print_done(shown_upstreams.deleted_key(key_id), f"{key_id} is removed.", as_json=as_json)
 
 
 @upstreams.command("test")
@@ -209,11 +236,13 @@ def disable_account(*, account: AccountName, as_json: AsJson = False) -> None:
 
 
 def _control(account: str, state: "Control", *, as_json: bool) -> None:
+    from app.administration import shown_upstreams
+
     async def run(desk: "Upstreams", actor: "Actor") -> None:
         await desk.control(actor, account, state)
 
     _administer(run)
-    _print_done({"name": account, "control": state}, f"{account} is {state}.", as_json=as_json)
+    _print_done(shown_upstreams.controlled(account, state), f"{account} is {state}.", as_json=as_json)
 
 
 def _administer(work: "Callable[[Upstreams, Actor], Awaitable[T]]") -> T:
@@ -226,14 +255,16 @@ def _administer(work: "Callable[[Upstreams, Actor], Awaitable[T]]") -> T:
     return administer(run)
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    """The options that were given."""
-    return {name: value for name, value in options.items() if value is not None}
+def _spec(
+    *, aliases: list[str] | None, strip: list[str] | None, endpoints: list[str] | None, **fixed: Any
+) -> dict[str, Any]:
+    spec = changes(fixed, {"aliases": aliases, "strip": strip, "endpoints": endpoints})
+    if "aliases" in spec:
+        spec["aliases"] = _aliases(spec["aliases"])
+    return spec
 
 
-def _aliases(texts: list[str] | None) -> Mapping[str, str] | None:
-    if texts is None:
-        return None
+def _aliases(texts: list[str]) -> Mapping[str, str]:
     if unclear := [text for text in texts if "=" not in text]:
         raise typer.BadParameter(f"'{unclear[0]}' is no alias: write asked-name=own-name.")
     return dict(text.split("=", 1) for text in texts)
@@ -247,16 +278,15 @@ def _secret(variable: str | None, file: Path | None) -> str:
         if not (found := os.environ.get(variable, "")):  # noqa: TID251 - a name that was typed, no setting
             raise typer.BadParameter(f"The environment variable {variable} is not set.")
         return found.strip()
-    if file is not None:
-        try:
-            with file.open() as opened:
-                return opened.read(_LONGEST_SECRET).strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise typer.BadParameter(f"The file {file} cannot be read ({type(error).__name__}).") from None
-    if sys.stdin.isatty():
+    if file is None and sys.stdin.isatty():
         typed: str = typer.prompt("Key", hide_input=True, err=True)
         return typed.strip()
-    return sys.stdin.read(_LONGEST_SECRET).strip()
+    try:
+        with nullcontext(sys.stdin) if file is None else file.open() as opened:
+            return opened.read(_LONGEST_SECRET).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        where = "Standard input" if file is None else f"The file {file}"
+        raise typer.BadParameter(f"{where} cannot be read ({type(error).__name__}).") from None
 
 
 def _print_done(members: Mapping[str, Any], sentence: str, *, as_json: bool) -> None:

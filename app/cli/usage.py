@@ -1,6 +1,7 @@
-"""`antiphon usage`: what calls took."""
+"""`antiphon usage`: what calls took, in sums."""
 
-from typing import TYPE_CHECKING, Annotated
+import time
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -8,9 +9,16 @@ from app.cli.console import AsJson, Columns, administer, member, moment, print_j
 from app.cli.times import moment_before
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from app.administration.actor import Actor
     from app.installation import Installation
     from app.state.ledger import Grouping, UsageSum
+
+Since = Annotated[str, typer.Option(help="2026-11-01, 2026-11-01T12:30 (UTC), 12h, 7d or 4w ago.")]
+Until = Annotated[str, typer.Option(help="The same; now when not given.")]
+OfProject = Annotated[str | None, typer.Option(help="Only this project's calls, by its name or id.")]
+OfKey = Annotated[str | None, typer.Option(help="Only this key's calls, by its id.")]
 
 _GROUPS: "tuple[Grouping, ...]" = ("project", "key", "model", "upstream", "day", "hour")
 _GROUP_COLUMNS = {"project": "project_id", "key": "api_key_id", "model": "model", "upstream": "upstream"}
@@ -19,17 +27,17 @@ _SUMS = ("requests", "errors", "input_tokens", "cached_tokens", "output_tokens",
 
 def usage(
     *,
-    since: Annotated[str, typer.Option(help="2026-11-01, 2026-11-01T12:30 (UTC), 12h, 7d or 4w ago.")] = "30d",
-    until: Annotated[str, typer.Option(help="The same; now when not given.")] = "0h",
+    since: Since = "30d",
+    until: Until = "0h",
     by: Annotated[str, typer.Option(help=f"Groups, with commas between them: {', '.join(_GROUPS)}.")] = "key,model",
-    project: Annotated[str | None, typer.Option(help="Only this project's calls, by its name or id.")] = None,
-    key: Annotated[str | None, typer.Option(help="Only this key's calls, by its id.")] = None,
+    project: OfProject = None,
+    key: OfKey = None,
+    model: Annotated[str | None, typer.Option(help="Only this model's calls, by its name.")] = None,
+    upstream: Annotated[str | None, typer.Option(help="Only this upstream's calls, by its name.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV for a spreadsheet.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Sum up what calls took, in tokens and money."""
-    import time
-
     from app.administration import shown
     from app.administration.sheet import sheet
 
@@ -37,17 +45,12 @@ def usage(
     if unknown := [name for name in groups if name not in _GROUPS]:
         raise typer.BadParameter(f"There is no group '{unknown[0]}'. There are {', '.join(_GROUPS)}.")
     group_by = [name for name in _GROUPS if name in groups]
-    now = int(time.time())
+    times = span(since, until)
 
-    async def run(installation: "Installation", _: "Actor") -> "list[UsageSum]":
-        return list(
-            await installation.usage.summary(
-                since=moment_before(since, now),
-                until=moment_before(until, now) + 1,
-                group_by=group_by,
-                project_id=(await installation.project(project)).id if project else None,
-                api_key_id=key,
-            )
+    async def run(installation: "Installation", _: "Actor") -> "Sequence[UsageSum]":
+        owner = (await installation.project(project)).id if project else None
+        return await installation.usage.summary(
+            group_by=group_by, project_id=owner, api_key_id=key, model=model, upstream=upstream, **times
         )
 
     sums = [shown.usage_sum(each) for each in administer(run)]
@@ -61,3 +64,9 @@ def usage(
             columns = {"begins": lambda row: moment(row["begins"])}
         columns = {**columns, **{name: member(_GROUP_COLUMNS[name]) for name in groups if name in _GROUP_COLUMNS}}
         print_table(sums, {**columns, **{name: member(name) for name in _SUMS}})
+
+
+def span(since: str, until: str) -> dict[str, Any]:
+    """The time of calls that two options name, as the store takes it; until a second that is named includes it."""
+    now = int(time.time())
+    return {"since": moment_before(since, now), "until": moment_before(until, now) + 1}

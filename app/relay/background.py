@@ -67,8 +67,12 @@ class Background:
         order = order_of(request, caller, headers)
         note(model=request.model[:200], stream=request.stream, background=True, response_id=order.id)
         client = self._client(send, connection)
-        with self._stage.registry.run(client.stop):
-            is_ours = await self._check(request, caller, order)
+        try:
+            with self._stage.registry.run(client.stop):
+                is_ours = await self._check(request, caller, order)
+        except ApiError as error:
+            await self._stage.meter.refuse(request, caller, error)
+            raise
         if not is_ours:
             await self._relay.serve(request, caller, headers, send, connection)
             return

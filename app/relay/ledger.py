@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import structlog
 
 from app.errors import StorageError
-from app.relay.prices import Prices, Rates
+from app.relay.prices import Prices
 from app.state.ledger import Entry
 from app.storage.usage_store import UsageStore
-from app.upstream.account import upstream_name
 
 _FLUSH_SECONDS = 1.0
 # Large writes are cheap ones: a commit costs as much as a hundred entries.
@@ -118,13 +117,5 @@ class Ledger:
             _log.warning("usage was lost at shutdown", count=len(self._batch) + len(self._waiting))
 
     async def _price(self, entries: Sequence[Entry]) -> None:
-        known: dict[tuple[str | None, str, str | None], Rates | None] = {}
         for entry in entries:
-            if entry.usage is None:
-                continue
-            names = (entry.model_served, entry.model, entry.account)
-            if names not in known:
-                upstream = None if entry.account is None else upstream_name(entry.account)
-                known[names] = await self._prices.rates(entry.model_served, entry.model, upstream)
-            rates = known[names]
-            entry.cost_nano = None if rates is None else rates.cost(entry.usage)
+            entry.cost_nano = await self._prices.cost(entry.model_served, entry.model, entry.usage, entry.account)

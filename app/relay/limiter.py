@@ -27,7 +27,6 @@ from app.state.limits import (
     most_output_tokens,
 )
 from app.state.records import ApiKey, Usage
-from app.upstream.account import upstream_name
 from app.wire import wording
 from app.wire.body import LARGE_BYTES, Json
 from app.wire.requests import CreateRequest
@@ -176,8 +175,7 @@ class Limiter:
             usage = Usage(given, 0, given)
         money = None
         if any(limit.unit == "usd" for limit, _, _ in reservation.taken):
-            upstream = None if entry.account is None else upstream_name(entry.account)
-            money = await self._prices.cost(entry.model_served, entry.model, usage, upstream)
+            money = await self._prices.cost(entry.model_served, entry.model, usage, entry.account)
         return _Estimate(usage.input_tokens, usage.total_tokens, money)
 
 

@@ -37,6 +37,10 @@ class Meter:
         """
         return await MeteredCall(self, request, caller, "responses", is_background=True).__aenter__()
 
+    async def refuse(self, request: CreateRequest, caller: ApiKey, error: ApiError) -> None:
+        """Record a call for the background that is refused before it is admitted."""
+        await MeteredCall(self, request, caller, "responses", is_background=True).end(error)
+
     async def run(self, request: CreateRequest, caller: ApiKey, ordered_at: int) -> "MeteredCall":
         """A call that was ordered at this time (unix seconds) and is made now. It is not entered, but ended."""
         call = MeteredCall(self, request, caller, "responses", is_background=True)
@@ -88,7 +92,7 @@ class MeteredCall:
             await self._meter.limiter.settle(self.reservation, self.entry)
 
     async def end(self, error: BaseException | None = None) -> None:
-        """End a call that was ordered."""
+        """End a call that was not entered."""
         await self.__aexit__(None, error, None)
 
     def dressed(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

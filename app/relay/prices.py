@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from app.settings_prices import PriceSettings
 from app.state.records import Usage
+from app.upstream.account import upstream_name
 
 if TYPE_CHECKING:
     from genai_prices.types import TieredPrices
@@ -56,18 +57,18 @@ class Prices:
         self._known: dict[tuple[str | None, str, str | None], Rates | None] = {}
         self._known_until = 0.0
 
-    async def cost(self, model_served: str | None, model: str, usage: Usage | None, upstream: str | None) -> int | None:
+    async def cost(self, model_served: str | None, model: str, usage: Usage | None, account: str | None) -> int | None:
         """Nano-dollars; None where the usage or the model's price is not known.
 
-        `model_served` is the model that upstream said it was, `model` the one that was asked for, `upstream` its name.
+        `model_served` is the model that upstream said it was, `model` the one that was asked for, `account` the one
+        that served it.
         """
         if usage is None:
             return None
-        rates = await self.rates(model_served, model, upstream)
+        rates = await self._rates(model_served, model, None if account is None else upstream_name(account))
         return None if rates is None else rates.cost(usage)
 
-    async def rates(self, model_served: str | None, model: str, upstream: str | None) -> Rates | None:
-        """What the tokens of this model cost there."""
+    async def _rates(self, model_served: str | None, model: str, upstream: str | None) -> Rates | None:
         key = (model_served, model, upstream)
         if time.monotonic() > self._known_until or len(self._known) >= _MOST_NAMES:
             self._known = {}

@@ -12,10 +12,13 @@ _log = structlog.get_logger("antiphon.settings")
 
 
 class Reload:
-    """Reads the settings again, with `read`, when it is called. Upstreams and their keys change, calls go on."""
+    """Reads the settings again, with `read`, when it is called. Upstreams and their keys change, calls go on.
+
+    `latest` are those that were read last without a mistake.
+    """
 
     def __init__(self, settings: Settings, read: Callable[[Settings], Settings], keeper: Keeper) -> None:
-        self._settings = settings
+        self._settings = self.latest = settings
         self._read = read
         self._keeper = keeper
 
@@ -28,6 +31,7 @@ class Reload:
                 _log.error("the settings have a mistake", problem=problem)
             _log.error("the settings were not read again: those before stay in force", mistakes=len(error.problems))
             return
+        self.latest = settings
         self._keeper.configure(settings.upstreams)
         waiting = [name for name, group in settings if name != "upstreams" and group != getattr(self._settings, name)]
         if waiting:

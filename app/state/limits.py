@@ -135,6 +135,8 @@ def grant(counts: MutableMapping[Key, Count], claims: Sequence[Claim], now: int)
         if count.used + max(amount, 1) > limit.most
     ]
     if refused:
+        # One that a clock was set back from begins anew here, too, or it would refuse until the clock is back there.
+        counts.update({claim.limit.key: count for claim, count in zip(claims, found, strict=True) if count.used})
         standings = tuple([standing(claim.limit, count, now) for claim, count in zip(claims, found, strict=True)])
         return Verdict(standings, max(refused, key=lambda one: (one.limit.is_budget, one.rest_ms)))
     granted = []
@@ -153,10 +155,13 @@ def correct(counts: MutableMapping[Key, Count], corrections: Sequence[Correction
 
 
 def current(count: Count | None, limit: Limit, now: int) -> Count:
-    """The count while its window lasts, else that of a new one. A clock that was set back begins a new one, too."""
-    if count is not None and count.began_at <= now < count.ends_at:
-        return count
-    return Count(0, *_window(limit.window, now))
+    """The count while its window lasts, else that of a new one.
+
+    Where the clock was set back, the new one begins with what was used: nothing is granted twice.
+    """
+    if count is None or now >= count.ends_at:
+        return Count(0, *_window(limit.window, now))
+    return count if count.began_at <= now else Count(count.used, *_window(limit.window, now))
 
 
 def standing(limit: Limit, count: Count, now: int) -> Standing:

@@ -4,10 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeAlias
 
-from sqlalchemy import Connection, Row, Select, bindparam, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Select, bindparam, insert, or_, select, update
 
 from app.state.records import ApiKey
 from app.storage.database import Database
+from app.storage.pages import newest_first
 from app.storage.policies import key_policy, packed, packed_tags, project_policy, tags
 from app.storage.statements import Query
 from app.storage.tables import api_keys, projects
@@ -62,21 +63,11 @@ class KeyStore:
         self, *, project_id: str | None = None, after: str | None = None, limit: int = 50
     ) -> Sequence[ApiKey]:
         """Keys of a project or of all, made before the one with the id `after`, newest first; revoked ones too."""
-
-        def read(connection: Connection) -> Sequence[Row[*_Columns]]:
-            page = _READ.order_by(api_keys.c.created_at.desc(), api_keys.c.id.desc()).limit(limit)
-            if project_id is not None:
-                page = page.where(api_keys.c.project_id == project_id)
-            if after is None:
-                return connection.execute(page).all()
-            place = select(api_keys.c.created_at, api_keys.c.id).where(api_keys.c.id == after)
-            last = connection.execute(place).one_or_none()
-            if last is None:
-                return []
-            older = tuple_(api_keys.c.created_at, api_keys.c.id) < tuple_(*last)
-            return connection.execute(page.where(older)).all()
-
-        return [_key(row) for row in await self._database.read(read)]
+        page = newest_first(_READ, api_keys, after=after, limit=limit)
+        if project_id is not None:
+            page = page.where(api_keys.c.project_id == project_id)
+        rows = await self._database.read(lambda connection: connection.execute(page).all())
+        return [_key(row) for row in rows]
 
     async def find(self, key_hash: bytes) -> FoundKey | None:
         """The key with this hash, or that had it before its last rotation. It may be revoked, blocked or expired."""

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sqlalchemy import Connection, Row, Select, select, tuple_, update
+from sqlalchemy import Connection, Select, select, update
 
 from app.state.records import Project
 from app.storage.database import Database
+from app.storage.pages import newest_first
 from app.storage.policies import packed, project_policy
 from app.storage.tables import insert_if_new, projects
 from app.storage.writer import Write
@@ -32,19 +33,9 @@ class ProjectStore:
 
     async def list(self, *, after: str | None = None, limit: int = 50) -> Sequence[Project]:
         """Projects made before the one with the id `after`, newest first."""
-
-        def read(connection: Connection) -> Sequence[Row[*_Columns]]:
-            page = _READ.order_by(projects.c.created_at.desc(), projects.c.id.desc()).limit(limit)
-            if after is None:
-                return connection.execute(page).all()
-            place = select(projects.c.created_at, projects.c.id).where(projects.c.id == after)
-            last = connection.execute(place).one_or_none()
-            if last is None:
-                return []
-            older = tuple_(projects.c.created_at, projects.c.id) < tuple_(*last)
-            return connection.execute(page.where(older)).all()
-
-        return [_project(row) for row in await self._database.read(read)]
+        page = newest_first(_READ, projects, after=after, limit=limit)
+        rows = await self._database.read(lambda connection: connection.execute(page).all())
+        return [_project(row) for row in rows]
 
     async def find(self, name: str) -> Project | None:
         """The project of this name."""

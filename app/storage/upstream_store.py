@@ -153,22 +153,25 @@ class RemoveKey(Write[bool]):
 
 @dataclass(frozen=True, slots=True)
 class ControlAccount(Write[bool]):
-    """What an administrator makes of an account."""
+    """What an administrator makes of an account. False when it was so before."""
 
     account: str
     state: Control
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
+        changed = []
         for write in writes:
             own = account_controls.c.account == write.account
             if write.state == "enabled":
-                connection.execute(delete(account_controls).where(own))
+                changed.append(connection.execute(delete(account_controls).where(own)).rowcount > 0)
                 continue
-            connection.execute(insert_if_new(account_controls, connection.dialect), asdict(write))
-            connection.execute(update(account_controls).where(own).values(state=write.state))
+            other = update(account_controls).where(own, account_controls.c.state != write.state)
+            new = insert_if_new(account_controls, connection.dialect).returning(account_controls.c.account)
+            is_new = connection.scalar(new, asdict(write)) is not None
+            changed.append(is_new or connection.execute(other.values(state=write.state)).rowcount > 0)
         _renew_revision(connection)
-        return [True] * len(writes)
+        return changed
 
 
 @dataclass(frozen=True, slots=True)

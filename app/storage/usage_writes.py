@@ -25,6 +25,8 @@ _FIRST_ERROR = 400
 _CLIENT_LEFT = 499
 # Names that clients and upstreams give, as far as they are kept.
 _LONGEST_NAME = 200
+# An id that PostgreSQL's index takes, whatever its letters are.
+_LONGEST_ID = 500
 # What an upstream may say that a call took without the sums running over.
 _MOST_TOKENS = 2**40
 _MOST_COST = 2**50
@@ -117,7 +119,7 @@ def _identity(entry: Entry) -> tuple[str, str] | None:
     """What a stored response has for itself."""
     if entry.response_id is None or not entry.is_stored:
         return None
-    return storable(entry.project_id), storable(entry.response_id)
+    return storable(entry.project_id), _id(entry.response_id)
 
 
 def _row(entry: Entry) -> tuple[Any, ...]:
@@ -149,7 +151,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
         entry.is_stream,
         entry.is_background,
         entry.is_stored,
-        None if entry.response_id is None else storable(entry.response_id),
+        None if entry.response_id is None else _id(entry.response_id),
     )
 
 
@@ -202,3 +204,7 @@ def _cost(entry: Entry) -> int | None:
 
 def _name(name: str | None) -> str | None:
     return None if name is None else storable(name[:_LONGEST_NAME])
+
+
+def _id(response_id: str) -> str:
+    return storable(response_id[:_LONGEST_ID])

@@ -21,7 +21,12 @@ local function count(key, unit)
   end
   local kept = redis.call('HMGET', key, 'used', 'began_at')
   local began_at = tonumber(kept[2])
-  if began_at and began_at <= now and now < began_at + minute then
+  if began_at and now < began_at then
+    began_at = now
+    redis.call('HSET', key, 'began_at', now)
+    redis.call('PEXPIREAT', key, now + minute)
+  end
+  if began_at and now < began_at + minute then
     return tonumber(kept[1]), began_at
   end
   return 0, now

@@ -115,9 +115,10 @@ def refused(status: int, headers: httpx.Headers, body: bytes, *, now: float) -> 
     error = _read_error(body)
     shown = as_text(answer_headers(headers.raw))
     shown.pop("content-type", None)
-    code = error.get("code")
-    reason = f"HTTP {status} {code}" if isinstance(code, str) and _CODE.fullmatch(code) else f"HTTP {status}"
-    relayed = UpstreamRefusedError(status, _relayable(status, body, error), shown)
+    told = error.get("code")
+    code = told if isinstance(told, str) and _CODE.fullmatch(told) else None
+    reason = f"HTTP {status}" if code is None else f"HTTP {status} {code}"
+    relayed = UpstreamRefusedError(status, _relayable(status, body, error), shown, code)
     if status in _MODEL_LACKING and code == "model_not_found":
         return Fault(relayed, "model", reason)
     if code == "invalid_encrypted_content":
@@ -132,11 +133,11 @@ def refused(status: int, headers: httpx.Headers, body: bytes, *, now: float) -> 
         return Fault(unusable, "key", reason)
     asked = retry_after(headers, now)
     if status == _TOO_MANY_REQUESTS:
-        if not _QUOTA_SPENT.isdisjoint((code, error.get("type"))):
+        if not _QUOTA_SPENT.isdisjoint((code, str(error.get("type")))):
             return Fault(relayed, "quota", reason)
         return Fault(relayed, "rate", reason, rest=None if asked is None else max(asked, _SHORTEST_REST_SECONDS))
     if status >= _FIRST_ERROR_STATUS and error:
-        return Fault(UpstreamRefusedError(status, body, shown), "server", reason, rest=asked)
+        return Fault(UpstreamRefusedError(status, body, shown, code), "server", reason, rest=asked)
     return Fault(
         UpstreamError(f"Upstream answered with HTTP {status} and no usable error."), "server", reason, rest=asked
     )

@@ -1,5 +1,7 @@
 """The administration over a fresh database, on every kind of one."""
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import pytest
@@ -15,6 +17,7 @@ from app.storage.database import Database
 from app.storage.key_store import KeyStore
 from app.storage.project_store import ProjectStore
 from app.storage.writer import Writer
+from tests.conftest import COMMIT_TIMEOUT
 
 MASTER = Actor("master key", "192.0.2.1")
 
@@ -37,6 +40,24 @@ class Office:
 
 @pytest.fixture
 def office(database: Database, writer: Writer) -> Office:
+    return office_of(database, writer)
+
+
+@pytest.fixture
+async def replicas(postgresql_url: str) -> AsyncIterator[tuple[Office, Office]]:
+    """The offices of two processes on one database."""
+    async with AsyncExitStack() as stack:
+        offices = []
+        for _ in range(2):
+            database = Database(postgresql_url, pool_size=2, commit_timeout=COMMIT_TIMEOUT)
+            stack.push_async_callback(database.aclose)
+            writer = Writer(database, COMMIT_TIMEOUT)
+            stack.push_async_callback(writer.aclose)
+            offices.append(office_of(database, writer))
+        yield offices[0], offices[1]
+
+
+def office_of(database: Database, writer: Writer) -> Office:
     keys, projects = KeyStore(database, writer), ProjectStore(database)
     audit, hasher = Audit(AuditStore(database, writer)), KeyHasher(b"a secret of sixteen characters and more")
     changed: list[str] = []

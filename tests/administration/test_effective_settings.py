@@ -35,7 +35,7 @@ def test_each_says_where_it_comes_from_and_no_secret_is_shown(tmp_path: Path) ->
             "OPENAI_API_KEY": SECRETS[3],
         },
     )
-    shown = effective(settings)
+    shown = effective(settings, settings)
     found = {setting.name: (setting.value, setting.source) for setting in shown}
     assert found["server.port"] == (9000, "--port")
     assert found["logging.level"] == ("debug", "ANTIPHON_LOG_LEVEL")

@@ -209,6 +209,61 @@ async def test_no_key_makes_or_shows_one_that_may_more_than_itself(office: Offic
     await keys.block(actor, strong.id)
 
 
+async def test_an_administrator_with_an_end_or_a_place_makes_none_without(office: Office, project: Project) -> None:
+    now = int(time.time())
+    made, _ = await make(
+        office, project, expires_at=now + 100, policy={"scopes": list(SCOPES), "addresses": ["10.0.0.0/8"]}
+    )
+    free, _ = await make(office, project, policy={"scopes": ["admin:read"]})
+    actor = Actor("key_a", None, scopes=SCOPES, expires_at=made.expires_at, addresses=made.policy.addresses)
+
+    async def refused(param: str, change: Any) -> None:
+        with pytest.raises(PermissionDeniedError) as caught:
+            await change
+        assert (caught.value.status, caught.value.param) == (403, param)
+
+    def policy(scope: str, *addresses: str) -> dict[str, Any]:
+        return {"scopes": [scope], "addresses": addresses}
+
+    keys = office.keys
+    bounds: dict[str, Any] = {"name": "x", "project_id": project.id}
+    await refused("expires_at", keys.create(actor, policy=policy("admin", "10.0.0.0/8"), **bounds))
+    for addresses in ((), ("10.0.0.1", "192.0.2.1"), ("0.0.0.0/0",), ("::/0",)):
+        change = keys.create(actor, policy=policy("admin:read", *addresses), expires_at=now + 90, **bounds)
+        await refused("policy.addresses", change)
+    # Nor of itself, nor by showing another.
+    await refused("expires_at", keys.update(actor, made.id, {"expires_at": None}, version=1))
+    await refused("policy.addresses", keys.update(actor, made.id, {"policy": policy("admin")}, version=1))
+    await refused("expires_at", keys.rotate(actor, free.id, overlap_seconds=0))
+    assert await keys.get(made.id) == made
+    # Clients' keys it makes as it likes, and those that may no more than it.
+    await keys.create(actor, **bounds)
+    await keys.create(actor, policy=policy("admin", "10.1.0.0/16", "10.2.3.4"), expires_at=now + 90, **bounds)
+    await keys.update(actor, free.id, {"policy": policy("models")}, version=1)
+    await keys.rotate(actor, made.id, overlap_seconds=0)
+
+
+async def test_of_two_administrators_on_two_replicas_one_is_told_to_look_again(
+    replicas: tuple[Office, Office],
+) -> None:
+    here, there = replicas
+    project = await here.projects.create(MASTER, name="team")
+    record, _ = await make(here, project)
+    for version in range(1, 6):
+        outcomes = await asyncio.gather(
+            *(
+                office.keys.update(MASTER, record.id, {"name": f"{place} {version}"}, version=version)
+                for place, office in (("here", here), ("there", there))
+            ),
+            return_exceptions=True,
+        )
+        (kept,) = [outcome for outcome in outcomes if isinstance(outcome, ApiKey)]
+        (refused,) = [outcome for outcome in outcomes if isinstance(outcome, ConflictError)]
+        assert (refused.param, kept.version) == ("version", version + 1)
+        assert await there.keys.get(record.id) == kept
+    assert (await here.actions()).count("key.update") == 5
+
+
 async def test_there_is_an_administrator_while_one_key_is_good_for_it(office: Office, project: Project) -> None:
     keys = office.keys
     await make(office, project)

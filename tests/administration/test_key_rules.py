@@ -9,6 +9,8 @@ from app.errors import InvalidRequestError
 from app.state.records import Project
 from tests.administration.conftest import MASTER, Office
 
+LARGE, MISSING = "integer_above_max_value", "missing_required_parameter"
+
 
 @pytest.mark.parametrize(
     ("members", "param", "code"),
@@ -19,7 +21,11 @@ from tests.administration.conftest import MASTER, Office
         ({"name": "a\nb"}, "name", "invalid_value"),
         ({"name": "a\x00"}, "name", "invalid_value"),
         ({"name": 5}, "name", "invalid_type"),
+        ({"name": "a\r\nb"}, "name", "invalid_value"),
+        ({"name": "x" * 10_240}, "name", "string_above_max_length"),
         ({"owner": ""}, "owner", "empty_string"),
+        ({"owner": "x" * 10_240}, "owner", "string_above_max_length"),
+        ({"tags": ["a\x00"]}, "tags[0]", "invalid_value"),
         ({"tags": "a"}, "tags", "invalid_type"),
         ({"tags": ["x"] * 17}, "tags", "array_above_max_length"),
         ({"tags": ["x", ""]}, "tags[1]", "empty_string"),
@@ -27,7 +33,7 @@ from tests.administration.conftest import MASTER, Office
         ({"expires_at": 10**12}, "expires_at", "integer_above_max_value"),
         ({"expires_at": True}, "expires_at", "invalid_type"),
         ({"expires_at": "tomorrow"}, "expires_at", "invalid_type"),
-        ({"policy": []}, "policy", "invalid_value"),
+        ({"policy": []}, "policy", "invalid_type"),
         ({"policy": {"role": "admin"}}, "policy.role", "unknown_parameter"),
         ({"policy": {"limits": {"budget": 1}}}, "policy.limits.budget", "unknown_parameter"),
         (
@@ -59,9 +65,15 @@ from tests.administration.conftest import MASTER, Office
             "policy.limits.max_output_tokens",
             "integer_above_max_value",
         ),
-        ({"policy": {"limits": {"concurrent_streams": "5"}}}, "policy.limits.concurrent_streams", "invalid_value"),
-        ({"policy": {"limits": {"concurrent_streams": True}}}, "policy.limits.concurrent_streams", "invalid_value"),
+        ({"policy": {"limits": {"concurrent_streams": "5"}}}, "policy.limits.concurrent_streams", "invalid_type"),
+        ({"policy": {"limits": {"concurrent_streams": True}}}, "policy.limits.concurrent_streams", "invalid_type"),
         ({"policy": {"limits": {"budgets": [{"period": "day"}]}}}, "policy.limits.budgets[0]", "invalid_value"),
+        ({"policy": {"limits": {"budgets": [{"usd": 1}]}}}, "policy.limits.budgets[0].period", MISSING),
+        ({"policy": {"limits": {"requests_per_minute": 1.5}}}, "policy.limits.requests_per_minute", "invalid_type"),
+        ({"policy": {"limits": {"requests_per_minute": 10**30}}}, "policy.limits.requests_per_minute", LARGE),
+        ({"policy": {"addresses": ["10.0.0.0/8\r\n"]}}, "policy.addresses[0]", "invalid_value"),
+        ({"policy": {"models": ["x\x00"]}}, "policy.models[0]", "invalid_value"),
+        ({"policy": {"m" * 10_240: 1}}, f"policy.{'m' * 93}", "unknown_parameter"),
         (
             {"policy": {"limits": {"budgets": [{"period": "day", "usd": 0}]}}},
             "policy.limits.budgets[0].usd",
@@ -69,6 +81,11 @@ from tests.administration.conftest import MASTER, Office
         ),
         (
             {"policy": {"limits": {"budgets": [{"period": "day", "usd": float("nan")}]}}},
+            "policy.limits.budgets[0].usd",
+            "invalid_value",
+        ),
+        (
+            {"policy": {"limits": {"budgets": [{"period": "day", "usd": 1e-12}]}}},
             "policy.limits.budgets[0].usd",
             "invalid_value",
         ),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.api.admin.routes import ADMIN
-from tests.fakes.administrator import Administrator
+from tests.fakes.administrator import MASTER_KEY, Administrator
 
 # What attackers of other gateways sent along (CVE-2026-47101, CVE-2026-47102, CVE-2026-35029).
 SMUGGLED: tuple[dict[str, Any], ...] = (
@@ -48,6 +48,9 @@ async def test_a_member_that_is_not_to_be_given_is_refused_by_name(
         ("POST", f"{paths[1]}/revoke", {}, ""),
         ("PATCH", paths[0], {"version": 1, "policy": {}}, "policy"),
         ("PATCH", paths[1], {"version": 1, "policy": {"limits": {}}}, "policy.limits"),
+        ("POST", "/projects", {"name": "x", "policy": {"limits": {}}}, "policy.limits"),
+        ("POST", "/accounts/demo/none/disable", {}, ""),
+        ("POST", "/accounts/demo/none/test", {}, ""),
     ]
     for method, path, form, place in forms:
         assert await sqlite_admin.refused(method, path, put(form, place, smuggled)) == f"{place}.{name}".lstrip(".")
@@ -119,6 +122,38 @@ async def test_a_query_outside_its_form_is_refused(sqlite_admin: Administrator, 
     for path in ("/projects", "/keys", "/audit", "/usage/entries"):
         if (path, param) != ("/usage/entries", "after"):
             assert await sqlite_admin.refused("GET", f"{path}?{query}") == param
+
+
+async def test_what_is_searched_for_is_no_pattern(admin: Administrator) -> None:
+    project = await admin.project("100%_team")
+    await admin.key(project)
+    for sought in ("%25", "_", "%00", "%FF", "'%20OR%201=1--", "x" * 200):
+        for path in (f"/keys?project={sought}", f"/keys?after={sought}", f"/audit?subject={sought}"):
+            assert (await admin.ask("GET", path))["data"] == [], path
+        for name in ("project", "key", "model", "upstream"):
+            assert (await admin.ask("GET", f"/usage?group_by=key&{name}={sought}"))["data"] == []
+        assert await admin.refused("GET", f"/keys/{sought}", status=404) == "key_id"
+        assert await admin.refused("GET", f"/projects/{sought}", status=404) == "project_id"
+
+
+async def test_a_refused_change_leaves_no_record(sqlite_admin: Administrator) -> None:
+    project = await sqlite_admin.project()
+    key = await sqlite_admin.key(project)
+    looker = await sqlite_admin.key(project, "looker", policy={"scopes": ["admin:read"]})
+    before = await sqlite_admin.ask("GET", "/audit")
+    path = f"/keys/{key['id']}"
+    for method, at, body, status, by in (
+        ("POST", "/keys", {"project_id": project["id"], "name": ""}, 400, MASTER_KEY),
+        ("POST", "/keys", {"project_id": "proj_x", "name": "x"}, 404, MASTER_KEY),
+        ("PATCH", path, {"version": 7, "name": "x"}, 409, MASTER_KEY),
+        ("POST", "/projects", {"name": "team"}, 409, MASTER_KEY),
+        ("POST", f"{path}/revoke", None, 403, looker["key"]),
+        ("POST", f"{path}/revoke", {"role": "admin"}, 400, MASTER_KEY),
+        ("DELETE", "/upstreams/nowhere", None, 404, MASTER_KEY),
+        ("POST", "/accounts/nowhere/none/disable", None, 404, MASTER_KEY),
+    ):
+        await sqlite_admin.refused(method, at, body, status=status, key=by)
+    assert await sqlite_admin.ask("GET", "/audit") == before
 
 
 async def test_a_body_that_is_no_json_object_is_refused(sqlite_admin: Administrator) -> None:

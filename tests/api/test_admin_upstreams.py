@@ -61,11 +61,39 @@ async def test_an_upstream_is_made_changed_and_deleted(desk: Administrator, upst
     change = {"version": made["version"], "models": ["*"]}
     changed = await desk.ask("PATCH", "/upstreams/second", change)
     assert (changed["models"], changed["aliases"], changed["version"]) == (["*"], {"fast": "demo-small"}, 2)
-    assert await desk.refused("PATCH", "/upstreams/second", change, status=409) == "version"
+    for version in (1, -1, 2**63):
+        assert await desk.refused("PATCH", "/upstreams/second", {**change, "version": version}, status=409) == "version"
+    # What is no change makes no new version, and is not recorded.
+    assert await desk.ask("PATCH", "/upstreams/second", {"version": 2, "models": ["*"]}) == changed
     assert (await desk.ask("DELETE", "/upstreams/second"))["deleted"]
     assert await desk.refused("DELETE", "/upstreams/second", status=404) == "name"
     records = (await desk.ask("GET", "/audit?subject=second"))["data"]
     assert [record["action"] for record in records] == ["upstream.delete", "upstream.update", "upstream.create"]
+    assert records[1]["details"] == {"models": {"from": ["demo-*"], "to": None}}
+
+
+async def test_a_key_goes_to_no_other_host_than_it_was_given_for(desk: Administrator, upstream: FakeUpstream) -> None:
+    made = await desk.ask("POST", "/upstreams", {"name": "second", "base_url": upstream.url}, status=201)
+    key = await desk.ask("POST", "/upstreams/second/keys", {"secret": STORED_KEY}, status=201)
+    away = {"version": made["version"], "base_url": "https://example.org/v1"}
+    assert await desk.refused("PATCH", "/upstreams/second", away, status=409) == "base_url"
+    elsewhere = {"version": made["version"], "base_url": f"{upstream.url}/other"}
+    assert (await desk.ask("PATCH", "/upstreams/second", elsewhere))["base_url"] == elsewhere["base_url"]
+    await desk.ask("DELETE", f"/upstreams/second/keys/{key['id']}")
+    assert (await desk.ask("PATCH", "/upstreams/second", {**away, "version": 2}))["version"] == 3
+
+
+async def test_keys_of_an_upstream_that_the_configuration_had_wait_for_it_alone(
+    database_url: str, upstream: FakeUpstream
+) -> None:
+    configured = UpstreamSettings(name="configured", base_url=upstream.url)
+    async with administering(database_url, (configured,)) as admin:
+        key = await admin.ask("POST", "/upstreams/configured/keys", {"secret": STORED_KEY}, status=201)
+    async with administering(database_url) as admin:
+        body = {"name": "configured", "base_url": "https://example.org/v1"}
+        assert await admin.refused("POST", "/upstreams", body, status=409) == "name"
+        await admin.ask("DELETE", f"/upstreams/configured/keys/{key['id']}")
+        await admin.ask("POST", "/upstreams", body, status=201)
 
 
 async def test_a_key_goes_in_and_never_comes_out(desk: Administrator) -> None:
@@ -95,8 +123,10 @@ async def test_an_account_is_tested_with_its_own_key(desk: Administrator, upstre
 async def test_an_account_is_drained_disabled_and_enabled(desk: Administrator) -> None:
     name = (await shown(desk, "configured"))["accounts"][0]["name"]
     for verb, control in (("drain", "draining"), ("disable", "disabled"), ("enable", "enabled")):
-        done = await desk.ask("POST", f"/accounts/{name.replace('/', '%2F')}/{verb}")
-        assert (done["name"], done["control"]) == (name, control)
+        # The second time there is nothing to change, nor to record.
+        for _ in range(2):
+            done = await desk.ask("POST", f"/accounts/{name.replace('/', '%2F')}/{verb}")
+            assert done == {"object": "account", "name": name, "control": control}
     records = (await desk.ask("GET", f"/audit?subject={name}"))["data"]
     assert [record["action"] for record in records] == ["account.enabled", "account.disabled", "account.draining"]
     for verb in ("test", "drain", "disable", "enable"):
@@ -115,6 +145,13 @@ async def test_an_account_is_drained_disabled_and_enabled(desk: Administrator) -
         ({"base_url": "http://169.254.169.254/latest"}, "base_url"),
         ({"tier": "first"}, "tier"),
         ({"tier": -1}, "tier"),
+        ({"tier": 2**63}, "tier"),
+        ({"base_url": "https://example.org/" + "x" * 10_240}, "base_url"),
+        ({"models": ["x" * 201]}, "models[0]"),
+        ({"models": ["*", "a\x00"]}, "models[1]"),
+        ({"models": [""]}, "models[0]"),
+        ({"strip": ["a b"]}, "strip[0]"),
+        ({"aliases": {"fast": "a\r\nb"}}, "aliases.fast"),
         ({"models": []}, "models"),
         ({"models": "*"}, "models"),
         ({"aliases": {"fast": 1}}, "aliases.fast"),
@@ -135,6 +172,10 @@ async def test_an_upstream_of_another_form_is_refused(
         ({"secret": "two words"}, "secret"),
         ({"secret": ""}, "secret"),
         ({"secret": None}, "secret"),
+        ({"secret": "sk-" + "x" * 10_240}, "secret"),
+        ({"organization": "x" * 10_240}, "organization"),
+        ({"tokens_per_minute": 10**15}, "tokens_per_minute"),
+        ({"tier": 2**63}, "tier"),
         ({"weight": 0}, "weight"),
         ({"requests_per_minute": 0}, "requests_per_minute"),
         ({"concurrency": 1.5}, "concurrency"),

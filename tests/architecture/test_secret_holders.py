@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from pydantic import SecretStr
 
-from app.api.admin.upstreams import NewUpstreamKey
+from app.api.admin.forms import Open
 from app.auth import KeyHasher, MasterKey, mint_key
 from app.installation import FirstKeys, vault_of
 from app.relay.roster import Roster
@@ -79,7 +79,7 @@ _HOLDERS: dict[str, object] = {
     "master key": MasterKey(SecretStr(_ADMIN)),
     "vault": _VAULT,
     "sealer": Sealer(_SECRET.encode()),
-    "form": NewUpstreamKey(secret=_STORED),
+    "form": Open.model_validate({"secret": _STORED}),
 }
 
 

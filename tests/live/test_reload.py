@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import urllib.request
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -94,6 +95,30 @@ async def test_a_new_key_takes_effect_and_a_stream_goes_on(rig: Rig) -> None:
     rig.go.set()
     assert (await streaming)[-1] == "response.completed"
     assert "sk-canary" not in rig.gateway.log.read_text()
+
+
+async def test_the_settings_in_force_are_shown_with_their_source(rig: Rig) -> None:
+    def shown() -> dict[str, object]:
+        asked = urllib.request.Request(
+            f"{rig.gateway.url}/admin/v1/settings", headers={"authorization": f"Bearer {rig.gateway.admin_key}"}
+        )
+        with urllib.request.urlopen(asked, timeout=SECONDS) as answer:
+            return {each["name"]: (each["value"], each["source"]) for each in orjson.loads(answer.read())["data"]}
+
+    source = f"{rig.config}: [[upstream]] #1"
+    before = await asyncio.to_thread(shown)
+    assert before["upstreams.0.models"] == (["*"], "default")
+    rig.configure('models = ["demo*"]\n[server]\nmax_body_bytes = 1000\n')
+    rig.reload()
+    await rig.until_said("the settings were read again")
+    after = await asyncio.to_thread(shown)
+    # What needs a restart is shown as it is until then.
+    assert {name for name in after if after[name] != before[name]} == {"upstreams.0.models"}
+    assert after["upstreams.0.models"] == (["demo*"], source)
+    rig.configure("models = []\n")
+    rig.reload()
+    await rig.until_said("the settings were not read again: those before stay in force")
+    assert await asyncio.to_thread(shown) == after
 
 
 async def test_a_file_with_mistakes_changes_nothing_and_every_one_is_named(rig: Rig) -> None:

@@ -34,6 +34,7 @@ _SHOWS: Mapping[str, tuple[str, ...]] = {
     "upstreams list": (),
     "upstreams test": ("{account}",),
     "usage": ("--by", "key,upstream"),
+    "calls": (),
     "settings": (),
     "audit": (),
 }

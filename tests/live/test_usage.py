@@ -136,13 +136,16 @@ async def test_refused_calls_are_entries_and_unreadable_ones_are_not(
         assert (await http.post(url, headers=headers, json=body)).status_code >= 500
         gone = {**body, "previous_response_id": "resp_gone"}
         assert (await http.post(url, headers=headers, json=gone)).status_code == 400
-        found = await ledger(gateway, 3)
-    assert [row["status"] for row in found][::2] == [400, 400]
-    assert found[1]["status"] >= 500
-    assert found[1]["attempts"] >= 1
-    assert [row["attempts"] for row in found][::2] == [1, 0]
-    assert found[2]["error_code"] == "previous_response_not_found"
-    assert found[2]["upstream"] is None
+        assert (await http.post(url, headers=headers, json={**gone, "background": True})).status_code == 400
+        by_upstream, failed, *ours = await ledger(gateway, 4)
+    assert (by_upstream["status"], by_upstream["attempts"]) == (400, 1)
+    assert by_upstream["error_code"] == "context_length_exceeded"
+    assert failed["status"] >= 500
+    assert failed["attempts"] >= 1
+    assert [row["is_background"] for row in ours] == [False, True]
+    for row in ours:
+        assert (row["status"], row["error_code"]) == (400, "previous_response_not_found")
+        assert (row["attempts"], row["upstream"]) == (0, None)
 
 
 async def test_a_call_that_is_tried_again_is_one_entry(database_url: str, upstream: FakeUpstream) -> None:
@@ -198,6 +201,14 @@ async def test_what_a_summary_took_is_its_callers(gateway: LiveGateway, upstream
             )
     _, row = await ledger(gateway, 2)
     assert (row["status"], tokens(row), row["attempts"]) == (400, TOLD, 2)
+
+
+async def test_a_count_of_tokens_is_an_entry_that_used_none(gateway: LiveGateway) -> None:
+    async with gateway.client() as client:
+        await client.responses.input_tokens.count(model="m", input="Hello.")
+    (row,) = await ledger(gateway, 1)
+    assert (row["endpoint"], row["status"], row["attempts"], row["is_stored"]) == ("input_tokens", 200, 0, False)
+    assert (tokens(row), row["cost_nano"]) == ((None,) * 4, None)
 
 
 async def test_no_word_of_a_call_is_in_the_ledger(sqlite_gateway: LiveGateway, upstream: FakeUpstream) -> None:

@@ -10,8 +10,13 @@ from openai import AsyncOpenAI
 
 from app.storage.tables import responses
 from app.storage.usage_tables import usage, usage_hours
+from tests.fakes.background import BackgroundClient
 from tests.fakes.gateway import GatewayProcess, LiveGateway, running_gateway, upstream_settings
 from tests.fakes.ledger import rows, used
+from tests.fakes.raw_client import calling
+from tests.fakes.replicas import gateway_process
+from tests.fakes.replies import Act, Reply
+from tests.fakes.streams import story
 from tests.fakes.upstream import FakeUpstream
 
 pytestmark = pytest.mark.live
@@ -69,6 +74,37 @@ async def test_what_a_crash_left_out_is_found_again(database_url: str, upstream:
         await until_alike(database_url)
     finally:
         process.kill()
+
+
+# A lease has to end first.
+@pytest.mark.timeout(240)
+async def test_a_run_that_moves_to_another_replica_is_one_entry_and_a_stream_that_is_killed_none(
+    empty_postgresql_url: str, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    url = empty_postgresql_url
+    with (
+        gateway_process(tmp_path / "one", url, upstream) as one,
+        gateway_process(tmp_path / "two", url, upstream) as two,
+    ):
+        upstream.respond = lambda _: Reply.sse(story("resp_up")[:3], then=Act.STALL)
+        async with BackgroundClient.to(one.url, one.key) as here, BackgroundClient.to(two.url, one.key) as there:
+            runs = [await here.order(), await here.order(stream=True)]
+            for run in runs:
+                await there.status(run, "in_progress")
+            async with calling(one.url, one.key, input="Hi.") as call:
+                await call.until(b"response.created")
+                one.kill()
+            for run in runs:
+                await there.ended(run, 60)
+            upstream.respond = None
+            last = await there.order()
+            await there.ended(last)
+        async with asyncio.timeout(20):
+            while len(found := await asyncio.to_thread(rows, url, usage)) < len([*runs, last]):
+                await asyncio.sleep(0.05)
+    assert sorted(row["response_id"] for row in found) == sorted([*runs, last])
+    told = {row["response_id"]: (row["response_status"], row["is_background"], row["attempts"]) for row in found}
+    assert told == {**dict.fromkeys(runs, ("failed", True, 1)), last: ("completed", True, 1)}
 
 
 async def test_a_stop_loses_no_entry(sqlite_url: str, upstream: FakeUpstream) -> None:

@@ -22,7 +22,7 @@ def test_urls_of_a_server_are_taken_and_shown_to_nobody(given: str) -> None:
     assert settings.limits.url is not None
     assert settings.limits.url.get_secret_value() == given
     assert given not in repr(settings)
-    [shown] = [setting for setting in effective(settings) if setting.name == "limits.url"]
+    [shown] = [setting for setting in effective(settings, settings) if setting.name == "limits.url"]
     assert (shown.value, shown.source) == ("***", "ANTIPHON_LIMITS_URL")
 
 

@@ -87,11 +87,24 @@ def test_streams_are_counted_while_they_last() -> None:
     assert grant(counts, claims, 5).refused is None
 
 
-def test_a_clock_that_was_set_back_begins_a_new_window() -> None:
+@pytest.mark.parametrize("back_ms", [1, 5_000_000, 10_000_000_000])
+def test_a_clock_that_was_set_back_grants_nothing_twice_and_locks_nobody_out(back_ms: int) -> None:
     counts: dict[tuple[str, str], Count] = {}
-    grant(counts, [Claim(REQUESTS, 1)], 10_000_000)
-    standing = grant(counts, [Claim(REQUESTS, 1)], 5_000_000).standings[0]
-    assert (standing.used, standing.rest_ms) == (1, 60_000)
+    before, after = 20_000_000_000, 20_000_000_000 - back_ms
+    grant(counts, [Claim(REQUESTS, 3)], before)
+    for late_ms in (0, 1, 59_999):
+        refused = grant(counts, [Claim(REQUESTS, 1)], after + late_ms).refused
+        assert refused is not None
+        assert (refused.used, refused.rest_ms) == (3, 60_000 - late_ms)
+    assert grant(counts, [Claim(REQUESTS, 1)], after + 60_000).standings[0].used == 1
+
+
+def test_a_budget_outlives_a_clock_that_was_set_back_into_another_day() -> None:
+    limit = Limit("key_1", "API key", "usd", "day", 10)
+    counts: dict[tuple[str, str], Count] = {}
+    grant(counts, [Claim(limit, 10)], at("2026-03-02T00:00:01"))
+    assert grant(counts, [Claim(limit, 1)], at("2026-03-01T23:59:59")).refused is not None
+    assert grant(counts, [Claim(limit, 1)], at("2026-03-02T00:00:00")).refused is None
 
 
 @pytest.mark.parametrize(

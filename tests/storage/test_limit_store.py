@@ -65,6 +65,16 @@ async def test_what_is_over_is_purged_and_the_rest_is_kept(limits: LimitStore, d
     assert await database.read(lambda connection: connection.scalar(count)) == 0
 
 
+async def test_a_clock_that_was_set_back_grants_nothing_twice_and_locks_nobody_out(limits: LimitStore) -> None:
+    await limits.draw([Claim(REQUESTS, 10)], "")
+    await shift(limits, 3_600_000)
+    refused = (await limits.draw([Claim(REQUESTS, 1)], "")).refused
+    assert refused is not None
+    assert 59_000 < refused.rest_ms <= 60_000
+    await shift(limits, -60_000)
+    assert (await limits.draw([Claim(REQUESTS, 1)], "")).refused is None
+
+
 async def test_a_database_that_is_away_grants_nothing(limits: LimitStore, writer: Writer) -> None:
     await writer.aclose()
     with pytest.raises(StorageError):

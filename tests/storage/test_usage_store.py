@@ -1,6 +1,7 @@
 """The ledger in the database: an entry once, sums that are those of the entries, and what crashes left out."""
 
 import asyncio
+import secrets
 from typing import Any
 
 import pytest
@@ -104,6 +105,13 @@ async def test_what_cannot_be_stored_as_text_is_replaced_and_bounded(usage: Usag
     assert (first.model, first.error_code, first.response_id) == ("a\ufffdb\ufffd", "x" * 200, "\ufffd")
     (total,) = await whole(usage, group_by=["model"])
     assert (total.model, total.requests, total.input_tokens) == ("a\ufffdb\ufffd", 3, 3 * 2**40)
+
+
+async def test_an_id_that_no_index_takes_whole_holds_up_nothing(usage: UsageStore) -> None:
+    endless = secrets.token_hex(50_000)
+    await usage.record([entry(response_id=endless, is_stored=True)] * 2)
+    await usage.record([entry(response_id=endless, is_stored=True), entry(response_id="resp_1")])
+    assert [one.response_id for one in await all_entries(usage)] == ["resp_1", endless[:500]]
 
 
 async def test_sums_are_those_of_the_entries_by_whatever_they_are_grouped(usage: UsageStore) -> None:

@@ -53,6 +53,24 @@ async def test_the_streams_of_a_killed_process_end_by_themselves(process: Proces
         await asyncio.gather(renewing, return_exceptions=True)
 
 
+async def test_a_clock_that_was_set_back_grants_nothing_twice_and_locks_nobody_out(
+    process: Process, valkey: ValkeyServer
+) -> None:
+    async def shift(milliseconds: int) -> None:
+        async with Redis.from_url(valkey.url, protocol=2) as client:
+            async for name in client.scan_iter(match="*_per_minute"):
+                await client.hincrby(name, "began_at", milliseconds)
+
+    counts = process()
+    await counts.draw([Claim(REQUESTS, 10)], "")
+    await shift(3_600_000)
+    refused = (await counts.draw([Claim(REQUESTS, 1)], "")).refused
+    assert refused is not None
+    assert 59_000 < refused.rest_ms <= 60_000
+    await shift(-60_000)
+    assert (await counts.draw([Claim(REQUESTS, 1)], "")).refused is None
+
+
 async def test_streams_are_counted_again_by_a_server_that_has_lost_them(process: Process, valkey: ValkeyServer) -> None:
     counts = process()
     await counts.draw(ONE_STREAM, "one")

@@ -89,6 +89,13 @@ def test_an_item_that_is_not_found_is_nobodys_fault_but_the_clients() -> None:
         refuse(404, shaped(None, "invalid_request_error"))
 
 
+def test_what_is_no_code_in_an_error_is_none_of_ours() -> None:
+    assert refuse(500, shaped("overloaded")).error.code == "overloaded"
+    for code in (["insufficient_quota"], "a code of many words", 7):
+        fault = refuse(429, orjson.dumps({"error": {"message": "No.", "type": {}, "code": code}}))
+        assert (fault.blame, fault.reason, fault.error.code) == ("rate", "HTTP 429", "upstream_error")
+
+
 def test_content_that_cannot_be_decrypted_may_be_another_accounts() -> None:
     fault = refuse(400, shaped("invalid_encrypted_content"))
     assert (fault.blame, fault.error.body()) == ("content", shaped("invalid_encrypted_content"))

@@ -1,34 +1,21 @@
 """The bodies and queries of the administration, read into closed forms. What is not named in one is refused."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
 
+from app.administration.refusals import refusal
 from app.api.intake import headers_of, read_request
-from app.errors import InvalidRequestError
 from app.settings import ServerSettings
-from app.wire import wording
 from app.wire.body import decode_object
 
 LONGEST_ID = 200
 """Of ids and names in a query: longer than any of ours."""
 
 PageLimit: TypeAlias = Annotated[int, Field(ge=1, le=100)]
-
-_QUOTED = 100
-_EXPECTED: Mapping[str, str] = {
-    "string": "a string",
-    "int": "an integer",
-    "float": "a decimal",
-    "bool": "a boolean",
-    "list": "an array",
-    "dict": "an object",
-    "model": "an object",
-}
 
 
 class Body(BaseModel):
@@ -49,6 +36,20 @@ class Edit(Body):
     def changes(self) -> dict[str, Any]:
         """The members that were sent, but for the version."""
         return {name: value for name, value in self.given().items() if name != "version"}
+
+
+class Open(Body):
+    """An object whose members are all that were sent: who takes them says which there are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """None: what was sent may be a key of an upstream."""
+        return ()
+
+
+class OpenEdit(Edit, Open):
+    """The same with a version."""
 
 
 class Query(BaseModel):
@@ -84,39 +85,11 @@ def read_query(form: type[Q], request: Request) -> Q:
     try:
         return form.model_validate(dict(request.query_params))
     except ValidationError as error:
-        raise _refusal(error.errors()[0]) from None
+        raise refusal(error.errors()[0]) from None
 
 
 def _parse(form: type[B], raw: bytes, max_depth: int) -> B:
     try:
         return form.model_validate(decode_object(raw, max_depth))
     except ValidationError as error:
-        raise _refusal(error.errors()[0]) from None
-
-
-def _refusal(fault: ErrorDetails) -> InvalidRequestError:
-    """The library's finding, in OpenAI's words."""
-    path = _path(fault["loc"])
-    kind, given, bounds = fault["type"], fault["input"], fault.get("ctx", {})
-    if kind == "extra_forbidden":
-        return wording.unknown_parameter(path)
-    if kind == "missing":
-        return wording.missing(path)
-    name, _, rule = kind.partition("_")
-    if rule in {"type", "parsing", "from_float"} and name in _EXPECTED:
-        return wording.invalid_type(path, given, _EXPECTED[name])
-    if kind == "greater_than_equal":
-        return wording.below_minimum(path, "integer", bounds["ge"], given)
-    if kind == "less_than_equal":
-        return wording.above_maximum(path, "integer", bounds["le"], given)
-    if kind == "string_too_long":
-        return wording.too_long(path, bounds["max_length"], given)
-    return InvalidRequestError(
-        f"Invalid '{path}': {fault['msg'][0].lower()}{fault['msg'][1:]}.", code="invalid_value", param=path
-    )
-
-
-def _path(places: tuple[int | str, ...]) -> str:
-    """`("limits", "budgets", 0, "usd")` as clients write it: limits.budgets[0].usd."""
-    path = "".join(f"[{place}]" if isinstance(place, int) else f".{place}" for place in places)
-    return path.removeprefix(".")[:_QUOTED]
+        raise refusal(error.errors()[0]) from None

@@ -1,6 +1,7 @@
 """The API keys over HTTP. A key itself is in two answers only: when it is made, and when it is rotated."""
 
 import time
+from typing import Any
 
 from fastapi import Request, Response
 from pydantic import Field
@@ -8,7 +9,6 @@ from pydantic import Field
 from app.administration import shown
 from app.api.admin.forms import LONGEST_ID, Body, Edit, PageQuery, read_form, read_nothing, read_query
 from app.api.admin.pages import answer, page
-from app.api.admin.policies import KeyPolicyBody
 from app.api.services import Administrator, ServicesOf
 from app.state.records import ApiKey
 
@@ -26,7 +26,7 @@ class NewKey(Body):
     name: str
     owner: str | None = None
     tags: list[str] = Field([])
-    policy: KeyPolicyBody = KeyPolicyBody()
+    policy: dict[str, Any] = Field({})
     expires_at: int | None = None
 
 
@@ -36,7 +36,7 @@ class KeyEdit(Edit):
     name: str = ""
     owner: str | None = None
     tags: list[str] = Field([])
-    policy: KeyPolicyBody = KeyPolicyBody()
+    policy: dict[str, Any] = Field({})
     expires_at: int | None = None
 
 

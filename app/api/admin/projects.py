@@ -1,11 +1,13 @@
 """The projects over HTTP."""
 
+from typing import Any
+
 from fastapi import Request, Response
+from pydantic import Field
 
 from app.administration import shown
 from app.api.admin.forms import Body, Edit, PageQuery, read_form, read_query
 from app.api.admin.pages import answer, page
-from app.api.admin.policies import ProjectPolicyBody
 from app.api.services import Administrator, ServicesOf
 
 
@@ -14,7 +16,7 @@ class NewProject(Body):
 
     name: str
     retention_days: int | None = None
-    policy: ProjectPolicyBody = ProjectPolicyBody()
+    policy: dict[str, Any] = Field({})
 
 
 class ProjectEdit(Edit):
@@ -22,7 +24,7 @@ class ProjectEdit(Edit):
 
     name: str = ""
     retention_days: int | None = None
-    policy: ProjectPolicyBody = ProjectPolicyBody()
+    policy: dict[str, Any] = Field({})
 
 
 async def list_projects(request: Request, services: ServicesOf) -> Response:

@@ -9,4 +9,4 @@ from app.api.services import ServicesOf
 
 async def list_settings(services: ServicesOf) -> Response:
     """List every setting with its value, secrets masked, and where the value comes from."""
-    return answer(shown.page([shown.setting(setting) for setting in services.settings]))
+    return answer(shown.page([shown.setting(setting) for setting in services.settings()]))

@@ -1,57 +1,13 @@
 """The upstreams over HTTP, with their keys and accounts. An upstream's key goes in, and never comes out again."""
 
-from typing import Literal
-
 from fastapi import Request, Response
-from pydantic import Field
 
 from app.administration import shown, shown_upstreams
 from app.administration.actor import Actor
-from app.api.admin.forms import Body, Edit, read_form, read_nothing
+from app.api.admin.forms import Open, OpenEdit, read_form, read_nothing
 from app.api.admin.pages import answer
 from app.api.services import Administrator, Services, ServicesOf
-from app.settings_upstream import Endpoint
 from app.state.health import Control
-
-
-class NewUpstream(Body):
-    """An upstream that is to be made; its keys follow."""
-
-    name: str
-    base_url: str
-    tier: int | None = None
-    models: list[str] = Field([])
-    aliases: dict[str, str] = Field({})
-    strip: list[str] = Field([])
-    state: Literal["gateway", "upstream"] = "gateway"
-    endpoints: list[Endpoint] | None = None
-
-
-class UpstreamEdit(Edit):
-    """What is to be changed of one."""
-
-    base_url: str = ""
-    tier: int | None = None
-    models: list[str] = Field([])
-    aliases: dict[str, str] = Field({})
-    strip: list[str] = Field([])
-    state: Literal["gateway", "upstream"] = "gateway"
-    endpoints: list[Endpoint] | None = None
-
-
-class NewUpstreamKey(Body):
-    """A key that is to be added."""
-
-    secret: str = Field(repr=False)
-    name: str | None = None
-    weight: float = 1.0
-    tier: int | None = None
-    organization: str | None = None
-    project: str | None = None
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    concurrency: int | None = None
-    quota_group: str | None = None
 
 
 async def list_upstreams(services: ServicesOf) -> Response:
@@ -62,34 +18,34 @@ async def list_upstreams(services: ServicesOf) -> Response:
 
 async def create_upstream(request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Create an upstream. It serves on every replica within two seconds."""
-    form = await read_form(NewUpstream, request, services.limits)
+    form = await read_form(Open, request, services.limits)
     made = await services.upstreams.create(actor, form.given())
-    return answer(shown_upstreams.upstream_settings(made, 1), status=201)
+    return answer(shown_upstreams.upstream_settings(*made), status=201)
 
 
 async def update_upstream(name: str, request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Change an upstream of the database; what is left out stays as it is."""
-    form = await read_form(UpstreamEdit, request, services.limits)
+    form = await read_form(OpenEdit, request, services.limits)
     changed = await services.upstreams.update(actor, name, form.changes(), version=form.version)
-    return answer(shown_upstreams.upstream_settings(changed, form.version + 1))
+    return answer(shown_upstreams.upstream_settings(*changed))
 
 
 async def delete_upstream(name: str, actor: Administrator, services: ServicesOf) -> Response:
     """Delete an upstream of the database with its keys; calls on it go on."""
     await services.upstreams.delete(actor, name)
-    return answer({"object": "upstream.deleted", "name": name, "deleted": True})
+    return answer(shown_upstreams.deleted_upstream(name))
 
 
 async def add_upstream_key(name: str, request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Add a key to any upstream; it is kept encrypted."""
-    form = await read_form(NewUpstreamKey, request, services.limits)
+    form = await read_form(Open, request, services.limits)
     return answer(shown_upstreams.upstream_key(await services.upstreams.add_key(actor, name, form.given())), status=201)
 
 
 async def remove_upstream_key(name: str, key_id: str, actor: Administrator, services: ServicesOf) -> Response:
     """Remove a key of the database; calls with it go on."""
     await services.upstreams.remove_key(actor, name, key_id)
-    return answer({"object": "upstream_key.deleted", "id": key_id, "deleted": True})
+    return answer(shown_upstreams.deleted_key(key_id))
 
 
 async def try_account(account: str, request: Request, actor: Administrator, services: ServicesOf) -> Response:
@@ -116,4 +72,4 @@ async def disable_account(account: str, request: Request, actor: Administrator, 
 async def _control(account: str, state: Control, request: Request, actor: Actor, services: Services) -> Response:
     await read_nothing(request, services.limits)
     await services.upstreams.control(actor, account, state)
-    return answer({"object": "account", "name": account, "control": state})
+    return answer(shown_upstreams.controlled(account, state))

@@ -1,0 +1,46 @@
+"""`antiphon calls`: each call by itself, as the ledger has it."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli.console import AsJson, Columns, Limit, administer, member, moment, print_page
+from app.cli.usage import OfKey, OfProject, Since, Until, span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.administration.actor import Actor
+    from app.installation import Installation
+    from app.state.ledger import Recorded
+
+_COLUMNS: Columns = {
+    "at (UTC)": lambda row: moment(row["at"]),
+    "key": member("api_key_id"),
+    "model": member("model"),
+    "account": member("account"),
+    **{name: member(name) for name in ("status", "error_code", "input_tokens", "output_tokens", "cost_usd")},
+    "ms": member("latency_ms"),
+}
+
+
+def calls(
+    *,
+    since: Since = "30d",
+    until: Until = "0h",
+    project: OfProject = None,
+    key: OfKey = None,
+    after: Annotated[int | None, typer.Option(min=0, max=2**40, help="Show what follows on this id.")] = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List the calls themselves, the latest first."""
+    from app.administration import shown
+
+    times = span(since, until)
+
+    async def run(installation: "Installation", _: "Actor") -> "Sequence[Recorded]":
+        owner = (await installation.project(project)).id if project else None
+        return await installation.usage.entries(project_id=owner, api_key_id=key, after=after, limit=limit + 1, **times)
+
+    print_page([shown.usage_entry(each) for each in administer(run)], limit, _COLUMNS, as_json=as_json)
