@@ -20,6 +20,8 @@ _MOST_WAITING = 100_000
 # How old a stored response is whose entry has not come, and how often they are looked for.
 _LATE_SECONDS = 30
 _RECOVERY_SECONDS = 30.0
+# Between two looks, while there is much to go through: calls come first.
+_PAUSE_SECONDS = 0.1
 # What shutdown gives a write that is under way.
 _PATIENCE_SECONDS = 5.0
 
@@ -96,6 +98,7 @@ class Ledger:
             await self._store.record(found, swept)
             if found:
                 _log.info("usage was recovered from stored responses", count=len(found))
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def recover_forever(self, *, is_alone: bool) -> None:
         """Recover at start, and then now and again: one that `is_alone` knows at first that no entry is on its way."""
