@@ -205,6 +205,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
             uses.write_forever(),
             conductor.conduct_forever(),
             open_conversations.extend_forever(),
+            prices.load(),
             ledger.flush_forever(),
             ledger.recover_forever(is_alone=storage.is_sqlite),
         )

@@ -68,6 +68,10 @@ class Prices:
         rates = await self._rates(model_served, model, None if account is None else upstream_name(account))
         return None if rates is None else rates.cost(usage)
 
+    async def load(self) -> None:
+        """Load the public list beside the event loop (140 ms), so that no call waits for it."""
+        await asyncio.to_thread(_public, ())
+
     async def _rates(self, model_served: str | None, model: str, upstream: str | None) -> Rates | None:
         key = (model_served, model, upstream)
         if time.monotonic() > self._known_until or len(self._known) >= _MOST_NAMES:
@@ -75,7 +79,6 @@ class Prices:
             self._known_until = time.monotonic() + _KEPT_SECONDS
         if key not in self._known:
             names = [name for name in (model_served, model) if name]
-            # The price list takes 140 ms to load, which is why it is done late and beside the event loop.
             self._known[key] = self._overriding(names, upstream) or await asyncio.to_thread(_public, names)
         return self._known[key]
 
@@ -89,11 +92,12 @@ class Prices:
 
 def _public(names: Sequence[str]) -> Rates | None:
     """The rates of the first of these models that the public lists know. Blocking."""
-    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - what takes long to load, and few need
+    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - it takes long to load
 
+    public = get_snapshot()
     for name in names:
         try:
-            _, model = get_snapshot().find_provider_model(name, None, None, None)
+            _, model = public.find_provider_model(name, None, None, None)
         except LookupError:
             continue
         price = model.get_prices(datetime.now(UTC))

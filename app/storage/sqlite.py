@@ -11,7 +11,8 @@ from app.storage.statements import MOST_ROWS
 
 # In memory also because a statement that may yet fail keeps the pages that it changes, and they hold content.
 _COMMON = ("temp_store=MEMORY", "synchronous=FULL", "foreign_keys=ON")
-_READER = ("wal_autocheckpoint=0", "query_only=ON")
+# Each commit of the writer empties a reader's cache: a large one would only weigh.
+_READER = ("wal_autocheckpoint=0", "query_only=ON", "cache_size=-500")
 # No commit goes on while the log's pages are copied into the file. Done at four times the default's size, many pages of
 # the indexes are copied once in place of four times.
 _WRITER = ("journal_mode=WAL", "secure_delete=ON", "wal_autocheckpoint=4000")

@@ -1,5 +1,6 @@
 """The hot statements as text for the driver: SQLAlchemy's work on each execution would cost more than theirs."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -8,6 +9,8 @@ from sqlalchemy import Connection, Dialect, Select
 
 # A statement for each number of rows up to here, which SQLite's driver keeps prepared. Twice as many would take 40 MB.
 MOST_ROWS = 64
+FEW_SIZES = (1, 8, MOST_ROWS)
+"""Statements for what is written in large numbers: few are kept prepared, where some more of them cost little."""
 
 
 class Query:
@@ -33,11 +36,12 @@ class Query:
 class Insertion:
     """INSERT … VALUES of up to MOST_ROWS rows in one statement: a trip to the server, or to SQLite's lock, costs most.
 
-    The driver runs it, and its errors are the driver's own: the less this thread needs of the interpreter, which it
-    shares, the better.
+    `sizes` are the numbers of rows that a statement may have, from 1 up. The driver runs it, and its errors are the
+    driver's own: the less this thread needs of the interpreter, which it shares, the better.
     """
 
-    def __init__(self, table: str, columns: Sequence[str]) -> None:
+    def __init__(self, table: str, columns: Sequence[str], sizes: Sequence[int] = range(1, MOST_ROWS + 1)) -> None:
+        self._sizes = sizes
         self._head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608 (names of our own)
         self._marks = {
             style: f"({', '.join([mark] * len(columns))})" for style, mark in (("qmark", "?"), ("pyformat", "%s"))
@@ -48,10 +52,12 @@ class Insertion:
         """Insert these rows; more than MOST_ROWS need a transaction around them."""
         driver: Any = connection.connection.driver_connection
         style = connection.dialect.paramstyle
-        for start in range(0, len(rows), MOST_ROWS):
-            some = rows[start : start + MOST_ROWS]
-            text = self._texts.get((style, len(some))) or self._text(style, len(some))
-            driver.execute(text, tuple(chain.from_iterable(some)))
+        start = 0
+        while left := len(rows) - start:
+            size = self._sizes[bisect_right(self._sizes, left) - 1]
+            text = self._texts.get((style, size)) or self._text(style, size)
+            driver.execute(text, tuple(chain.from_iterable(rows[start : start + size])))
+            start += size
 
     def _text(self, style: str, size: int) -> str:
         return self._texts.setdefault((style, size), self._head + ", ".join([self._marks[style]] * size))

@@ -10,7 +10,7 @@ from typing import Any, Self
 from sqlalchemy import Connection, bindparam, delete, select, text
 
 from app.state.ledger import Entry
-from app.storage.statements import Insertion
+from app.storage.statements import FEW_SIZES, Insertion
 from app.storage.tables import meta, storable
 from app.storage.usage_tables import usage, usage_hours
 from app.storage.writer import Write
@@ -34,7 +34,7 @@ _IDS_AT_ONCE = 500
 _NO_TOKENS = (0, 0, 0, 0)
 _NOT_MET = (0, 0, 0)
 
-_INSERT = Insertion(usage.name, [column.name for column in usage.columns if column is not usage.c.key])
+_INSERT = Insertion(usage.name, [column.name for column in usage.columns if column is not usage.c.key], FEW_SIZES)
 _KNOWN = select(usage.c.response_id).where(
     usage.c.project_id == bindparam("project_id"),
     usage.c.response_id.in_(bindparam("response_ids", expanding=True)),

@@ -1,5 +1,8 @@
 """What calls cost: the operator's prices before the public ones, and nothing made up."""
 
+import asyncio
+import sys
+
 from app.relay.prices import Prices
 from app.settings_prices import PriceSettings
 from app.state.records import Usage
@@ -14,6 +17,17 @@ def used(input_tokens: int = 1000, cached: int = 400, output_tokens: int = 100) 
 
 async def test_a_public_price_counts_cached_input_as_such() -> None:
     assert await Prices(()).cost("gpt-4o-2024-08-06", "fast", used(), "openai") == GPT_4O
+
+
+async def test_the_public_list_is_loaded_before_any_call_needs_it() -> None:
+    script = (
+        "import asyncio, sys; from app.relay.prices import Prices; before = 'genai_prices' in sys.modules; "
+        "asyncio.run(Prices(()).load()); from genai_prices import data_snapshot; "
+        "print(before, data_snapshot._bundled_snapshot.cache_info().currsize)"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    told, _ = await process.communicate()
+    assert told.split() == [b"False", b"1"]
 
 
 async def test_the_model_asked_for_is_the_price_where_upstream_names_none_that_is_known() -> None:

@@ -79,6 +79,13 @@ def summed(rows: list[UsageSum]) -> tuple[int, ...]:
     )
 
 
+@pytest.mark.parametrize("count", [1, 7, 8, 63, 64, 79, 1000])
+async def test_any_number_of_entries_is_written_whole_and_in_order(usage: UsageStore, count: int) -> None:
+    recorded = [entry(request_id=f"req_{number}") for number in range(count)]
+    await usage.record(recorded)
+    assert [each.request_id for each in await all_entries(usage)] == [each.request_id for each in reversed(recorded)]
+
+
 async def test_an_entry_is_read_back_as_it_was(usage: UsageStore) -> None:
     given = entry(
         model_served="gpt-5-2025",
