@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from pydantic import SecretStr
@@ -23,7 +24,10 @@ _PREFIX = "sk-aph_"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_LENGTH = 32
 _CHECKSUM_LENGTH = 6
+_KEY_LENGTH = len(_PREFIX) + _RANDOM_LENGTH + _CHECKSUM_LENGTH
 _CACHED_KEYS = 10_000
+# A hash costs as much as the rest of an identification.
+_REMEMBERED_HASHES = 1000
 _STALE_SECONDS = 60.0
 
 _MISSING = (
@@ -70,9 +74,14 @@ class KeyHasher:
     def __init__(self, secret: bytes, previous: Sequence[bytes] = ()) -> None:
         self._pepper = _pepper(secret)
         self._earlier = [_pepper(each) for each in previous]
+        self._remembered = lru_cache(_REMEMBERED_HASHES)(self._hash)
 
     def hash(self, key: str) -> bytes:
-        """The 32 bytes under which this key is stored."""
+        """The 32 bytes under which this key is stored. Those of the keys that called last are remembered."""
+        # What is not as long as a key would only take the place of one, and may be of any size.
+        return self._remembered(key) if len(key) == _KEY_LENGTH else self._hash(key)
+
+    def _hash(self, key: str) -> bytes:
         return hmac.digest(self._pepper, key.encode(), hashlib.sha256)
 
     def earlier_hashes(self, key: str) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
 """The ids this gateway mints. They look like OpenAI's, because clients check (`resp_`, `msg_`; ≤ 64 characters)."""
 
-import secrets
+import os
 
 _ITEM_PREFIXES = {
     "message": "msg",
@@ -28,7 +28,7 @@ _ITEM_PREFIXES = {
 
 def new_id(prefix: str) -> str:
     """A fresh id: the prefix, an underscore, 48 hex digits."""
-    return f"{prefix}_{secrets.token_hex(24)}"
+    return f"{prefix}_{os.urandom(24).hex()}"
 
 
 def new_item_id(item_type: str) -> str:
@@ -38,4 +38,4 @@ def new_item_id(item_type: str) -> str:
 
 def new_request_id() -> str:
     """The id of one HTTP request, as in the `x-request-id` header."""
-    return f"req_{secrets.token_hex(16)}"
+    return f"req_{os.urandom(16).hex()}"

@@ -15,7 +15,7 @@ from app.main import create_app
 from app.observability import logging
 from app.processes import serve_with_workers
 from app.relay.roster import Roster
-from app.server import listen, serve
+from app.server.run import listen, serve
 from app.settings import Settings, StorageSettings, load_settings
 from app.settings_upstream import UpstreamSettings
 from app.storage.location import Location

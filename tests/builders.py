@@ -224,7 +224,7 @@ class StreamRun:
 
     async def serve(self) -> None:
         try:
-            async with self.client:
+            with self.client:
                 await self.client.begin_stream(200, [])
                 await self.pump.run()
         finally:

@@ -98,7 +98,7 @@ def canonical_path(path: str) -> str:
     """The path without doubled or trailing slashes, and with the `/v1` that people forget."""
     if "//" in path:
         path = _SLASHES.sub("/", path)
-    if len(path) > 1:
+    if path.endswith("/") and len(path) > 1:
         path = path.rstrip("/")
     if path.startswith(_API_ROOTS):
         path = f"/v1{path}"

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from fastapi import Request
@@ -28,13 +28,16 @@ _JSON = "application/json"
 
 
 def headers_of(scope: Scope) -> Mapping[str, str]:
-    """The request's headers by lower-case name; of a repeated one the first."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+    """The request's headers by lower-case name; of a repeated one the first. Our own server has them at hand."""
+    at_hand: Mapping[str, str] | None = scope.get("extensions", {}).get("antiphon", {}).get("headers")
+    return at_hand or {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
 
 
-async def read_create_request(headers: Mapping[str, str], receive: Receive, limits: ServerSettings) -> CreateRequest:
+def read_create_request(
+    headers: Mapping[str, str], receive: Receive, limits: ServerSettings
+) -> Awaitable[CreateRequest]:
     """The valid create request in this HTTP request. Raises InvalidRequestError, or ClientDisconnect."""
-    return await read_request(parse_create_request, headers, receive, limits)
+    return read_request(parse_create_request, headers, receive, limits)
 
 
 async def read_request(
@@ -43,11 +46,9 @@ async def read_request(
     """The same of another endpoint: `parse` checks its body, given the deepest nesting."""
     _check_media_type(headers)
     body = await _read_body(headers, receive, limits)
-
-    def parsed() -> T:
-        return parse(bytes(body), limits.max_json_depth)
-
-    return parsed() if len(body) < LARGE_BYTES else await asyncio.to_thread(parsed)
+    if len(body) < LARGE_BYTES:
+        return parse(body, limits.max_json_depth)
+    return await asyncio.to_thread(parse, body, limits.max_json_depth)
 
 
 def read_page_query(request: Request) -> PageQuery:
@@ -107,7 +108,7 @@ def _check_media_type(headers: Mapping[str, str]) -> None:
         )
 
 
-async def _read_body(headers: Mapping[str, str], receive: Receive, limits: ServerSettings) -> bytearray:
+async def _read_body(headers: Mapping[str, str], receive: Receive, limits: ServerSettings) -> bytes:
     announced = headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > limits.max_body_bytes:
         raise _too_large(limits)
@@ -115,22 +116,22 @@ async def _read_body(headers: Mapping[str, str], receive: Receive, limits: Serve
     body = bytearray()
     try:
         with Deadline(limits.body_timeout_seconds):
-            more = True
-            while more:
+            while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
-                body += message["body"]
-                if len(body) > limits.max_body_bytes:
+                piece: bytes = message["body"]
+                if len(body) + len(piece) > limits.max_body_bytes:
                     raise _too_large(limits)
-                more = message["more_body"]
+                if not message["more_body"]:
+                    return bytes(body + piece) if body else piece
+                body += piece
     except TimeoutError:
         raise InvalidRequestError(
             f"The request body did not arrive within {limits.body_timeout_seconds:g} seconds.",
             code="request_timeout",
             status=408,
         ) from None
-    return body
 
 
 def _too_large(limits: ServerSettings) -> InvalidRequestError:

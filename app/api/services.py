@@ -1,6 +1,6 @@
 """What the endpoints work with: built once in app.main, reached from a request."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -60,9 +60,9 @@ class Services:
     usage: UsageStore
     limiter: Limiter
 
-    async def identify(self, asgi: Asgi, headers: Mapping[str, str], scope: Scope) -> ApiKey:
+    def identify(self, asgi: Asgi, headers: Mapping[str, str], scope: Scope) -> Awaitable[ApiKey]:
         """The caller of this request, who has this scope. Raises what the authenticator raises."""
-        return await self.authenticator.identify(headers, self.addresses.of(asgi), scope)
+        return self.authenticator.identify(headers, self.addresses.of(asgi), scope)
 
 
 async def services(request: Request) -> Services:

@@ -192,7 +192,7 @@ class Background:
 
     async def _listen(self, client: Client, key: int, after: int, told: Iterable[RawHeader] = ()) -> None:
         try:
-            async with client:
+            with client:
                 await self._reader.send(key, after, client, told)
         except ClientGoneError:
             note(client_gone=True)

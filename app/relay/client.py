@@ -66,14 +66,15 @@ class Client:
         self._ended = False
         self.begun = False
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         if self._reason is not None:
             raise self._reason
-        self._call = asyncio.current_task()
+        # With the loop at hand it is a look-up; without, asyncio asks the system which process this is.
+        self._call = asyncio.current_task(self._loop)
         self._connection.watch(self._leave)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         call, self._call = self._call, None
@@ -96,12 +97,18 @@ class Client:
 
     async def answer(self, status: int, headers: Sequence[RawHeader], body: bytes) -> None:
         """Send a whole answer."""
-        await self._begin(status, [*headers, (b"content-length", b"%d" % len(body))])
-        await self._end(body)
+        told = [*headers, (b"content-length", b"%d" % len(body))]
+        self._ended = True
+        await self._send({"type": "http.response.start", "status": status, "headers": told})
+        self.begun = True
+        # A client may leave once it has its answer.
+        self._connection.watch(None)
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def begin_stream(self, status: int, headers: Sequence[RawHeader]) -> None:
         """Send the head of a streamed answer; from here on silence is filled with keep-alive comments."""
-        await self._begin(status, headers)
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self.begun = True
         self._last_write = self._loop.time()
         self._on_silence()
 
@@ -122,17 +129,9 @@ class Client:
     async def end_stream(self) -> None:
         """Send the end of a streamed answer, if it has not been sent."""
         if not self._ended:
-            await self._end(b"")
-
-    async def _begin(self, status: int, headers: Sequence[RawHeader]) -> None:
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        self.begun = True
-
-    async def _end(self, body: bytes) -> None:
-        self._ended = True
-        # A client may leave once it has its answer.
-        self._connection.watch(None)
-        await self.write(body, more_body=False)
+            self._ended = True
+            self._connection.watch(None)
+            await self.write(b"", more_body=False)
 
     def _leave(self) -> None:
         self.interrupt(ClientGoneError())

@@ -108,7 +108,7 @@ class ContextCalls:
                 exchange = await prepare(request, caller, memory, keep=False, sealer=self._sealer)
                 call = upstream_call(exchange, headers, self._keeping_upstreams, metered.entry)
                 try:
-                    async with client:
+                    with client:
                         told, body = await work(exchange, call)
                         await client.answer(200, metered.dressed(told), body)
                 except ClientGoneError:

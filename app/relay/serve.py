@@ -132,7 +132,7 @@ class Relay:
         pump: Pump | None = None
         fold = Fold(exchange.request.fields, self._settings.max_answer_bytes)
         try:
-            async with client:
+            with client:
                 call = upstream_call(exchange, headers, self._keeping_upstreams, metered.entry)
                 if "context_management" in exchange.request.members:
                     exchange = await self._compactor.relieve(exchange, call)

@@ -12,7 +12,7 @@ import pytest
 
 from app import __version__
 from app.__main__ import cli
-from app.server import _ENDING_SECONDS
+from app.server.run import _ENDING_SECONDS
 from app.settings import ServerSettings, Settings
 from app.settings_sources import CONFIG, OPENAI_KEY, OPENAI_KEY_FILE, OPENAI_URL, settings_of
 from tests.fakes.gateway import GatewayProcess

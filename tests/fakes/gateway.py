@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from app.installation import opened
 from app.main import create_app
-from app.server import configuration, listen
+from app.server.run import configuration, listen
 from app.settings import BackgroundSettings, RelaySettings, ServerSettings, Settings, StorageSettings
 from app.settings_upstream import KeySettings, UpstreamSettings
 

@@ -85,7 +85,7 @@ async def pumped(chunks: list[bytes], *, store: bool) -> Memory:
     responses = cast("ResponseStore", memory)
     exchange = await prepare(request, _CALLER, responses, keep=request.store, sealer=Sealer(b"secret of sixteen"))
     client = Client(memory.send, memory, registry, keep_alive_seconds=25, write_timeout_seconds=60)
-    async with client:
+    with client:
         await client.begin_stream(200, [])
         await Pump(
             cast("UpstreamAnswer", memory),

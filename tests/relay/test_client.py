@@ -10,7 +10,7 @@ from tests.builders import Connection
 
 async def wait_in(client: Client, *first: Callable[[], object]) -> None:
     """A call that does these things and then never ends by itself."""
-    async with client:
+    with client:
         for step in first:
             step()
         await asyncio.Event().wait()
@@ -25,7 +25,7 @@ async def test_work_is_cancelled_when_the_client_leaves(registry: Registry, conn
     seen: list[str] = []
 
     async def call() -> None:
-        async with connection.client(registry):
+        with connection.client(registry):
             connection.leave()
             try:
                 await asyncio.Event().wait()
@@ -74,7 +74,7 @@ async def test_a_call_that_was_stopped_before_it_began_does_not_begin(
 
 async def test_a_stop_after_the_call_changes_nothing(registry: Registry, connection: Connection) -> None:
     client = connection.client(registry)
-    async with client:
+    with client:
         await client.answer(200, [], b"{}")
     client.stop()
     await asyncio.sleep(0)
@@ -85,7 +85,7 @@ async def test_a_cancellation_from_outside_stays_one(registry: Registry, connect
     entered = asyncio.Event()
 
     async def call() -> None:
-        async with connection.client(registry):
+        with connection.client(registry):
             entered.set()
             await asyncio.Event().wait()
 
@@ -104,7 +104,7 @@ async def test_a_cancellation_from_outside_wins_over_an_interruption(
     entered = asyncio.Event()
 
     async def call() -> None:
-        async with client:
+        with client:
             entered.set()
             await asyncio.Event().wait()
 
@@ -123,7 +123,7 @@ async def test_another_error_on_the_way_out_is_not_hidden(registry: Registry, co
     client = connection.client(registry)
 
     async def call() -> None:
-        async with client:
+        with client:
             client.stop()
             try:
                 await asyncio.Event().wait()
@@ -136,9 +136,8 @@ async def test_another_error_on_the_way_out_is_not_hidden(registry: Registry, co
 
 
 async def test_an_error_inside_is_the_callers(registry: Registry, connection: Connection) -> None:
-    with pytest.raises(ValueError, match="mine"):
-        async with connection.client(registry):
-            raise ValueError("mine")
+    with pytest.raises(ValueError, match="mine"), connection.client(registry):
+        raise ValueError("mine")
 
 
 def resolve_then_stop(future: asyncio.Future[None], client: Client) -> None:
@@ -167,7 +166,7 @@ async def test_a_stop_that_races_with_the_end_interrupts_or_does_nothing(
     asyncio.get_running_loop().call_soon(race, future, client)
     finished = interrupted = False
     try:
-        async with client:
+        with client:
             await future
             for _ in range(turns_after):
                 await asyncio.sleep(0)
@@ -182,7 +181,7 @@ async def test_a_stop_that_races_with_the_end_interrupts_or_does_nothing(
 
 
 async def test_a_whole_answer_tells_its_length(registry: Registry, connection: Connection) -> None:
-    async with connection.client(registry) as client:
+    with connection.client(registry) as client:
         await client.answer(201, [(b"x-a", b"\xe9")], b'{"a":1}')
     assert connection.sent == [
         {"type": "http.response.start", "status": 201, "headers": [(b"x-a", b"\xe9"), (b"content-length", b"7")]},
@@ -204,7 +203,7 @@ async def streamed(client: Client) -> None:
 async def test_a_finished_answer_is_not_taken_for_a_client_that_left(
     registry: Registry, connection: Connection, answer: Callable[[Client], Awaitable[None]]
 ) -> None:
-    async with connection.client(registry) as client:
+    with connection.client(registry) as client:
         await answer(client)
         assert connection.is_left
         for _ in range(5):
@@ -213,7 +212,7 @@ async def test_a_finished_answer_is_not_taken_for_a_client_that_left(
 
 
 async def test_a_stream_is_ended_once(registry: Registry, connection: Connection) -> None:
-    async with connection.client(registry) as client:
+    with connection.client(registry) as client:
         await client.begin_stream(200, [])
         await client.end_stream()
         await client.end_stream()
@@ -221,7 +220,7 @@ async def test_a_stream_is_ended_once(registry: Registry, connection: Connection
 
 
 async def test_whether_the_answer_has_begun_is_known(registry: Registry, connection: Connection) -> None:
-    async with connection.client(registry) as client:
+    with connection.client(registry) as client:
         assert not client.begun
         await client.begin_stream(200, [])
         assert client.begun
@@ -230,7 +229,7 @@ async def test_whether_the_answer_has_begun_is_known(registry: Registry, connect
 async def test_what_can_be_written_at_once_is_and_counts_as_a_sign_of_life(
     registry: Registry, connection: Connection
 ) -> None:
-    async with connection.client(registry, keep_alive=30) as client:
+    with connection.client(registry, keep_alive=30) as client:
         await client.begin_stream(200, [])
         client._last_write -= 60
         assert client.write_now(b"data: 1\n\n")

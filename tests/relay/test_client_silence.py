@@ -16,7 +16,7 @@ async def test_silence_is_filled_with_comments_at_the_pace_that_was_set(
     registry: Registry, connection: Connection
 ) -> None:
     now = asyncio.get_running_loop().time
-    async with connection.client(registry, keep_alive=_PACE) as client:
+    with connection.client(registry, keep_alive=_PACE) as client:
         await client.begin_stream(200, [])
         started = now()
         assert await connection.body_of(3 * len(KEEP_ALIVE)) == KEEP_ALIVE * 3
@@ -29,7 +29,7 @@ async def test_silence_is_filled_with_comments_at_the_pace_that_was_set(
 
 
 async def test_a_stream_that_speaks_gets_no_comments(registry: Registry, connection: Connection) -> None:
-    async with connection.client(registry, keep_alive=30) as client:
+    with connection.client(registry, keep_alive=30) as client:
         await client.begin_stream(200, [])
         client._last_write -= 60
         await client.write(b"data: 1\n\n")
@@ -42,7 +42,7 @@ async def test_a_stream_that_speaks_gets_no_comments(registry: Registry, connect
 
 
 async def test_zero_turns_comments_off(registry: Registry, connection: Connection) -> None:
-    async with connection.client(registry, keep_alive=0, write_timeout=_PACE) as client:
+    with connection.client(registry, keep_alive=0, write_timeout=_PACE) as client:
         await client.begin_stream(200, [])
         # Several turns of the timer, which still watches over writes.
         await asyncio.sleep(10 * _PACE)
@@ -53,7 +53,7 @@ async def test_zero_turns_comments_off(registry: Registry, connection: Connectio
 async def test_no_comment_comes_before_the_stream_has_begun_nor_after_its_end(
     registry: Registry, connection: Connection
 ) -> None:
-    async with connection.client(registry, keep_alive=_PACE) as client:
+    with connection.client(registry, keep_alive=_PACE) as client:
         await asyncio.sleep(3 * _PACE)
         assert connection.sent == []
         await client.begin_stream(200, [])
@@ -64,7 +64,7 @@ async def test_no_comment_comes_before_the_stream_has_begun_nor_after_its_end(
 
 
 async def test_a_comment_that_the_end_overtakes_is_not_sent(registry: Registry, connection: Connection) -> None:
-    async with connection.client(registry, keep_alive=_PACE) as client:
+    with connection.client(registry, keep_alive=_PACE) as client:
         await client.begin_stream(200, [])
         client._last_write -= 1
         # The timer starts a task for the comment; the stream ends before that task runs.
@@ -77,7 +77,7 @@ async def test_a_comment_that_the_end_overtakes_is_not_sent(registry: Registry, 
 
 async def test_a_client_that_reads_nothing_is_given_up(registry: Registry, connection: Connection) -> None:
     async def call() -> None:
-        async with connection.client(registry, keep_alive=_PACE, write_timeout=2 * _PACE) as client:
+        with connection.client(registry, keep_alive=_PACE, write_timeout=2 * _PACE) as client:
             await client.begin_stream(200, [])
             connection.reading.clear()
             async with asyncio.timeout(20):
@@ -89,7 +89,7 @@ async def test_a_client_that_reads_nothing_is_given_up(registry: Registry, conne
 
 
 async def test_a_client_that_reads_slowly_is_not_given_up(registry: Registry, connection: Connection) -> None:
-    async with connection.client(registry, write_timeout=30) as client:
+    with connection.client(registry, write_timeout=30) as client:
         await client.begin_stream(200, [])
         connection.reading.clear()
         asyncio.get_running_loop().call_later(5 * _PACE, connection.reading.set)
@@ -99,7 +99,7 @@ async def test_a_client_that_reads_slowly_is_not_given_up(registry: Registry, co
 
 
 async def test_no_comment_is_queued_behind_a_write_that_waits(registry: Registry, connection: Connection) -> None:
-    async with connection.client(registry, keep_alive=_PACE, write_timeout=30) as client:
+    with connection.client(registry, keep_alive=_PACE, write_timeout=30) as client:
         await client.begin_stream(200, [])
         connection.reading.clear()
         asyncio.get_running_loop().call_later(10 * _PACE, connection.reading.set)

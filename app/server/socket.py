@@ -1,0 +1,111 @@
+"""WebSockets on one client connection: uvicorn's protocol, with our errors and limits. Must not know what is said."""
+
+from http import HTTPStatus
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
+from websockets.frames import Frame
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+
+from app.errors import InvalidRequestError
+from app.server.refusal import headers_of, refused
+
+PING_SECONDS = 20.0
+_LINGER_SECONDS = 1.0
+
+
+class Handshake(ServerProtocol):
+    """The library's side of a WebSocket, with our errors where it refuses to open one."""
+
+    def reject(self, status: HTTPStatus | int, text: str) -> Response:
+        response = super().reject(status, text)
+        error = InvalidRequestError(" ".join(text.split()), status=int(status))
+        response.body = error.body()
+        response.headers = Headers(headers_of(error))
+        return response
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's protocol for WebSockets, with our errors, and safe from clients that send much or read nothing."""
+
+    def __init__(self, config: uvicorn.Config, *arguments: Any, **options: Any) -> None:
+        super().__init__(config, *arguments, **options)
+        # Nothing is compressed: a small message could become a large one.
+        self.conn = Handshake(max_size=config.ws_max_size, logger=self.logger)
+        self._heard = 0.0
+
+    def push(self, text: bytes) -> bool:
+        """Send a message now, if the client has taken what came before. It has to be UTF-8."""
+        if not self.writable.is_set() or self.disconnected or self.close_sent or self.transport.is_closing():
+            return False
+        self.conn.send_text(text)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self.loop.time()
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            # Its head cannot be read as that of an upgrade: uvicorn waits for one that can.
+            self.transport.write(refused(InvalidRequestError("Invalid WebSocket upgrade request.")))
+            self.transport.close()
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            # The app's task has been made, and not begun.
+            self.scope["extensions"]["antiphon"] = {"connection": self}
+
+    def handle_text(self, event: Frame) -> None:
+        self._begin_message(event)
+        super().handle_text(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        self._begin_message(event)
+        super().handle_bytes(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        # One buffer for all: a client that sends byte by byte would have each of them weigh forty.
+        self.frames[0] += event.data
+        if event.fin:
+            self.send_receive_event_to_app()
+
+    def handle_ping(self) -> None:
+        pong = b"".join(self.conn.data_to_send())
+        # One that reads nothing need not be answered, and would have its answers pile up here.
+        if self.writable.is_set():
+            self.transport.write(pong)
+
+    def keepalive_timeout(self) -> None:
+        # A large message may be on its way, with the answer to the ping behind it; or it is us who do not read.
+        if self.read_paused or self.loop.time() - self._heard < PING_SECONDS:
+            self.pong_timer = None
+            self.schedule_ping()
+        else:
+            super().keepalive_timeout()
+
+    def handle_parser_exception(self) -> None:
+        if not self.close_sent:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+            # To close now would reset the connection under what the client still sends, and it would not learn why.
+            self.transport.resume_reading()
+            self.close_timer = self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    async def send(self, message: Any) -> None:
+        await self.writable.wait()
+        if self.close_sent:
+            raise ClientDisconnected
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            # Its answer is the end of this handshake; uvicorn takes it for one that was forgotten, and logs an error.
+            self.handshake_complete = True
+
+    def _begin_message(self, event: Frame) -> None:
+        if not event.fin:
+            event.data = bytearray(event.data)
