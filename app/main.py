@@ -14,6 +14,7 @@ from app.administration.settings import effective
 from app.administration.upstreams import Upstreams
 from app.api.addresses import Addresses
 from app.api.gateway import Gateway
+from app.api.intake import Intake
 from app.api.services import Services
 from app.auth import Authenticator, KeyHasher, MasterKey, mint_key
 from app.demo.answer import answer
@@ -147,6 +148,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     reload = Reload(settings, read_again, keeper)
     services = Services(
         limits=settings.server,
+        intake=Intake(settings.server),
         database=database,
         responses=responses,
         conversations=ConversationStore(database, writer),

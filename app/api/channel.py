@@ -60,7 +60,7 @@ class Peer:
 
     async def _patiently(self, message: Message) -> None:
         try:
-            with Deadline(self._write_timeout):
+            with Deadline(self._write_timeout).block():
                 await self._send(message)
         except (OSError, TimeoutError):
             self.leave()

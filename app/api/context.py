@@ -2,7 +2,7 @@
 
 from starlette.types import Receive, Scope, Send
 
-from app.api.intake import headers_of, read_request
+from app.api.intake import headers_of
 from app.api.services import Services
 from app.state import policy
 from app.wire.requests import parse_compact_request, parse_count_request
@@ -20,7 +20,7 @@ class CompactContext:
         services = self._services
         headers = headers_of(scope)
         caller = await services.identify(scope, headers, self._needed)
-        request = await read_request(parse_compact_request, headers, receive, services.limits)
+        request = await services.intake.read(parse_compact_request, headers, receive)
         connection = scope["extensions"]["antiphon"]["connection"]
         await services.context_calls.compact(request, caller, headers, send, connection)
 
@@ -37,6 +37,6 @@ class CountInputTokens:
         services = self._services
         headers = headers_of(scope)
         caller = await services.identify(scope, headers, self._needed)
-        request = await read_request(parse_count_request, headers, receive, services.limits)
+        request = await services.intake.read(parse_count_request, headers, receive)
         connection = scope["extensions"]["antiphon"]["connection"]
         await services.context_calls.count(request, caller, headers, send, connection)

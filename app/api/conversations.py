@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import orjson
 from fastapi import Request, Response
 
-from app.api.intake import check_include, headers_of, read_page_query, read_request
+from app.api.intake import headers_of
+from app.api.queries import check_include, read_page_query
 from app.api.services import Caller, ServicesOf
 from app.ids import new_id
 from app.relay.memory import Memory, resolve
@@ -21,7 +22,7 @@ _JSON = "application/json"
 
 async def create_conversation(request: Request, caller: Caller, services: ServicesOf) -> Response:
     """Create a conversation, with up to 20 items in it."""
-    given = await read_request(parse_new_conversation, headers_of(request.scope), request.receive, services.limits)
+    given = await services.intake.read(parse_new_conversation, headers_of(request.scope), request.receive)
     made = Conversation(new_id("conv"), int(time.time()), given.metadata)
     items = await _items_of(given.items, caller.project_id, services.responses)
     await services.conversations.create(caller.project_id, made, items)
@@ -35,7 +36,7 @@ async def retrieve_conversation(conversation_id: str, caller: Caller, services: 
 
 async def update_conversation(conversation_id: str, request: Request, caller: Caller, services: ServicesOf) -> Response:
     """Replace a conversation's metadata."""
-    metadata = await read_request(parse_metadata, headers_of(request.scope), request.receive, services.limits)
+    metadata = await services.intake.read(parse_metadata, headers_of(request.scope), request.receive)
     return _shown(await services.conversations.describe(caller.project_id, conversation_id, metadata))
 
 
@@ -49,7 +50,7 @@ async def delete_conversation(conversation_id: str, caller: Caller, services: Se
 async def create_items(conversation_id: str, request: Request, caller: Caller, services: ServicesOf) -> Response:
     """Add up to 20 items to a conversation."""
     check_include(request)
-    given = await read_request(parse_new_items, headers_of(request.scope), request.receive, services.limits)
+    given = await services.intake.read(parse_new_items, headers_of(request.scope), request.receive)
     memory = await services.open_conversations.open(caller.project_id, conversation_id, services.responses)
     items = await _items_of(given, caller.project_id, memory)
     added = await services.conversations.add_items(caller.project_id, conversation_id, items)

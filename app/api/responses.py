@@ -8,12 +8,14 @@ import orjson
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.intake import check_include, headers_of, read_create_request, read_page_query, read_stream_query
+from app.api.intake import headers_of
+from app.api.queries import check_include, read_page_query, read_stream_query
 from app.api.services import Caller, Services, ServicesOf
 from app.relay.background import not_found
 from app.relay.client import Connection
 from app.state import policy
 from app.state.listing import input_of, page
+from app.wire.requests import parse_create_request
 
 _JSON = "application/json"
 
@@ -33,7 +35,7 @@ class CreateResponse:
         services = self._services
         headers = headers_of(scope)
         caller = await services.identify(scope, headers, self._needed)
-        request = await read_create_request(headers, receive, services.limits)
+        request = await services.intake.read(parse_create_request, headers, receive)
         server = services.background if request.background else services.relay
         serving = server.serve(request, caller, headers, send, scope["extensions"]["antiphon"]["connection"])
         # The prompt is not to be held here while the answer streams.

@@ -14,6 +14,7 @@ from app.administration.projects import Projects
 from app.administration.settings import EffectiveSetting
 from app.administration.upstreams import Upstreams
 from app.api.addresses import Addresses
+from app.api.intake import Intake
 from app.auth import Authenticator, MasterKey
 from app.relay.archive import Archive
 from app.relay.background import Background
@@ -38,6 +39,7 @@ class Services:
     """The collaborators of the HTTP surface."""
 
     limits: ServerSettings
+    intake: Intake
     database: Database
     responses: ResponseStore
     conversations: ConversationStore

@@ -44,7 +44,7 @@ class ValkeyCounts:
         self._read = self._client.register_script(valkey_scripts.READ)
         self._renew = self._client.register_script(valkey_scripts.RENEW)
         self._lease_ms = int(lease_seconds * 1000)
-        self._timeout = timeout
+        self._deadline = Deadline(timeout)
         self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._is_away = False
         self._held: dict[str, list[str]] = {}
@@ -95,7 +95,7 @@ class ValkeyCounts:
 
     async def _run(self, script: AsyncScript, names: Sequence[str], arguments: Sequence[str | int]) -> Any:
         try:
-            with Deadline(self._timeout):
+            with self._deadline.block():
                 async with self._turns:
                     answer = await script(keys=names, args=arguments)
         except (RedisError, OSError) as error:

@@ -59,7 +59,7 @@ class Attempts:
         self, transport_of: TransportOf, settings: RelaySettings, present: Callable[[], list[Account]]
     ) -> None:
         self._transport_of = transport_of
-        self._first_byte_seconds = settings.first_byte_timeout_seconds
+        self._first_byte = Deadline(settings.first_byte_timeout_seconds)
         self._present = present
         self._timeouts = timeouts(
             connect_seconds=settings.connect_timeout_seconds, silence_seconds=settings.idle_timeout_seconds
@@ -88,7 +88,7 @@ class Attempts:
                 call.entry.attempts += 1
                 call.entry.account = account.name
             # One deadline for the head and the first bytes after it: they may come one at a time.
-            with Deadline(self._first_byte_seconds):
+            with self._first_byte.block():
                 response = await there.transport.handle_async_request(request)
                 chunks = aiter(body_of(response))
                 first = await anext(chunks, b"") if response.is_success else b""
@@ -126,7 +126,7 @@ class Attempts:
             there = self._destination(account)
             headers = there.headers.beside({}, stream=False)
             request = new_request("GET", there.models, headers, b"", timeouts(connect_seconds=_TEST_SECONDS))
-            with Deadline(_TEST_SECONDS):
+            with Deadline(_TEST_SECONDS).block():
                 response = await there.transport.handle_async_request(request)
                 status = response.status_code
                 try:
@@ -145,7 +145,7 @@ class Attempts:
             return disconnected(unanswered=False)
         body = bytearray()
         # What the status says counts, even when the body does not arrive.
-        with suppress(*TRANSPORT_ERRORS), Deadline(self._first_byte_seconds):
+        with suppress(*TRANSPORT_ERRORS), self._first_byte.block():
             async for chunk in chunks:
                 body += chunk
                 if len(body) >= _MAX_ERROR_BYTES:

@@ -119,7 +119,7 @@ class Pool:
         waiter = self._waiting.join(wish)
         self._set_timer()
         try:
-            with Deadline(seconds):
+            with Deadline(seconds).block():
                 return await waiter.lease
         except TimeoutError:
             self._waiting.leave(waiter)

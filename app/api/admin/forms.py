@@ -8,8 +8,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.administration.refusals import refusal
-from app.api.intake import headers_of, read_request
-from app.settings import ServerSettings
+from app.api.intake import Intake, headers_of
 from app.wire.body import decode_object
 
 LONGEST_ID = 200
@@ -69,15 +68,15 @@ B = TypeVar("B", bound=Body)
 Q = TypeVar("Q", bound=Query)
 
 
-async def read_form(form: type[B], request: Request, limits: ServerSettings) -> B:
+async def read_form(form: type[B], request: Request, intake: Intake) -> B:
     """The body in this form. Raises InvalidRequestError that names the first fault."""
-    return await read_request(partial(_parse, form), headers_of(request.scope), request.receive, limits)
+    return await intake.read(partial(_parse, form), headers_of(request.scope), request.receive)
 
 
-async def read_nothing(request: Request, limits: ServerSettings) -> None:
+async def read_nothing(request: Request, intake: Intake) -> None:
     """Refuse what a body says where there is nothing to say. No body at all will do."""
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
-        await read_form(Body, request, limits)
+        await read_form(Body, request, intake)
 
 
 def read_query(form: type[Q], request: Request) -> Q:

@@ -56,7 +56,7 @@ async def list_keys(request: Request, services: ServicesOf) -> Response:
 
 async def create_key(request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Create a key. Its answer has it in `key`, this once."""
-    form = await read_form(NewKey, request, services.limits)
+    form = await read_form(NewKey, request, services.intake)
     made, key = await services.keys.create(actor, **form.given())
     return _shown(made, key=key, status=201)
 
@@ -68,32 +68,32 @@ async def retrieve_key(key_id: str, services: ServicesOf) -> Response:
 
 async def update_key(key_id: str, request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Change a key; what is left out stays as it is."""
-    form = await read_form(KeyEdit, request, services.limits)
+    form = await read_form(KeyEdit, request, services.intake)
     return _shown(await services.keys.update(actor, key_id, form.changes(), version=form.version))
 
 
 async def rotate_key(key_id: str, request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Put another key in its place. The answer has it in `key`, this once."""
-    form = await read_form(Rotation, request, services.limits)
+    form = await read_form(Rotation, request, services.intake)
     changed, key = await services.keys.rotate(actor, key_id, overlap_seconds=form.overlap_seconds)
     return _shown(changed, key=key)
 
 
 async def block_key(key_id: str, request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Refuse a key until it is unblocked."""
-    await read_nothing(request, services.limits)
+    await read_nothing(request, services.intake)
     return _shown(await services.keys.block(actor, key_id))
 
 
 async def unblock_key(key_id: str, request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Take a blocked key again."""
-    await read_nothing(request, services.limits)
+    await read_nothing(request, services.intake)
     return _shown(await services.keys.unblock(actor, key_id))
 
 
 async def revoke_key(key_id: str, request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Refuse a key for ever."""
-    await read_nothing(request, services.limits)
+    await read_nothing(request, services.intake)
     return _shown(await services.keys.revoke(actor, key_id))
 
 

@@ -36,7 +36,7 @@ async def list_projects(request: Request, services: ServicesOf) -> Response:
 
 async def create_project(request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Create a project."""
-    form = await read_form(NewProject, request, services.limits)
+    form = await read_form(NewProject, request, services.intake)
     return answer(shown.project(await services.projects.create(actor, **form.given())), status=201)
 
 
@@ -47,6 +47,6 @@ async def retrieve_project(project_id: str, services: ServicesOf) -> Response:
 
 async def update_project(project_id: str, request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Change a project; what is left out stays as it is."""
-    form = await read_form(ProjectEdit, request, services.limits)
+    form = await read_form(ProjectEdit, request, services.intake)
     changed = await services.projects.update(actor, project_id, form.changes(), version=form.version)
     return answer(shown.project(changed))

@@ -18,14 +18,14 @@ async def list_upstreams(services: ServicesOf) -> Response:
 
 async def create_upstream(request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Create an upstream. It serves on every replica within two seconds."""
-    form = await read_form(Open, request, services.limits)
+    form = await read_form(Open, request, services.intake)
     made = await services.upstreams.create(actor, form.given())
     return answer(shown_upstreams.upstream_settings(*made), status=201)
 
 
 async def update_upstream(name: str, request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Change an upstream of the database; what is left out stays as it is."""
-    form = await read_form(OpenEdit, request, services.limits)
+    form = await read_form(OpenEdit, request, services.intake)
     changed = await services.upstreams.update(actor, name, form.changes(), version=form.version)
     return answer(shown_upstreams.upstream_settings(*changed))
 
@@ -38,7 +38,7 @@ async def delete_upstream(name: str, actor: Administrator, services: ServicesOf)
 
 async def add_upstream_key(name: str, request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Add a key to any upstream; it is kept encrypted."""
-    form = await read_form(Open, request, services.limits)
+    form = await read_form(Open, request, services.intake)
     return answer(shown_upstreams.upstream_key(await services.upstreams.add_key(actor, name, form.given())), status=201)
 
 
@@ -50,7 +50,7 @@ async def remove_upstream_key(name: str, key_id: str, actor: Administrator, serv
 
 async def try_account(account: str, request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Ask upstream whether it takes the account's key now."""
-    await read_nothing(request, services.limits)
+    await read_nothing(request, services.intake)
     return answer(shown_upstreams.test_result(account, await services.upstreams.test(actor, account)))
 
 
@@ -70,6 +70,6 @@ async def disable_account(account: str, request: Request, actor: Administrator, 
 
 
 async def _control(account: str, state: Control, request: Request, actor: Actor, services: Services) -> Response:
-    await read_nothing(request, services.limits)
+    await read_nothing(request, services.intake)
     await services.upstreams.control(actor, account, state)
     return answer(shown_upstreams.controlled(account, state))

@@ -1,0 +1,54 @@
+"""The query of a retrieval: which page, what is included, from where a stream goes on."""
+
+import re
+
+from fastapi import Request
+
+from app.state.listing import DEFAULT_LIMIT, PageQuery
+from app.wire.fields import enum, integer
+from app.wire.requests import INCLUDE
+
+_ORDER = enum("asc", "desc")
+_LIMIT = integer(minimum=1, maximum=100)
+_CURSOR = integer(minimum=0)
+# Longer than any limit in question, and short enough to be read as a number at no cost.
+_INTEGER = re.compile(r"-?[0-9]{1,9}")
+
+
+def read_page_query(request: Request) -> PageQuery:
+    """`limit` 1 to 100, `order`, `after` and `before` of a list call."""
+    query = request.query_params
+    order = query.get("order", "desc")
+    _ORDER(order, "order")
+    limit = query.get("limit", str(DEFAULT_LIMIT))
+    size: int | str = int(limit) if _INTEGER.fullmatch(limit) else limit
+    _LIMIT(size, "limit")
+    return PageQuery(
+        limit=int(size),
+        ascending=order == "asc",
+        after=query.get("after") or None,
+        before=query.get("before") or None,
+    )
+
+
+def check_include(request: Request) -> None:
+    """`include` of a retrieval, in both of its spellings. A stored response is returned with all that it has."""
+    query = request.query_params
+    for place, name in enumerate([*query.getlist("include"), *query.getlist("include[]")]):
+        INCLUDE(name, f"include[{place}]")
+
+
+def read_stream_query(request: Request) -> int | None:
+    """The event after which a retrieval streams, -1 for all of them; None when it does not stream.
+
+    `include_obfuscation` is taken, and changes nothing: a log is given as it was written.
+    """
+    query = request.query_params
+    if query.get("stream", "false").lower() in {"false", "0", ""}:
+        return None
+    given = query.get("starting_after")
+    if given is None:
+        return -1
+    after: int | str = int(given) if _INTEGER.fullmatch(given) else given
+    _CURSOR(after, "starting_after")
+    return int(after)
