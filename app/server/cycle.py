@@ -18,16 +18,19 @@ _CLOSE = b"connection: close\r\n"
 _CHUNKED = b"transfer-encoding: chunked\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
-# From here on a copy costs more than a second buffer does.
-_LARGE = 65_536
 
 
 class Wire(Protocol):
     """The connection, as its requests use it."""
 
-    transport: asyncio.Transport
     is_lost: bool
     can_write: bool
+
+    def write(self, data: bytes) -> None:
+        """Send this to the client, soon."""
+
+    def close(self) -> None:
+        """End the connection once all is sent."""
 
     def common_headers(self) -> bytes:
         """The lines that every answer has."""
@@ -133,7 +136,7 @@ class Cycle:
             while not (self._body or self._is_whole or wire.is_lost or self.is_answered):
                 if self._expects_continue and not self.is_begun:
                     self._expects_continue = False
-                    wire.transport.write(_CONTINUE)
+                    wire.write(_CONTINUE)
                 await self._hear()
             if not (wire.is_lost or self.is_answered):
                 body, self._body = bytes(self._body), bytearray()
@@ -169,7 +172,7 @@ class Cycle:
         wire = self._wire
         if not self._is_chunked or self.is_answered or wire.is_lost or not wire.can_write:
             return False
-        wire.transport.write(b"%b%x\r\n%b\r\n" % (self._take_unsent(), len(body), body))
+        wire.write(b"%b%x\r\n%b\r\n" % (self._take_unsent(), len(body), body))
         return True
 
     async def _hear(self) -> None:
@@ -220,26 +223,17 @@ class Cycle:
             self._left -= len(body)
             if self._left < 0 or not (more or self._left == 0):
                 raise RuntimeError("The answer is not as long as it says.")
-        self._write(body)
+        self._wire.write(self._take_unsent() + body)
         if not more:
             self.is_answered = True
             self._wake()
             if not self.keeps_alive:
-                self._wire.transport.close()
+                self._wire.close()
             self._wire.answered()
-
-    def _write(self, body: bytes) -> None:
-        unsent = self._take_unsent()
-        if not unsent:
-            self._wire.transport.write(body)
-        elif len(body) < _LARGE:
-            self._wire.transport.write(unsent + body)
-        else:
-            self._wire.transport.writelines((unsent, body))
 
     def _flush(self) -> None:
         if self._unsent and not self._wire.is_lost:
-            self._wire.transport.write(self._take_unsent())
+            self._wire.write(self._take_unsent())
 
     def _take_unsent(self) -> bytes:
         unsent, self._unsent = self._unsent, b""

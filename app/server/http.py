@@ -9,6 +9,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from app.errors import InvalidRequestError
+from app.outbox import Outbox
 from app.server.cycle import Cycle
 from app.server.head import Head
 from app.server.reader import RequestReader
@@ -34,12 +35,15 @@ class HttpProtocol(asyncio.Protocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        outbox: Outbox,
     ) -> None:
         if not config.loaded:
             config.load()
         self._config = config
         self._server = server_state
         self._app_state = app_state
+        self._outbox = outbox
         self._app = config.loaded_app
         self._loop = _loop or asyncio.get_running_loop()
         self._reader = RequestReader(self._take, lambda: bool(self._line))
@@ -108,9 +112,16 @@ class HttpProtocol(asyncio.Protocol):
         if self._line:
             self._line[0].keeps_alive = False
         else:
-            self.transport.close()
+            self.close()
 
     # What cycles call.
+
+    def write(self, data: bytes) -> None:
+        self._outbox.write(self.transport, data)
+
+    def close(self) -> None:
+        self._outbox.send()
+        self.transport.close()
 
     def common_headers(self) -> bytes:
         defaults = self._server.default_headers
@@ -179,14 +190,14 @@ class HttpProtocol(asyncio.Protocol):
             finally:
                 serving.discard(task)
                 if not cycle.is_answered:
-                    self.transport.close()
+                    self.close()
             if not cycle.is_answered:
                 break
 
     def _refuse(self, error: InvalidRequestError) -> None:
         """Answer what is not HTTP in the shape that every other error has."""
-        self.transport.write(refused(error))
-        self.transport.close()
+        self.write(refused(error))
+        self.close()
 
     def _become_socket(self, head: bytes) -> None:
         """Hand the connection, and the head that was read, to the protocol of WebSockets."""

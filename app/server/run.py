@@ -3,10 +3,13 @@
 import asyncio
 import signal
 import socket
+from functools import partial
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
+from app.outbox import Outbox
 from app.relay.registry import Registry
 from app.server.http import HttpProtocol
 from app.server.socket import PING_SECONDS, SocketProtocol
@@ -50,7 +53,8 @@ def configuration(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=HttpProtocol,
+        # One for all connections of the process. uvicorn calls it as it would its own.
+        http=cast("type[HttpProtocol]", partial(HttpProtocol, outbox=Outbox())),
         ws=SocketProtocol,
         ws_max_size=settings.max_body_bytes,
         ws_ping_interval=PING_SECONDS,

@@ -15,16 +15,12 @@ class Wire:
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
-        self.transport: Any = self
         self.is_lost = self.is_closed = False
         self.can_write = True
         self.answers = 0
 
     def write(self, data: bytes) -> None:
         self.writes.append(data)
-
-    def writelines(self, pieces: tuple[bytes, ...]) -> None:
-        self.writes.append(b"".join(pieces))
 
     def close(self) -> None:
         self.is_closed = True
