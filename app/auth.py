@@ -242,10 +242,11 @@ def _is_within(address: str | None, networks: Sequence[IPv4Network | IPv6Network
 def _carried(headers: Mapping[str, str]) -> str:
     authorization = headers.get("authorization")
     if authorization is not None:
-        scheme, _, key = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
+        scheme, _, rest = authorization.partition(" ")
+        key = rest.strip()
+        if not key or scheme.lower() != "bearer":
             raise AuthenticationError(_MISSING)
-        return key.strip()
+        return key
     carried = headers.get("x-api-key") or headers.get("api-key")
     if not carried:
         raise AuthenticationError(_MISSING)
