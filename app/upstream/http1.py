@@ -1,12 +1,13 @@
 """One HTTP/1.1 connection, one exchange at a time. Must not know where it leads, nor who asks next."""
 
 import asyncio
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
 import httptools
 import httpx
 
 from app.upstream.response_body import ResponseBody
+from app.upstream.transport import Answer, RawHeaders
 
 # Of what is no body: heads, those of 1xx answers included, chunk sizes, trailers.
 _MAX_FRAMING_BYTES = 64 * 1024
@@ -15,19 +16,9 @@ _FIRST_FINAL_STATUS = 200
 _SWITCHING_PROTOCOLS = 101
 _PIECE_BYTES = 64 * 1024
 
-RawHeaders = list[tuple[bytes, bytes]]
-
 
 class UnansweredError(httpx.ReadError):
     """The connection was closed before any byte of an answer, as a kept one is when its server has lost patience."""
-
-
-class Answer(NamedTuple):
-    """The head of an answer, and the body that follows it."""
-
-    status: int
-    headers: RawHeaders
-    body: ResponseBody
 
 
 class Keeper(Protocol):
@@ -113,7 +104,7 @@ class Connection(asyncio.Protocol):
                 self.abort(httpx.ReadError("The request was given up."))
             elif not answer.cancelled() and answer.exception() is None:
                 # The answer came at the same time; its connection may have passed into other hands.
-                answer.result().body.close()
+                await answer.result().body.aclose()
             raise
 
     def abort(self, error: httpx.TransportError) -> None:

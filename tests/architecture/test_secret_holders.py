@@ -17,7 +17,7 @@ from app.storage.founding import Founding
 from app.storage.key_store import CreateKey, Rehash, RotateKey
 from app.storage.upstream_store import AddKey
 from app.upstream.account import accounts_of_all
-from app.upstream.headers import RequestHeaders
+from app.upstream.headers import request_headers
 from app.upstream.pool import Pool
 from tests.fakes.canaries import Evidence
 
@@ -62,8 +62,7 @@ _HOLDERS: dict[str, object] = {
     "settings of the server": _SETTINGS.server,
     "upstreams": _UPSTREAMS,
     "accounts": _ACCOUNTS,
-    "header makers": [RequestHeaders(account) for account in _ACCOUNTS],
-    "headers": [RequestHeaders(account).beside({}, stream=True) for account in _ACCOUNTS],
+    "headers": [request_headers(account, stream=True) for account in _ACCOUNTS],
     "pool": Pool(_UPSTREAMS, 1.0),
     "report": Pool(_UPSTREAMS, 1.0).report(),
     "API key": _RECORD,
