@@ -22,7 +22,6 @@ from app.upstream.lease import Lease
 from app.upstream.reach import OutOfReachError
 from app.upstream.transport import Answer, Ask, Transport, UpstreamRequest
 
-_SUCCESS = range(200, 300)
 _MAX_ERROR_BYTES = 64 * 1024
 _TEST_SECONDS = 10.0
 
@@ -111,7 +110,7 @@ class Attempts:
             with Deadline(self._first_byte_seconds):
                 answer = await ask(sent, more)
                 first = b""
-                if answer.status in _SUCCESS:
+                if answer.is_success:
                     first = answer.body.take() or await answer.body.read()
             if not first:
                 return await self._fault(account, answer)
@@ -141,7 +140,7 @@ class Attempts:
                 answer = await ask(b"", [])
                 status = answer.status
                 try:
-                    if status not in _SUCCESS:
+                    if not answer.is_success:
                         code = (await self._fault(account, answer)).reason
                 finally:
                     await answer.body.aclose()
@@ -152,7 +151,7 @@ class Attempts:
         return TestResult(code is None, status, round((time.monotonic() - started) * 1000), code)
 
     async def _fault(self, account: Account, answer: Answer) -> Fault:
-        if answer.status in _SUCCESS:
+        if answer.is_success:
             return disconnected(unanswered=False)
         body = bytearray()
         # What the status says counts, even when the body does not arrive.

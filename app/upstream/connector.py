@@ -94,7 +94,7 @@ class Connector:
             answer = await tunnel.ask(head, b"", None)
         except httpx.TransportError:
             raise httpx.ProxyError("The proxy gave no answer.") from None
-        if not httpx.codes.is_success(answer.status):
+        if not answer.is_success:
             raise httpx.ProxyError("The proxy opened no tunnel.")
 
     async def _open(

@@ -19,7 +19,6 @@ from app.upstream.pool import Pool
 from app.upstream.transport import Ask, UpstreamRequest
 
 _TIMEOUT_SECONDS = 10.0
-_SUCCESS = range(200, 300)
 _MAX_LIST_BYTES = 8 * 1024 * 1024
 _RETRY_SECONDS = 30.0
 
@@ -104,7 +103,7 @@ class ModelCatalogue:
         answer = await ask(b"", [])
         try:
             body = bytearray()
-            while answer.status in _SUCCESS and (chunk := await answer.body.read()):
+            while answer.is_success and (chunk := await answer.body.read()):
                 body += chunk
                 if len(body) > _MAX_LIST_BYTES:
                     return b""

@@ -56,6 +56,10 @@ class Answer:
     headers: RawHeaders
     body: AnswerBody
 
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300  # noqa: PLR2004 - the definition of 2xx
+
 
 Ask: TypeAlias = Callable[[bytes, RawHeaders], Awaitable[Answer]]
 """Sends a request with this body, and these headers beside its own; its answer, once the whole head is here.

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from httpx import URL
 from pydantic import SecretStr
 
 from app.api.admin.forms import Open
@@ -19,6 +20,7 @@ from app.storage.upstream_store import AddKey
 from app.upstream.account import accounts_of_all
 from app.upstream.headers import request_headers
 from app.upstream.pool import Pool
+from app.upstream.transport import UpstreamRequest
 from tests.fakes.canaries import Evidence
 
 _SECRET = "a master secret that nobody may see"
@@ -63,6 +65,9 @@ _HOLDERS: dict[str, object] = {
     "upstreams": _UPSTREAMS,
     "accounts": _ACCOUNTS,
     "headers": [request_headers(account, stream=True) for account in _ACCOUNTS],
+    "requests": [
+        UpstreamRequest("GET", URL("http://a"), request_headers(account, stream=False), 1.0) for account in _ACCOUNTS
+    ],
     "pool": Pool(_UPSTREAMS, 1.0),
     "report": Pool(_UPSTREAMS, 1.0).report(),
     "API key": _RECORD,

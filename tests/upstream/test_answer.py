@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from app.errors import UpstreamError
 from app.upstream.faults import UpstreamBrokenError
 from app.upstream.transport import Transport
 from tests.fakes.replies import Act, Reply
@@ -33,6 +34,38 @@ async def test_an_answer_that_is_cut_says_so_after_what_came(fault: Reply, upstr
     assert await answer.read() == EVENTS[0]
     with pytest.raises(UpstreamBrokenError):
         await answer.read()
+    await answer.aclose()
+
+
+WHOLE = b'{"id":"resp_1"}'
+AT_ONCE = Reply.body(200, WHOLE)
+IN_PIECES = Reply([Reply.head(200, {"content-length": str(len(WHOLE))}), WHOLE[:5], 0.05, WHOLE[5:]])
+
+
+@pytest.mark.parametrize("reply", [AT_ONCE, IN_PIECES])
+async def test_a_whole_answer_is_read_at_once_or_as_it_comes(reply: Reply, upstream: FakeUpstream, one: Rig) -> None:
+    upstream.enqueue(reply)
+    answer = await one.open(stream=False)
+    assert await answer.read_whole(len(WHOLE)) == WHOLE
+    assert await answer.read() == b""
+    await answer.aclose()
+
+
+@pytest.mark.parametrize("reply", [AT_ONCE, IN_PIECES])
+async def test_a_whole_answer_that_is_too_large_is_an_error(reply: Reply, upstream: FakeUpstream, one: Rig) -> None:
+    upstream.enqueue(reply)
+    answer = await one.open(stream=False)
+    with pytest.raises(UpstreamError) as caught:
+        await answer.read_whole(len(WHOLE) - 1)
+    assert caught.value.code == "upstream_too_large"
+    await answer.aclose()
+
+
+async def test_a_whole_answer_that_is_cut_is_an_error(upstream: FakeUpstream, one: Rig) -> None:
+    upstream.enqueue(Reply.truncated(WHOLE))
+    answer = await one.open(stream=False)
+    with pytest.raises(UpstreamBrokenError):
+        await answer.read_whole(1000)
     await answer.aclose()
 
 

@@ -153,6 +153,26 @@ async def test_all_that_has_come_is_one_chunk(native: Network, upstream: FakeUps
     assert await chunks_of(body) == [SSE]
 
 
+async def test_what_came_with_the_head_is_taken_without_waiting(native: Network, upstream: FakeUpstream) -> None:
+    upstream.enqueue(Reply([Reply.head(200, {"content-length": "5"}) + b"hello"]))
+    body = (await ask(native, upstream.url)).body
+    assert not body.is_over
+    assert body.take() == b"hello"
+    assert body.is_over
+    assert (body.take(), await body.read()) == (b"", b"")
+
+
+async def test_a_body_that_broke_is_not_over_before_its_reader_knows(native: Network, upstream: FakeUpstream) -> None:
+    upstream.enqueue(Reply.truncated(b"hel", missing=2))
+    body = (await ask(native, upstream.url)).body
+    await upstream.wait_until_idle()
+    assert body.take() == b"hel"
+    assert not body.is_over
+    assert body.take() == b""
+    with pytest.raises(httpx.ReadError):
+        await body.read()
+
+
 @pytest.mark.parametrize("surplus", [CHUNKED, b"\r\n"])
 async def test_what_comes_while_a_connection_is_idle_closes_it(
     native: Network, upstream: FakeUpstream, surplus: bytes

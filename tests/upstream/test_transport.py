@@ -7,7 +7,7 @@ import pytest
 
 from app.demo.answer import answer
 from app.settings_upstream import UpstreamSettings
-from app.upstream.transport import Answer, InProcessTransport, Transport, UpstreamRequest
+from app.upstream.transport import Answer, HttpxTransport, InProcessTransport, Transport, UpstreamRequest
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import NetworkOf, read_all, rig, upstream_settings
@@ -84,6 +84,21 @@ async def test_chunks_that_cannot_be_closed_are_no_obstacle() -> None:
         return Spoken(200, "text/plain", Once())
 
     assert await rig(InProcessTransport(speak), UpstreamSettings(name="demo", base_url="http://demo")).read() == b"one"
+
+
+async def test_any_transport_of_httpx_carries_a_call() -> None:
+    asked: list[httpx.Request] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, content=b"{}")
+
+    model = rig(HttpxTransport(httpx.MockTransport(respond)), upstream_settings("http://a.test/v1"))
+    assert await model.read(b"[1]", headers={"openai-beta": "x", "cookie": "y"}) == b"{}"
+    (request,) = asked
+    assert (request.method, str(request.url), request.content) == ("POST", "http://a.test/v1/responses", b"[1]")
+    assert (request.headers["host"], request.headers["content-length"]) == ("a.test", "3")
+    assert (request.headers["openai-beta"], "cookie" in request.headers) == ("x", False)
 
 
 async def test_the_demo_model_answers_in_process() -> None:
