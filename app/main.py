@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import httpx
 from fastapi import FastAPI
 
 from app.administration.audit import Audit
@@ -61,7 +60,7 @@ from app.upstream.connect import UpstreamClient
 from app.upstream.models import ModelCatalogue
 from app.upstream.networks import Networks
 from app.upstream.pool import Pool
-from app.upstream.transport import InProcessTransport
+from app.upstream.transport import InProcessTransport, Transport
 
 
 def create_app(settings: Settings, secret: bytes) -> Gateway:
@@ -88,7 +87,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     )
     demo = InProcessTransport(answer)
 
-    def transport_of(upstream: UpstreamSettings) -> httpx.AsyncBaseTransport:
+    def transport_of(upstream: UpstreamSettings) -> Transport:
         return demo if upstream is DEMO else networks.to(upstream)
 
     changes = Changes()

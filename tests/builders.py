@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from typing import Any
 
-import httpx
 import orjson
 
 from app.relay.client import Client
@@ -19,6 +18,7 @@ from app.upstream.account import Account
 from app.upstream.answer import UpstreamAnswer
 from app.upstream.lease import Lease
 from app.upstream.pool import Pool
+from app.upstream.transport import Chunks
 from app.wire.requests import CreateRequest, parse_create_request
 from tests.fakes.streams import events
 
@@ -179,15 +179,14 @@ class Settling:
         return [orjson.loads(raw or b"{}").get("status") for raw in self.given]
 
 
-class Body(httpx.AsyncByteStream):
-    """What is closed with an answer; what is read of it comes from elsewhere."""
+def make_body(chunks: AsyncIterator[bytes], closing: Callable[[], None] = lambda: None) -> Chunks:
+    """The body of upstream's answer; `closing` is done while it is being closed."""
 
-    def __init__(self, closing: Callable[[], None] = lambda: None) -> None:
-        self._closing = closing
-
-    async def aclose(self) -> None:
-        self._closing()
+    async def close() -> None:
+        closing()
         await asyncio.sleep(0)
+
+    return Chunks(chunks, close)
 
 
 class StreamRun:
@@ -205,8 +204,7 @@ class StreamRun:
             200,
             {},
             first=first,
-            chunks=self._play(rest),
-            body=Body(),
+            body=make_body(self._play(rest)),
             lease=make_lease(),
         )
         fold = Fold({"model": "demo"}, 1 << 20)

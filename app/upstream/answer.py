@@ -1,20 +1,18 @@
 """Upstream's answer, once its first bytes are here. Must not know what the bytes mean, nor ask for them again."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
-
-import httpx
+from collections.abc import Callable, Mapping
 
 from app.errors import UpstreamError
 from app.upstream.account import Account
 from app.upstream.faults import TRANSPORT_ERRORS, broken_off
 from app.upstream.lease import Lease
-from app.upstream.response_body import ResponseBody
+from app.upstream.transport import AnswerBody
 
 
 class UpstreamAnswer:
     """A 2xx answer, with what it keeps in use: the connection and the lease. It must be closed."""
 
-    __slots__ = ("_body", "_chunks", "_first", "_lease", "account", "status", "told")
+    __slots__ = ("_body", "_first", "_lease", "account", "status", "told")
 
     def __init__(
         self,
@@ -23,15 +21,13 @@ class UpstreamAnswer:
         headers: Mapping[bytes, bytes],
         *,
         first: bytes,
-        chunks: AsyncIterator[bytes],
-        body: httpx.AsyncByteStream,
+        body: AnswerBody,
         lease: Lease,
     ) -> None:
         self.account = account
         self.status = status
         self.told = headers
         self._first = first
-        self._chunks = chunks
         self._body = body
         self._lease = lease
 
@@ -51,39 +47,31 @@ class UpstreamAnswer:
             first, self._first = self._first, b""
             return first
         try:
-            return await anext(self._chunks, b"")
+            return await self._body.read()
         except TRANSPORT_ERRORS as exception:
             raise broken_off(exception) from exception
 
     async def read_whole(self, max_bytes: int) -> bytes:
         """The body to its end. Raises UpstreamBrokenError, and UpstreamError when it is longer than that."""
-        chunks: list[bytes] = []
-        room = max_bytes
-        while chunk := await self.read():
+        first, self._first = self._first, b""
+        chunks, room = [first], max_bytes - len(first)
+        # A whole answer is usually here with its head.
+        while room >= 0 and not self._body.is_over and (chunk := await self.read()):
             chunks.append(chunk)
             room -= len(chunk)
-            if room < 0:
-                raise UpstreamError("Upstream's answer is larger than this gateway accepts.", code="upstream_too_large")
-        return b"".join(chunks)
+        if room < 0:
+            raise UpstreamError("Upstream's answer is larger than this gateway accepts.", code="upstream_too_large")
+        return b"".join(chunks) if len(chunks) > 1 else first
 
     async def pour(self, take: Callable[[bytes], bool]) -> None:
         """Hand chunks to `take` as they come off the wire, until it declines one, which is read next, or the end.
 
         No task is woken for them. A transport that cannot do this hands over nothing.
         """
-        if isinstance(self._body, ResponseBody) and not self._first:
+        if not self._first:
             await self._body.pour(take)
 
     async def aclose(self) -> None:
         """Close the connection and return the lease. Never raises; may be called again."""
         self._lease.end()
-        await close(self._body)
-
-
-async def close(body: httpx.AsyncByteStream) -> None:
-    """Close the body, and the connection if it has more to send. Never raises."""
-    try:
-        await body.aclose()
-    # RuntimeError: the body is being read by another task, which the closed connection ends.
-    except (*TRANSPORT_ERRORS, RuntimeError):
-        return
+        await self._body.aclose()

@@ -1,7 +1,7 @@
 """One try of a call on one account: an answer whose first bytes are here, or a fault. Must not choose the account."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias, get_args
@@ -14,20 +14,20 @@ from app.errors import UpstreamRefusedError
 from app.settings import RelaySettings
 from app.settings_upstream import Endpoint, UpstreamSettings
 from app.upstream.account import Account
-from app.upstream.answer import UpstreamAnswer, close
+from app.upstream.answer import UpstreamAnswer
 from app.upstream.call import UpstreamCall
 from app.upstream.faults import TRANSPORT_ERRORS, Fault, broken, disconnected, encoded, refused
-from app.upstream.headers import RequestHeaders, answer_headers, is_encoded
+from app.upstream.headers import answer_headers, client_headers, request_headers
 from app.upstream.lease import Lease
 from app.upstream.reach import OutOfReachError
-from app.upstream.transport import body_of, new_request, timeouts
+from app.upstream.transport import Answer, Ask, Transport, UpstreamRequest
 
 _MAX_ERROR_BYTES = 64 * 1024
 _TEST_SECONDS = 10.0
 
 _log = structlog.get_logger("antiphon.upstreams")
 
-TransportOf: TypeAlias = Callable[[UpstreamSettings], httpx.AsyncBaseTransport]
+TransportOf: TypeAlias = Callable[[UpstreamSettings], Transport]
 """The transport to an upstream."""
 
 
@@ -41,15 +41,38 @@ class TestResult:
     code: str | None
 
 
-@dataclass(frozen=True, slots=True)
 class _Destination:
-    """Where an account's calls go, and with which headers: what is the same for each of them."""
+    """Where an account's calls go, and what they say there before their bodies, made once for all of a kind."""
 
-    account: Account
-    transport: httpx.AsyncBaseTransport
-    urls: Mapping[Endpoint | None, httpx.URL]
-    models: httpx.URL
-    headers: RequestHeaders
+    def __init__(self, account: Account, transport: Transport, settings: RelaySettings) -> None:
+        self.account = account
+        self._transport = transport
+        self._urls = _urls(account.upstream)
+        self._connect_seconds = settings.connect_timeout_seconds
+        self._silence_seconds = settings.idle_timeout_seconds
+        self._known: dict[tuple[str, Endpoint | None, bool], Ask] = {}
+
+    def prepare(self, call: UpstreamCall) -> Ask:
+        """What asks this call here. Raises as Transport does."""
+        if call.path:
+            return self._prepare(call)
+        kind = (call.method, call.endpoint, call.stream)
+        return self._known.get(kind) or self._known.setdefault(kind, self._prepare(call))
+
+    def prepare_test(self) -> Ask:
+        """What asks for the models."""
+        url = httpx.URL(f"{self.account.upstream.base_url}/models")
+        headers = request_headers(self.account, stream=False)
+        return self._transport.prepare(UpstreamRequest("GET", url, headers, _TEST_SECONDS))
+
+    def _prepare(self, call: UpstreamCall) -> Ask:
+        url = self._urls[call.endpoint]
+        if call.path:
+            url = httpx.URL(f"{url}{call.path}")
+        headers = request_headers(self.account, stream=call.stream)
+        return self._transport.prepare(
+            UpstreamRequest(call.method, url, headers, self._connect_seconds, self._silence_seconds)
+        )
 
 
 class Attempts:
@@ -59,11 +82,9 @@ class Attempts:
         self, transport_of: TransportOf, settings: RelaySettings, present: Callable[[], list[Account]]
     ) -> None:
         self._transport_of = transport_of
+        self._settings = settings
         self._first_byte = Deadline(settings.first_byte_timeout_seconds)
         self._present = present
-        self._timeouts = timeouts(
-            connect_seconds=settings.connect_timeout_seconds, silence_seconds=settings.idle_timeout_seconds
-        )
         self._destinations: dict[str, _Destination] = {}
 
     async def make(self, lease: Lease, call: UpstreamCall) -> UpstreamAnswer | Fault:
@@ -72,50 +93,41 @@ class Attempts:
         Raises UpstreamRefusedError where the fault is the client's.
         """
         account = lease.account
-        lease.entry = call.entry
-        response: httpx.Response | None = None
+        entry = lease.entry = call.entry
+        answer: Answer | None = None
         kept = False
         try:
             there = self._destinations.get(account.name)
             if there is None or there.account is not account:
                 there = self._destination(account)
-            url = there.urls[call.endpoint]
-            if call.path:
-                url = httpx.URL(f"{url}{call.path}")
-            headers = there.headers.beside(call.headers, stream=call.stream)
-            request = new_request(call.method, url, headers, call.render(account), self._timeouts)
-            if call.entry is not None:
-                call.entry.attempts += 1
-                call.entry.account = account.name
+            ask = there.prepare(call)
+            more = client_headers(call.headers)
+            sent = call.render(account)
+            if entry is not None:
+                entry.attempts += 1
+                entry.account = account.name
             # One deadline for the head and the first bytes after it: they may come one at a time.
             with self._first_byte.block():
-                response = await there.transport.handle_async_request(request)
-                chunks = aiter(body_of(response))
-                first = await anext(chunks, b"") if response.is_success else b""
+                answer = await ask(sent, more)
+                first = b""
+                if answer.is_success:
+                    first = answer.body.take() or await answer.body.read()
             if not first:
-                return await self._fault(account, response, chunks)
-            theirs = response.headers.raw
-            if is_encoded(theirs):
+                return await self._fault(account, answer)
+            told, is_encoded = answer_headers(answer.headers, account.secret)
+            if is_encoded:
                 raise encoded()
             kept = True
-            if call.entry is not None:
-                call.entry.first_byte_ms = round((time.monotonic() - call.entry.started) * 1000)
-            return UpstreamAnswer(
-                account,
-                response.status_code,
-                answer_headers(theirs, account.secret),
-                first=first,
-                chunks=chunks,
-                body=body_of(response),
-                lease=lease,
-            )
+            if entry is not None:
+                entry.first_byte_ms = round((time.monotonic() - entry.started) * 1000)
+            return UpstreamAnswer(account, answer.status, told, first=first, body=answer.body, lease=lease)
         except TRANSPORT_ERRORS as exception:
             return _broken(account, exception)
         finally:
             if not kept:
                 lease.end()
-                if response is not None:
-                    await close(body_of(response))
+                if answer is not None:
+                    await answer.body.aclose()
 
     async def test(self, account: Account) -> TestResult:
         """Ask the account's upstream for its models, whatever is thought of the account."""
@@ -123,36 +135,32 @@ class Attempts:
         status: int | None = None
         code: str | None = None
         try:
-            there = self._destination(account)
-            headers = there.headers.beside({}, stream=False)
-            request = new_request("GET", there.models, headers, b"", timeouts(connect_seconds=_TEST_SECONDS))
+            ask = self._destination(account).prepare_test()
             with Deadline(_TEST_SECONDS).block():
-                response = await there.transport.handle_async_request(request)
-                status = response.status_code
+                answer = await ask(b"", [])
+                status = answer.status
                 try:
-                    if not response.is_success:
-                        code = (await self._fault(account, response, aiter(body_of(response)))).reason
+                    if not answer.is_success:
+                        code = (await self._fault(account, answer)).reason
                 finally:
-                    await close(body_of(response))
+                    await answer.body.aclose()
         except TRANSPORT_ERRORS as exception:
             code = _broken(account, exception).reason
         except UpstreamRefusedError as refusal:
             code = f"HTTP {refusal.status}"
         return TestResult(code is None, status, round((time.monotonic() - started) * 1000), code)
 
-    async def _fault(self, account: Account, response: httpx.Response, chunks: AsyncIterator[bytes]) -> Fault:
-        if response.is_success:
+    async def _fault(self, account: Account, answer: Answer) -> Fault:
+        if answer.is_success:
             return disconnected(unanswered=False)
         body = bytearray()
         # What the status says counts, even when the body does not arrive.
         with suppress(*TRANSPORT_ERRORS), self._first_byte.block():
-            async for chunk in chunks:
+            while len(body) < _MAX_ERROR_BYTES and (chunk := await answer.body.read()):
                 body += chunk
-                if len(body) >= _MAX_ERROR_BYTES:
-                    break
         return refused(
-            response.status_code,
-            httpx.Headers(account.unquoted(response.headers.raw)),
+            answer.status,
+            httpx.Headers(account.unquoted(answer.headers)),
             account.blanked(bytes(body[:_MAX_ERROR_BYTES])),
             now=time.time(),
         )
@@ -161,14 +169,8 @@ class Attempts:
         """Where it is now; its calls remember that."""
         present = {other.name for other in self._present()}
         self._destinations = {name: known for name, known in self._destinations.items() if name in present}
-        upstream = account.upstream
-        there = self._destinations[account.name] = _Destination(
-            account,
-            self._transport_of(upstream),
-            _urls(upstream),
-            httpx.URL(f"{upstream.base_url}/models"),
-            RequestHeaders(account),
-        )
+        transport = self._transport_of(account.upstream)
+        there = self._destinations[account.name] = _Destination(account, transport, self._settings)
         return there
 
 

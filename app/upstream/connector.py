@@ -11,6 +11,7 @@ from typing import cast
 import httpx
 from aiohappyeyeballs import AddrInfoType, start_connection
 
+from app.outbox import Outbox
 from app.upstream.http1 import Connection, UnansweredError
 from app.upstream.reach import Reach
 from app.upstream.route import Route
@@ -76,7 +77,7 @@ class Connector:
         if not route.is_tls:
             await self._open(connection, route.peer, tls_name=tls_name)
             return
-        tunnel = Connection(_Unkept())
+        tunnel = Connection(_Unkept(), Outbox())
         try:
             await self._open(tunnel, route.peer, tls_name=tls_name)
             await self._ask_for_tunnel(tunnel, route.connect_head(proxy))
@@ -94,7 +95,7 @@ class Connector:
             answer = await tunnel.ask(head, b"", None)
         except httpx.TransportError:
             raise httpx.ProxyError("The proxy gave no answer.") from None
-        if not httpx.codes.is_success(answer.status):
+        if not answer.is_success:
             raise httpx.ProxyError("The proxy opened no tunnel.")
 
     async def _open(

@@ -113,10 +113,11 @@ def refused(status: int, headers: httpx.Headers, body: bytes, *, now: float) -> 
     Raises UpstreamRefusedError when the fault is the client's: no other account would answer differently.
     """
     error = _read_error(body)
-    shown = as_text(answer_headers(headers.raw))
+    told, _ = answer_headers(headers.raw)
+    shown = as_text(told)
     shown.pop("content-type", None)
-    told = error.get("code")
-    code = told if isinstance(told, str) and _CODE.fullmatch(told) else None
+    named = error.get("code")
+    code = named if isinstance(named, str) and _CODE.fullmatch(named) else None
     reason = f"HTTP {status}" if code is None else f"HTTP {status} {code}"
     relayed = UpstreamRefusedError(status, _relayable(status, body, error), shown, code)
     if status in _MODEL_LACKING and code == "model_not_found":

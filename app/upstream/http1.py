@@ -1,12 +1,14 @@
 """One HTTP/1.1 connection, one exchange at a time. Must not know where it leads, nor who asks next."""
 
 import asyncio
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
 import httptools
 import httpx
 
+from app.outbox import Outbox
 from app.upstream.response_body import ResponseBody
+from app.upstream.transport import Answer, RawHeaders
 
 # Of what is no body: heads, those of 1xx answers included, chunk sizes, trailers.
 _MAX_FRAMING_BYTES = 64 * 1024
@@ -15,19 +17,9 @@ _FIRST_FINAL_STATUS = 200
 _SWITCHING_PROTOCOLS = 101
 _PIECE_BYTES = 64 * 1024
 
-RawHeaders = list[tuple[bytes, bytes]]
-
 
 class UnansweredError(httpx.ReadError):
     """The connection was closed before any byte of an answer, as a kept one is when its server has lost patience."""
-
-
-class Answer(NamedTuple):
-    """The head of an answer, and the body that follows it."""
-
-    status: int
-    headers: RawHeaders
-    body: ResponseBody
 
 
 class Keeper(Protocol):
@@ -57,6 +49,7 @@ class Connection(asyncio.Protocol):
         "_heard",
         "_keeper",
         "_loop",
+        "_outbox",
         "_parser",
         "_pieces",
         "_reusable",
@@ -66,9 +59,10 @@ class Connection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, outbox: Outbox) -> None:
         self.transport: asyncio.Transport | None = None
         self._keeper = keeper
+        self._outbox = outbox
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         # What other clients let pass as well. An unsafe value of a header is dropped where headers are chosen.
@@ -101,7 +95,7 @@ class Connection(asyncio.Protocol):
         self._heard = self._complete = self._ends_with_connection = False
         self._framing_bytes = 0
         if len(body) <= _PIECE_BYTES:
-            self.transport.write(head + body)
+            self._outbox.write(self.transport, head + body)
         else:
             self.transport.write(head)
             self._unsent = memoryview(body)
@@ -113,7 +107,7 @@ class Connection(asyncio.Protocol):
                 self.abort(httpx.ReadError("The request was given up."))
             elif not answer.cancelled() and answer.exception() is None:
                 # The answer came at the same time; its connection may have passed into other hands.
-                answer.result().body.close()
+                await answer.result().body.aclose()
             raise
 
     def abort(self, error: httpx.TransportError) -> None:

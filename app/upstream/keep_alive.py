@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 
+from app.outbox import Outbox
 from app.upstream.http1 import Connection
 from app.upstream.route import Route
 
@@ -23,6 +24,7 @@ class KeepAlive:
         self._connect = connect
         self._limit = limit
         self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox()
         self._routes: dict[Connection, Route] = {}
         # Of each route, when they came to rest; the last to come is the first to go.
         self._idle: defaultdict[Route, dict[Connection, float]] = defaultdict(dict)
@@ -92,7 +94,7 @@ class KeepAlive:
             self._sweeper.cancel()
 
     def _new(self, route: Route) -> Connection:
-        connection = Connection(self)
+        connection = Connection(self, self._outbox)
         self._routes[connection] = route
         return connection
 

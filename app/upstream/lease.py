@@ -17,11 +17,11 @@ class Lease:
 
     __slots__ = ("_ended", "_is_live", "account", "entry", "model", "probed", "seat", "wanted")
 
-    def __init__(self, seat: Seat, model: str, ended: Callable[["Lease"], None]) -> None:
+    def __init__(self, seat: Seat, model: str, ended: Callable[["Lease"], None], wanted: str | None = None) -> None:
         self.seat = seat
         self.account: Account = seat.account
         self.model = model
-        self.wanted: str | None = None
+        self.wanted = wanted
         self.probed: Illness | None = None
         self.entry: Entry | None = None
         self._ended = ended

@@ -12,15 +12,13 @@ import orjson
 
 from app.settings_upstream import UpstreamSettings
 from app.upstream.account import serves
-from app.upstream.answer import close
 from app.upstream.attempt import TransportOf
 from app.upstream.faults import TRANSPORT_ERRORS
-from app.upstream.headers import RequestHeaders
+from app.upstream.headers import request_headers
 from app.upstream.pool import Pool
-from app.upstream.transport import body_of, new_request, timeouts
+from app.upstream.transport import Ask, UpstreamRequest
 
 _TIMEOUT_SECONDS = 10.0
-_TIMEOUTS = timeouts(connect_seconds=_TIMEOUT_SECONDS)
 _MAX_LIST_BYTES = 8 * 1024 * 1024
 _RETRY_SECONDS = 30.0
 
@@ -90,29 +88,28 @@ class ModelCatalogue:
         account = next(accounts, None)
         if account is None:
             return None
-        headers = RequestHeaders(account).beside({}, stream=False)
+        headers = request_headers(account, stream=False)
         try:
-            request = new_request("GET", httpx.URL(f"{upstream.base_url}/models"), headers, b"", _TIMEOUTS)
+            request = UpstreamRequest("GET", httpx.URL(f"{upstream.base_url}/models"), headers, _TIMEOUT_SECONDS)
+            ask = self._transport_of(upstream).prepare(request)
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                body = await self._read(self._transport_of(upstream), request)
+                body = await self._read(ask)
         except TRANSPORT_ERRORS:
             return None
         listed = _listed(body)
         return listed and [model for model in listed if serves(upstream, model["id"])]
 
-    async def _read(self, transport: httpx.AsyncBaseTransport, request: httpx.Request) -> bytes:
-        response = await transport.handle_async_request(request)
-        chunks = body_of(response)
+    async def _read(self, ask: Ask) -> bytes:
+        answer = await ask(b"", [])
         try:
             body = bytearray()
-            if response.is_success:
-                async for chunk in chunks:
-                    body += chunk
-                    if len(body) > _MAX_LIST_BYTES:
-                        return b""
+            while answer.is_success and (chunk := await answer.body.read()):
+                body += chunk
+                if len(body) > _MAX_LIST_BYTES:
+                    return b""
             return bytes(body)
         finally:
-            await close(chunks)
+            await answer.body.aclose()
 
 
 def _named_in_settings(upstream: UpstreamSettings) -> Models:

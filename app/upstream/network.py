@@ -1,6 +1,7 @@
-"""HTTP/1.1 to the upstreams over the network, as an httpx transport. Must not know what an account or a fault is."""
+"""HTTP/1.1 to the upstreams over the network. Must not know what an account or a fault is."""
 
 import ssl
+from collections.abc import Awaitable
 from functools import cached_property
 
 import httpx
@@ -9,16 +10,12 @@ from app.upstream.connector import Connector
 from app.upstream.keep_alive import KeepAlive
 from app.upstream.proxies import EnvironmentProxies
 from app.upstream.reach import Reach
-from app.upstream.request_body import RequestBody
-from app.upstream.route import Route
+from app.upstream.route import Route, lines_of
+from app.upstream.transport import Answer, Ask, RawHeaders, UpstreamRequest
 
 
-class Network(httpx.AsyncBaseTransport):
-    """The connections of the process. It keeps no cookies, follows no redirect, decodes nothing.
-
-    Of a request's timeouts `pool` is the wait for a place among the connections, `connect` the time to make one, `read`
-    the silence in the middle of a body. The beginning of an answer is waited for as long as the caller likes.
-    """
+class Network:
+    """The connections of the process. It keeps no cookies, follows no redirect, decodes nothing."""
 
     def __init__(
         self, tls: ssl.SSLContext, proxies: EnvironmentProxies, max_connections: int, reach: Reach = Reach.ANYWHERE
@@ -34,25 +31,37 @@ class Network(httpx.AsyncBaseTransport):
         """Made by the first request, inside the loop."""
         return KeepAlive(Connector(self._tls, self._reach).connect, self._max_connections)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        origin = (url.raw_scheme, url.raw_host, url.port)
-        route = self._routes.get(origin) or self._routes.setdefault(origin, self._route(url))
-        timeout = request.extensions.get("timeout", {})
-        stream = request.stream
-        body = stream.content if isinstance(stream, RequestBody) else await request.aread()
-        head = route.head(request, len(body))
-        connections = self._connections
-        connection = connections.idle(route) or await connections.open(
-            route, wait_seconds=timeout.get("pool"), connect_seconds=timeout.get("connect")
-        )
-        answer = await connection.ask(head, body, timeout.get("read"))
-        return httpx.Response(answer.status, headers=answer.headers, stream=answer.body, request=request)
+    def prepare(self, request: UpstreamRequest) -> Ask:
+        route = self._route(request.url)
+        said = route.head(request.method, request.url.raw_path, request.headers.raw)
+        is_get = request.method == "GET"
+        connect_seconds, silence_seconds = request.connect_seconds, request.silence_seconds
+
+        def ask(body: bytes, more: RawHeaders) -> Awaitable[Answer]:
+            head = said + lines_of(more) if more else said
+            length = b"content-length: %d\r\n" % len(body) if body or not is_get else b""
+            head = b"%b%b\r\n" % (head, length)
+            connection = self._connections.idle(route)
+            if connection is None:
+                return self._ask_on_another(route, head, body, connect_seconds, silence_seconds)
+            return connection.ask(head, body, silence_seconds)
+
+        return ask
 
     async def aclose(self) -> None:
         self._connections.close()
 
+    async def _ask_on_another(
+        self, route: Route, head: bytes, body: bytes, connect_seconds: float, silence_seconds: float | None
+    ) -> Answer:
+        connection = await self._connections.open(route, wait_seconds=connect_seconds, connect_seconds=connect_seconds)
+        return await connection.ask(head, body, silence_seconds)
+
     def _route(self, url: httpx.URL) -> Route:
-        if url.scheme not in {"http", "https"}:
-            raise httpx.UnsupportedProtocol("An upstream is called by http or https.")
-        return Route(url, self._proxies.on_the_way_to(url))
+        origin = (url.raw_scheme, url.raw_host, url.port)
+        route = self._routes.get(origin)
+        if route is None:
+            if url.scheme not in {"http", "https"}:
+                raise httpx.UnsupportedProtocol("An upstream is called by http or https.")
+            route = self._routes[origin] = Route(url, self._proxies.on_the_way_to(url))
+        return route

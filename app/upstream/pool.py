@@ -96,8 +96,9 @@ class Pool:
         seat, wanted = self._seats.next(wish, tried, now)
         if seat is None:
             return None
-        lease = self._lease(seat, wish.model, now)
-        lease.wanted = wanted
+        lease = Lease(seat, wish.model, self._ended, wanted)
+        if seat.caps is not None:
+            self._count(seat, seat.caps, now)
         illness = seat.health.illness
         if illness is not None and illness.is_granted and illness.until <= now and not illness.is_probed:
             illness.is_probed = True
@@ -130,7 +131,11 @@ class Pool:
 
     def lease(self, account: Account) -> Lease:
         """A lease on this very account, however it is."""
-        return self._lease(self._seat(account), "", self._clock())
+        seat = self._seat(account)
+        lease = Lease(seat, "", self._ended)
+        if seat.caps is not None:
+            self._count(seat, seat.caps, self._clock())
+        return lease
 
     def serve(self, lease: Lease, told: Mapping[bytes, bytes]) -> None:
         """The account has answered, with these headers."""
@@ -237,13 +242,10 @@ class Pool:
             raise account_gone()
         return seat
 
-    def _lease(self, seat: Seat, model: str, now: float) -> Lease:
-        lease = Lease(seat, model, self._ended)
-        if seat.caps is not None:
-            seat.caps.began(now)
-            if seat.caps.free_at(seat.in_flight) > now:
-                self._seats.changed()
-        return lease
+    def _count(self, seat: Seat, caps: Caps, now: float) -> None:
+        caps.began(now)
+        if caps.free_at(seat.in_flight) > now:
+            self._seats.changed()
 
     def _ended(self, lease: Lease) -> None:
         if lease.probed is not None:

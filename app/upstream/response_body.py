@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, Self
+from typing import Protocol
 
 import httpx
 
@@ -17,8 +17,8 @@ class Source(Protocol):
     def abort(self, error: httpx.TransportError) -> None: ...
 
 
-class ResponseBody(httpx.AsyncByteStream):
-    """Read once, by one task; all that has come is one chunk. What came before an error is read before it.
+class ResponseBody:
+    """All that has come is one chunk. What came before an error is read before it.
 
     `silence` is the time, in seconds, that a reader waits for bytes after the first; None for no end. The first are
     waited for as long as the caller likes, and the time that a reader takes is not silence.
@@ -54,16 +54,14 @@ class ResponseBody(httpx.AsyncByteStream):
         self._paused = False
         self._error: httpx.TransportError | None = None
 
-    def __aiter__(self) -> Self:
-        return self
+    @property
+    def is_over(self) -> bool:
+        return self._source is None and not self.pieces and self._error is None
 
-    async def __anext__(self) -> bytes:
-        """The next bytes. Raises httpx.ReadTimeout, ReadError or RemoteProtocolError where they end too early."""
+    def take(self) -> bytes:
         pieces = self.pieces
-        while not pieces:
-            if self._source is None:
-                raise StopAsyncIteration if self._error is None else self._error
-            await self._wait()
+        if not pieces:
+            return b""
         self._begun = True
         chunk = self._chunk()
         pieces.clear()
@@ -74,11 +72,17 @@ class ResponseBody(httpx.AsyncByteStream):
                 self._source.resume_reading()
         return chunk
 
-    async def pour(self, take: Callable[[bytes], bool]) -> None:
-        """Hand what comes to `take` as it comes off the wire, which wakes no task; until it declines, or the end.
+    async def read(self) -> bytes:
+        """The next bytes. Raises httpx.ReadTimeout, ReadError or RemoteProtocolError where they end too early."""
+        while not self.pieces:
+            if self._source is None:
+                if self._error is not None:
+                    raise self._error
+                return b""
+            await self._wait()
+        return self.take()
 
-        What it declined by False, and an error, are there for the next reader.
-        """
+    async def pour(self, take: Callable[[bytes], bool]) -> None:
         self._take = take
         try:
             while not self.pieces and self._source is not None:
@@ -87,9 +91,6 @@ class ResponseBody(httpx.AsyncByteStream):
             self._take = None
 
     async def aclose(self) -> None:
-        self.close()
-
-    def close(self) -> None:
         """Have the source closed, unless it has sent all; who reads at this moment gets an error."""
         if self._source is not None:
             self._source.abort(httpx.ReadError("The answer was closed before its end."))

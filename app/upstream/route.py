@@ -1,12 +1,10 @@
 """The way to one origin, and what a request says on it. Must not know how a connection is opened or kept."""
 
 from base64 import b64encode
-from functools import lru_cache
+from collections.abc import Iterable
 
 import httpx
 
-# The calls of one account differ in little that comes before the body's length.
-_HEADS_REMEMBERED = 64
 _PORTS = {"http": 80, "https": 443}
 # They belong to the way, whatever a request says of them.
 _OF_THE_WAY = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"proxy-authorization"})
@@ -29,17 +27,14 @@ class Route:
         if proxy is not None and not self.is_tls:
             self._target = b"http://%b" % url.netloc
             self._lines += _authorization(proxy)
-        self._rendered = lru_cache(_HEADS_REMEMBERED)(self._render)
 
-    def head(self, request: httpx.Request, length: int) -> bytes:
-        """The request's head for a body of this length.
+    def head(self, method: str, path: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """The head of a request, but for its body's length and its end.
 
         Raises httpx.LocalProtocolError when a line break in some header would make it another request.
         """
-        head = self._rendered(request.method, request.url.raw_path, tuple(request.headers.raw))
-        if length or request.method != "GET":
-            return b"%bcontent-length: %d\r\n\r\n" % (head, length)
-        return head + b"\r\n"
+        line = b"%b %b%b HTTP/1.1\r\n" % (method.encode("ascii"), self._target, path)
+        return _checked(line, 1) + self._lines + lines_of(headers)
 
     def connect_head(self, proxy: httpx.URL) -> bytes:
         """The request that asks the proxy for a tunnel to the origin."""
@@ -47,20 +42,17 @@ class Route:
         authority = f"{host}:{self.port}".encode("ascii")
         return b"CONNECT %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (authority, authority, _authorization(proxy))
 
-    def _render(self, method: str, path: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
-        """A head but for the body's length."""
-        lines = [b"%b: %b\r\n" % header for header in headers if header[0].lower() not in _OF_THE_WAY]
-        head = b"%b %b%b HTTP/1.1\r\n%b%b" % (
-            method.encode("ascii"),
-            self._target,
-            path,
-            self._lines,
-            b"".join(lines),
-        )
-        breaks = 1 + self._lines.count(b"\n") + len(lines)
-        if not head.count(b"\n") == head.count(b"\r") == breaks:
-            raise httpx.LocalProtocolError("A header of the request holds a line break.")
-        return head
+
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """These headers as a head has them, but for those of the way. Raises as `Route.head` does."""
+    lines = [b"%b: %b\r\n" % header for header in headers if header[0].lower() not in _OF_THE_WAY]
+    return _checked(b"".join(lines), len(lines))
+
+
+def _checked(text: bytes, lines: int) -> bytes:
+    if not text.count(b"\n") == text.count(b"\r") == lines:
+        raise httpx.LocalProtocolError("A header of the request holds a line break.")
+    return text
 
 
 def _authorization(proxy: httpx.URL) -> bytes:

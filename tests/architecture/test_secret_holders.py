@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from httpx import URL
 from pydantic import SecretStr
 
 from app.api.admin.forms import Open
@@ -17,8 +18,9 @@ from app.storage.founding import Founding
 from app.storage.key_store import CreateKey, Rehash, RotateKey
 from app.storage.upstream_store import AddKey
 from app.upstream.account import accounts_of_all
-from app.upstream.headers import RequestHeaders
+from app.upstream.headers import request_headers
 from app.upstream.pool import Pool
+from app.upstream.transport import UpstreamRequest
 from tests.fakes.canaries import Evidence
 
 _SECRET = "a master secret that nobody may see"
@@ -62,8 +64,10 @@ _HOLDERS: dict[str, object] = {
     "settings of the server": _SETTINGS.server,
     "upstreams": _UPSTREAMS,
     "accounts": _ACCOUNTS,
-    "header makers": [RequestHeaders(account) for account in _ACCOUNTS],
-    "headers": [RequestHeaders(account).beside({}, stream=True) for account in _ACCOUNTS],
+    "headers": [request_headers(account, stream=True) for account in _ACCOUNTS],
+    "requests": [
+        UpstreamRequest("GET", URL("http://a"), request_headers(account, stream=False), 1.0) for account in _ACCOUNTS
+    ],
     "pool": Pool(_UPSTREAMS, 1.0),
     "report": Pool(_UPSTREAMS, 1.0).report(),
     "API key": _RECORD,

@@ -19,7 +19,16 @@ from app.sealing import Sealer
 from app.settings import RelaySettings
 from app.state.records import Chain
 from app.upstream.answer import UpstreamAnswer
-from tests.builders import Body, Connection, make_account, make_caller, make_chain, make_lease, make_request, make_turn
+from tests.builders import (
+    Connection,
+    make_account,
+    make_body,
+    make_caller,
+    make_chain,
+    make_lease,
+    make_request,
+    make_turn,
+)
 from tests.fakes.streams import response, story
 
 _STREAM = b"".join(story("resp_1"))
@@ -61,8 +70,7 @@ class Call:
             200,
             {b"content-type": self.content_type.encode()},
             first=self.body,
-            chunks=_nothing(),
-            body=Body(self._close),
+            body=make_body(_nothing(), self._close),
             lease=make_lease(),
         )
 

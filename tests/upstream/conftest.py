@@ -1,14 +1,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 
 import httpx
 import pytest
 import uvloop
 
 from app.upstream.network import Network
+from app.upstream.networks import network_transport
 from app.upstream.proxies import EnvironmentProxies
 from app.upstream.reach import Reach
-from app.upstream.transport import network_transport
+from app.upstream.transport import Transport
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import KEYS, NetworkOf, Rig, rig, upstream_settings
 
@@ -23,34 +25,33 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 async def network(request: pytest.FixtureRequest) -> NetworkOf:
     """Makes a transport of each kind, with the environment as it is then."""
 
-    def open_network(max_connections: int, reach: Reach = Reach.ANYWHERE) -> httpx.AsyncBaseTransport:
-        return network_transport(
-            request.param, httpx.create_ssl_context(), EnvironmentProxies(), max_connections, reach
-        )
+    def open_network(max_connections: int, reach: Reach = Reach.ANYWHERE) -> "aclosing[Transport]":
+        tls = httpx.create_ssl_context()
+        return aclosing(network_transport(request.param, tls, EnvironmentProxies(), max_connections, reach))
 
     return open_network
 
 
 @pytest.fixture
-async def transport(network: NetworkOf) -> AsyncIterator[httpx.AsyncBaseTransport]:
+async def transport(network: NetworkOf) -> AsyncIterator[Transport]:
     async with network(100) as opened:
         yield opened
 
 
 @pytest.fixture
 async def native() -> AsyncIterator[Network]:
-    async with Network(httpx.create_ssl_context(), EnvironmentProxies(), 2) as network:
+    async with aclosing(Network(httpx.create_ssl_context(), EnvironmentProxies(), 2)) as network:
         yield network
 
 
 @pytest.fixture
-def one(upstream: FakeUpstream, transport: httpx.AsyncBaseTransport) -> Rig:
+def one(upstream: FakeUpstream, transport: Transport) -> Rig:
     """One key."""
     return rig(transport, upstream_settings(upstream.url))
 
 
 @pytest.fixture
-def three(upstream: FakeUpstream, transport: httpx.AsyncBaseTransport) -> Rig:
+def three(upstream: FakeUpstream, transport: Transport) -> Rig:
     """Three keys of one upstream."""
     return rig(transport, upstream_settings(upstream.url, *KEYS))
 

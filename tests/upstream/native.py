@@ -7,25 +7,30 @@ import httpx
 
 from app.upstream.http1 import Connection
 from app.upstream.network import Network
-from app.upstream.transport import body_of, new_request, timeouts
+from app.upstream.transport import Answer, AnswerBody, UpstreamRequest
 from tests.fakes.replies import Reply
 
 CHUNKED = Reply.head(200, {"transfer-encoding": "chunked"})
 
 
-async def ask(
-    native: Network, url: str, body: bytes = b"{}", read: float | None = 2.0, wait: float = 2.0
-) -> httpx.Response:
-    extensions = timeouts(connect_seconds=wait, silence_seconds=read)
-    request = new_request("POST", httpx.URL(url), httpx.Headers({"accept": "a"}), body, extensions)
+async def ask(native: Network, url: str, body: bytes = b"{}", read: float | None = 2.0, wait: float = 2.0) -> Answer:
+    request = UpstreamRequest("POST", httpx.URL(url), httpx.Headers({"accept": "a"}), wait, read)
     async with asyncio.timeout(5):
-        return await native.handle_async_request(request)
+        return await native.prepare(request)(body, [])
 
 
 async def whole(native: Network, url: str, body: bytes = b"{}") -> bytes:
-    response = await ask(native, url, body)
+    answer = await ask(native, url, body)
     async with asyncio.timeout(5):
-        return b"".join([chunk async for chunk in body_of(response)])
+        return b"".join(await chunks_of(answer.body))
+
+
+async def chunks_of(body: AnswerBody) -> list[bytes]:
+    """What is read of it, to its end."""
+    chunks = []
+    while chunk := await body.read():
+        chunks.append(chunk)
+    return chunks
 
 
 def kept(native: Network) -> int:

@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -20,6 +19,7 @@ from app.upstream.call import UpstreamCall
 from app.upstream.connect import UpstreamClient
 from app.upstream.faults import Blame, Fault
 from app.upstream.pool import Pool
+from app.upstream.transport import AnswerBody, Transport
 
 EVENTS = [b"event: response.created\ndata: {}\n\n", b"event: response.completed\ndata: {}\n\n"]
 SSE = b"".join(EVENTS)
@@ -65,7 +65,7 @@ def relay_settings(**more: Any) -> RelaySettings:
     return RelaySettings(**{**quick, **more})
 
 
-NetworkOf = Callable[..., httpx.AsyncBaseTransport]
+NetworkOf = Callable[..., AbstractAsyncContextManager[Transport]]
 
 
 @dataclass
@@ -99,14 +99,14 @@ class Rig:
         return sum(self.pool.in_flight(account) for account in self.pool.accounts())
 
 
-async def read_all(answer: UpstreamAnswer) -> bytes:
+async def read_all(answer: UpstreamAnswer | AnswerBody) -> bytes:
     received = b""
     while chunk := await answer.read():
         received += chunk
     return received
 
 
-def rig(transport: httpx.AsyncBaseTransport, *upstreams: UpstreamSettings, **relay: Any) -> Rig:
+def rig(transport: Transport, *upstreams: UpstreamSettings, **relay: Any) -> Rig:
     settings = relay_settings(**relay)
     pool = Pool(
         upstreams,

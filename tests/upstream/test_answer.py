@@ -2,10 +2,11 @@
 
 import asyncio
 
-import httpx
 import pytest
 
+from app.errors import UpstreamError
 from app.upstream.faults import UpstreamBrokenError
+from app.upstream.transport import Transport
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import EVENTS, KEYS, SSE, Rig, read_all, rig, upstream_settings
@@ -36,9 +37,39 @@ async def test_an_answer_that_is_cut_says_so_after_what_came(fault: Reply, upstr
     await answer.aclose()
 
 
-async def test_a_stream_that_falls_silent_is_given_up(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
-) -> None:
+WHOLE = b'{"id":"resp_1"}'
+AT_ONCE = Reply.body(200, WHOLE)
+IN_PIECES = Reply([Reply.head(200, {"content-length": str(len(WHOLE))}), WHOLE[:5], 0.05, WHOLE[5:]])
+
+
+@pytest.mark.parametrize("reply", [AT_ONCE, IN_PIECES])
+async def test_a_whole_answer_is_read_at_once_or_as_it_comes(reply: Reply, upstream: FakeUpstream, one: Rig) -> None:
+    upstream.enqueue(reply)
+    answer = await one.open(stream=False)
+    assert await answer.read_whole(len(WHOLE)) == WHOLE
+    assert await answer.read() == b""
+    await answer.aclose()
+
+
+@pytest.mark.parametrize("reply", [AT_ONCE, IN_PIECES])
+async def test_a_whole_answer_that_is_too_large_is_an_error(reply: Reply, upstream: FakeUpstream, one: Rig) -> None:
+    upstream.enqueue(reply)
+    answer = await one.open(stream=False)
+    with pytest.raises(UpstreamError) as caught:
+        await answer.read_whole(len(WHOLE) - 1)
+    assert caught.value.code == "upstream_too_large"
+    await answer.aclose()
+
+
+async def test_a_whole_answer_that_is_cut_is_an_error(upstream: FakeUpstream, one: Rig) -> None:
+    upstream.enqueue(Reply.truncated(WHOLE))
+    answer = await one.open(stream=False)
+    with pytest.raises(UpstreamBrokenError):
+        await answer.read_whole(1000)
+    await answer.aclose()
+
+
+async def test_a_stream_that_falls_silent_is_given_up(upstream: FakeUpstream, transport: Transport) -> None:
     one = rig(transport, upstream_settings(upstream.url), idle_timeout_seconds=0.2)
     upstream.enqueue(Reply.sse(EVENTS, then=Act.STALL))
     answer = await one.open()
@@ -53,9 +84,7 @@ async def test_a_stream_that_falls_silent_is_given_up(
     await asyncio.wait_for(upstream.requests[0].closed.wait(), 2)
 
 
-async def test_the_time_a_reader_takes_is_not_silence(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
-) -> None:
+async def test_the_time_a_reader_takes_is_not_silence(upstream: FakeUpstream, transport: Transport) -> None:
     one = rig(transport, upstream_settings(upstream.url), idle_timeout_seconds=0.2)
     upstream.enqueue(Reply.sse(EVENTS * 2, pause=0.1))
     answer = await one.open()
@@ -124,9 +153,7 @@ async def test_cancelling_an_open_leaves_no_lease_and_no_connection(
     await upstream.wait_until_idle()
 
 
-async def test_cancelling_at_any_moment_leaves_nothing(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
-) -> None:
+async def test_cancelling_at_any_moment_leaves_nothing(upstream: FakeUpstream, transport: Transport) -> None:
     three = rig(transport, upstream_settings(upstream.url, *KEYS))
     upstream.respond = lambda _: Reply.sse(EVENTS, pause=0.001)
     finished = 0

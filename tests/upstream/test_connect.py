@@ -2,13 +2,13 @@
 
 import asyncio
 
-import httpx
 import orjson
 import pytest
 
 from app.errors import InvalidRequestError, UpstreamError, UpstreamRefusedError
 from app.settings_upstream import UpstreamSettings
 from app.upstream.account import Account
+from app.upstream.transport import Transport
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream, Recorded
 from tests.upstream.rig import EVENTS, KEYS, SSE, Rig, cooling, failure, read_all, rig, upstream_settings
@@ -55,9 +55,7 @@ async def test_connections_are_kept_and_used_again(upstream: FakeUpstream, one: 
     assert upstream.connections == 1
 
 
-async def test_a_keyless_upstream_is_called_without_authorization(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
-) -> None:
+async def test_a_keyless_upstream_is_called_without_authorization(upstream: FakeUpstream, transport: Transport) -> None:
     upstream.enqueue(Reply.sse(EVENTS))
     await rig(transport, UpstreamSettings(name="local", base_url=upstream.url)).read()
     assert "authorization" not in upstream.requests[0].headers
@@ -93,7 +91,7 @@ BROKEN = [
 
 @pytest.mark.parametrize("fault", BROKEN, ids=range(len(BROKEN)))
 async def test_a_healthy_key_beside_a_broken_one_is_enough(
-    fault: Reply, upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
+    fault: Reply, upstream: FakeUpstream, transport: Transport
 ) -> None:
     two = rig(transport, upstream_settings(upstream.url, *KEYS[:2]), first_byte_timeout_seconds=0.5)
     upstream.respond = lambda r: Reply.sse(EVENTS) if r.headers["authorization"].endswith(KEYS[1]) else fault
@@ -108,7 +106,7 @@ async def test_a_healthy_key_beside_a_broken_one_is_enough(
 
 @pytest.mark.parametrize("fault", BROKEN[:3] + BROKEN[4:6])
 async def test_the_whole_pool_is_walked_past_keys_that_are_out(
-    fault: Reply, upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
+    fault: Reply, upstream: FakeUpstream, transport: Transport
 ) -> None:
     keys = [f"sk-canary-{number}" for number in range(10)]
     ten = rig(transport, upstream_settings(upstream.url, *keys))
@@ -210,9 +208,7 @@ async def test_an_endless_error_body_is_read_no_further_than_its_limit(upstream:
     await upstream.wait_until_idle()
 
 
-async def test_a_status_counts_when_its_body_never_comes(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
-) -> None:
+async def test_a_status_counts_when_its_body_never_comes(upstream: FakeUpstream, transport: Transport) -> None:
     one = rig(transport, upstream_settings(upstream.url), first_byte_timeout_seconds=0.2)
     upstream.enqueue(Reply([Reply.head(401, {"content-length": "20"}), Act.STALL]))
     error = await failure(one.open())
@@ -220,9 +216,7 @@ async def test_a_status_counts_when_its_body_never_comes(
     await upstream.wait_until_idle()
 
 
-async def test_one_deadline_covers_the_head_and_the_first_bytes(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
-) -> None:
+async def test_one_deadline_covers_the_head_and_the_first_bytes(upstream: FakeUpstream, transport: Transport) -> None:
     one = rig(transport, upstream_settings(upstream.url), first_byte_timeout_seconds=0.5)
     upstream.enqueue(Reply([0.3, Reply.head(200, {"content-length": "2"}), 0.3, b"{}"]))
     error = await failure(one.open())

@@ -1,8 +1,8 @@
 """What must not travel: keys and cookies go to their own upstream and nowhere else."""
 
-import httpx
 import pytest
 
+from app.upstream.transport import Transport
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import EVENTS, KEYS, Rig, failure, rig, upstream_settings
@@ -27,7 +27,7 @@ async def test_a_cookie_is_never_sent_back(upstream: FakeUpstream, one: Rig) -> 
     assert "cookie" not in upstream.requests[1].headers
 
 
-async def test_each_key_goes_to_its_own_upstream_only(transport: httpx.AsyncBaseTransport) -> None:
+async def test_each_key_goes_to_its_own_upstream_only(transport: Transport) -> None:
     async with FakeUpstream() as first, FakeUpstream() as second:
         both = rig(
             transport,
@@ -44,9 +44,7 @@ async def test_each_key_goes_to_its_own_upstream_only(transport: httpx.AsyncBase
 @pytest.mark.parametrize(
     "reply", [Reply.stall(), Reply.hang_up(), Reply.html(500), Reply.error(401), Reply.huge_header(99_999)]
 )
-async def test_the_key_is_in_no_error_text(
-    reply: Reply, upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
-) -> None:
+async def test_the_key_is_in_no_error_text(reply: Reply, upstream: FakeUpstream, transport: Transport) -> None:
     one = rig(transport, upstream_settings(upstream.url), first_byte_timeout_seconds=0.2)
     upstream.respond = lambda _: reply
     error = await failure(one.open())

@@ -7,10 +7,9 @@ import pytest
 
 from app.upstream.http1 import UnansweredError
 from app.upstream.network import Network
-from app.upstream.transport import body_of
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
-from tests.upstream.native import CHUNKED, ask, kept, whole
+from tests.upstream.native import CHUNKED, ask, chunks_of, kept, whole
 from tests.upstream.rig import EVENTS, SSE
 
 BOTH_LOOPS = True
@@ -98,11 +97,10 @@ async def test_what_came_is_read_before_the_error(native: Network, upstream: Fak
     steps, error = BROKEN_IN_THE_MIDDLE[name]
     begun = Reply.head(200, {}) + b"hello" if "the end of the connection" in name else CHUNKED + b"5\r\nhello\r\n"
     upstream.enqueue(Reply([begun, 0.02, *steps]))
-    body = body_of(await ask(native, upstream.url, read=0.3))
-    chunks = aiter(body)
-    assert (await anext(chunks))[:5] == b"hello"
+    body = (await ask(native, upstream.url, read=0.3)).body
+    assert (await body.read())[:5] == b"hello"
     with pytest.raises(error) as caught:
-        assert [chunk async for chunk in chunks] == []
+        assert await chunks_of(body) == []
     assert type(caught.value) is error
     assert kept(native) == 0
     await upstream.wait_until_idle()
@@ -111,20 +109,19 @@ async def test_what_came_is_read_before_the_error(native: Network, upstream: Fak
 async def test_an_error_does_not_wait_for_a_reader(native: Network, upstream: FakeUpstream) -> None:
     extension = [step for _ in range(8) for step in (b"x" * 10_000, 0.005)]
     upstream.enqueue(Reply([CHUNKED + b"5\r\nhello\r\n", 0.02, b"1;", *extension, Act.STALL]))
-    body = body_of(await ask(native, upstream.url))
+    body = (await ask(native, upstream.url)).body
     await upstream.wait_until_idle()
     assert kept(native) == 0
-    chunks = aiter(body)
-    assert await anext(chunks) == b"hello"
+    assert await body.read() == b"hello"
     with pytest.raises(httpx.RemoteProtocolError):
-        await anext(chunks)
+        await body.read()
 
 
 async def test_a_body_with_a_length_that_is_cut_short_is_an_error(native: Network, upstream: FakeUpstream) -> None:
     upstream.enqueue(Reply.truncated(b"hel", missing=2))
-    body = body_of(await ask(native, upstream.url))
+    body = (await ask(native, upstream.url)).body
     with pytest.raises(httpx.ReadError):
-        _ = [chunk async for chunk in body]
+        _ = await chunks_of(body)
 
 
 @pytest.mark.parametrize(("said", "error"), [(b"", UnansweredError), (b"HTTP", httpx.ReadError)])
@@ -140,20 +137,40 @@ async def test_silence_before_the_end_is_told_from_an_answer_that_was_cut(
 
 async def test_the_beginning_of_a_body_is_waited_for(native: Network, upstream: FakeUpstream) -> None:
     upstream.enqueue(Reply([CHUNKED, 0.5, b"5\r\nhello\r\n0\r\n\r\n"]))
-    body = body_of(await ask(native, upstream.url, read=0.1))
-    assert [chunk async for chunk in body] == [b"hello"]
+    body = (await ask(native, upstream.url, read=0.1)).body
+    assert await chunks_of(body) == [b"hello"]
 
 
 async def test_silence_counts_from_the_last_bytes(native: Network, upstream: FakeUpstream) -> None:
     upstream.enqueue(Reply.sse(EVENTS * 5, pause=0.1))
-    body = body_of(await ask(native, upstream.url, read=0.4))
-    assert b"".join([chunk async for chunk in body]) == SSE * 5
+    body = (await ask(native, upstream.url, read=0.4)).body
+    assert b"".join(await chunks_of(body)) == SSE * 5
 
 
 async def test_all_that_has_come_is_one_chunk(native: Network, upstream: FakeUpstream) -> None:
     upstream.enqueue(Reply([b"".join(bytes(step) for step in Reply.sse(EVENTS).steps if isinstance(step, bytes))]))
-    body = body_of(await ask(native, upstream.url))
-    assert [chunk async for chunk in body] == [SSE]
+    body = (await ask(native, upstream.url)).body
+    assert await chunks_of(body) == [SSE]
+
+
+async def test_what_came_with_the_head_is_taken_without_waiting(native: Network, upstream: FakeUpstream) -> None:
+    upstream.enqueue(Reply([Reply.head(200, {"content-length": "5"}) + b"hello"]))
+    body = (await ask(native, upstream.url)).body
+    assert not body.is_over
+    assert body.take() == b"hello"
+    assert body.is_over
+    assert (body.take(), await body.read()) == (b"", b"")
+
+
+async def test_a_body_that_broke_is_not_over_before_its_reader_knows(native: Network, upstream: FakeUpstream) -> None:
+    upstream.enqueue(Reply.truncated(b"hel", missing=2))
+    body = (await ask(native, upstream.url)).body
+    await upstream.wait_until_idle()
+    assert body.take() == b"hel"
+    assert not body.is_over
+    assert body.take() == b""
+    with pytest.raises(httpx.ReadError):
+        await body.read()
 
 
 @pytest.mark.parametrize("surplus", [CHUNKED, b"\r\n"])

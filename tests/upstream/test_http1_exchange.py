@@ -6,13 +6,14 @@ import sys
 import httpx
 import pytest
 
+from app.outbox import Outbox
 from app.upstream.http1 import Connection, UnansweredError
 from app.upstream.network import Network
 from app.upstream.response_body import ResponseBody
-from app.upstream.transport import body_of, new_request, timeouts
+from app.upstream.transport import Transport, UpstreamRequest
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
-from tests.upstream.native import CHUNKED, Keeper, Wire, ask, kept
+from tests.upstream.native import CHUNKED, Keeper, Wire, ask, chunks_of, kept
 from tests.upstream.rig import serving
 
 BOTH_LOOPS = True
@@ -29,8 +30,8 @@ async def test_an_early_refusal_of_a_large_body_is_heard_though_the_connection_i
 
     async with serving(refuse) as address:
         response = await ask(native, f"http://{address}/v1", b"x" * 20_000_000)
-        assert response.status_code == 413
-        assert [chunk async for chunk in body_of(response)] == [b"{}"]
+        assert response.status == 413
+        assert await chunks_of(response.body) == [b"{}"]
     assert kept(native) == 0
 
 
@@ -44,7 +45,7 @@ async def test_a_refusal_that_leaves_a_body_unread_leaves_no_connection(native: 
 
     async with serving(refuse) as address:
         response = await ask(native, f"http://{address}/v1", b"x" * 20_000_000)
-        assert [chunk async for chunk in body_of(response)] == [b"{}"]
+        assert await chunks_of(response.body) == [b"{}"]
         assert kept(native) == 0
         given_up.set()
 
@@ -81,7 +82,7 @@ async def test_a_body_is_sent_to_its_end_though_the_answer_has_begun(native: Net
 
     async with serving(answer_first) as address:
         response = await ask(native, f"http://{address}/v1", sent)
-        assert [chunk async for chunk in body_of(response)] == [b"hello"]
+        assert await chunks_of(response.body) == [b"hello"]
         assert kept(native) == 1
         await native.aclose()
     assert received == sent
@@ -92,9 +93,9 @@ async def test_a_body_that_is_sent_is_held_no_longer(native: Network, upstream: 
     before = sys.getrefcount(sent)
     upstream.enqueue(Reply([CHUNKED + b"5\r\nhello\r\n", Act.STALL]))
     response = await ask(native, upstream.url, sent)
-    body = body_of(response)
+    body = response.body
     del response
-    assert await anext(aiter(body)) == b"hello"
+    assert await body.read() == b"hello"
     assert sys.getrefcount(sent) == before
     await body.aclose()
 
@@ -114,7 +115,7 @@ async def test_a_body_that_nobody_reads_stops_its_sender(native: Network) -> Non
     poured: list[int] = []
     async with serving(pour) as address:
         response = await ask(native, f"http://{address}/v1")
-        body = body_of(response)
+        body = response.body
         assert isinstance(body, ResponseBody)
         held, before = 0, -1
         while len(poured) != before:
@@ -123,18 +124,18 @@ async def test_a_body_that_nobody_reads_stops_its_sender(native: Network) -> Non
             held = sum(len(piece) for piece in body.pieces)
         assert sum(poured) < size
         assert held <= 64 * 1024 + 256 * 1024
-        assert sum([len(chunk) async for chunk in body]) == size
+        assert sum([len(chunk) for chunk in await chunks_of(body)]) == size
         assert kept(native) == 1
         await native.aclose()
 
 
 @pytest.mark.parametrize("header", ["a\r\nx-evil: 1", "a\nb", "a\rb"])
 async def test_a_header_with_a_line_break_is_not_sent(native: Network, upstream: FakeUpstream, header: str) -> None:
-    request = new_request(
-        "POST", httpx.URL(upstream.url), httpx.Headers({"x": header}), b"", timeouts(connect_seconds=1)
-    )
+    url, fine = httpx.URL(upstream.url), httpx.Headers({"x": "a"})
     with pytest.raises(httpx.LocalProtocolError):
-        await native.handle_async_request(request)
+        native.prepare(UpstreamRequest("POST", url, httpx.Headers({"x": header}), 1.0))
+    with pytest.raises(httpx.LocalProtocolError):
+        await native.prepare(UpstreamRequest("POST", url, fine, 1.0))(b"", [(b"y", header.encode())])
     assert upstream.connections == 0
 
 
@@ -143,11 +144,10 @@ async def test_a_request_is_framed_by_the_transport_whatever_its_headers_say(
 ) -> None:
     upstream.enqueue(Reply.json(200, 1), Reply.json(200, 2))
     wrong = {"Host": "evil.test", "Content-Length": "99", "Transfer-Encoding": "chunked", "accept": "a"}
-    request = new_request("POST", httpx.URL(upstream.url), httpx.Headers(wrong), b"{}", timeouts(connect_seconds=1))
-    response = await native.handle_async_request(request)
-    assert [chunk async for chunk in body_of(response)] == [b"1"]
-    async with httpx.AsyncClient(transport=native) as client:
-        assert (await client.get(upstream.url)).json() == 2
+    for number, (method, body) in enumerate({"POST": b"{}", "GET": b""}.items(), 1):
+        request = UpstreamRequest(method, httpx.URL(upstream.url), httpx.Headers(wrong), 1.0)
+        answer = await native.prepare(request)(body, [(b"Connection", b"close")])
+        assert await chunks_of(answer.body) == [b"%d" % number]
     assert dict(upstream.requests[0].headers) == {
         "host": upstream.origin.removeprefix("http://"),
         "accept": "a",
@@ -156,24 +156,24 @@ async def test_a_request_is_framed_by_the_transport_whatever_its_headers_say(
     assert "content-length" not in upstream.requests[1].headers
 
 
-async def test_a_head_is_remembered_for_its_own_headers_only(native: Network, upstream: FakeUpstream) -> None:
+async def test_what_is_asked_again_says_of_a_call_only_what_is_its_own(
+    transport: Transport, upstream: FakeUpstream
+) -> None:
     upstream.respond = lambda _: Reply.json(200, 1)
-    asked = [{"x": "one"}, {"x": "two"}, {"x": "one"}, {"y": "one"}]
-    for number, headers in enumerate(asked):
-        request = new_request(
-            "POST", httpx.URL(upstream.url), httpx.Headers(headers), b"." * number, timeouts(connect_seconds=1)
-        )
-        response = await native.handle_async_request(request)
-        assert [chunk async for chunk in body_of(response)] == [b"1"]
+    ask = transport.prepare(UpstreamRequest("POST", httpx.URL(upstream.url), httpx.Headers({"x": "same"}), 1.0))
+    beside = [{"y": "one"}, {}, {"y": "two"}, {"z": "one"}]
+    for number, headers in enumerate(beside):
+        answer = await ask(b"." * number, httpx.Headers(headers).raw)
+        assert await chunks_of(answer.body) == [b"1"]
     host = {"host": upstream.origin.removeprefix("http://")}
-    assert [dict(request.headers) for request in upstream.requests] == [
-        {**host, **headers, "content-length": str(number)} for number, headers in enumerate(asked)
-    ]
+    for number, (request, headers) in enumerate(zip(upstream.requests, beside, strict=True)):
+        said = {**host, "x": "same", **headers, "content-length": str(number)}
+        assert {name: value for name, value in request.headers.items() if name in {*said, "y", "z"}} == said
 
 
 async def test_a_request_that_is_given_up_as_its_answer_comes_leaves_the_connection_to_who_has_it_now() -> None:
     wire, keeper = Wire(), Keeper()
-    connection = Connection(keeper)
+    connection = Connection(keeper, Outbox())
     connection.connection_made(wire)
     first = asyncio.ensure_future(connection.ask(b"GET", b"", None))
     await asyncio.sleep(0)
@@ -184,12 +184,12 @@ async def test_a_request_that_is_given_up_as_its_answer_comes_leaves_the_connect
     await asyncio.gather(first, return_exceptions=True)
     assert not wire.aborted
     connection.data_received(Reply.head(200, {"content-length": "3"}) + b"[1]")
-    assert [chunk async for chunk in (await second).body] == [b"[1]"]
+    assert await chunks_of((await second).body) == [b"[1]"]
 
 
 async def test_an_answer_to_a_request_that_was_given_up_is_not_received() -> None:
     wire, keeper = Wire(), Keeper()
-    connection = Connection(keeper)
+    connection = Connection(keeper, Outbox())
     connection.connection_made(wire)
     call = asyncio.ensure_future(connection.ask(b"GET", b"", None))
     await asyncio.sleep(0)
@@ -201,7 +201,7 @@ async def test_an_answer_to_a_request_that_was_given_up_is_not_received() -> Non
 
 
 async def test_a_connection_that_was_lost_while_it_was_idle_answers_nothing() -> None:
-    connection = Connection(Keeper())
+    connection = Connection(Keeper(), Outbox())
     connection.connection_made(Wire())
     connection.connection_lost(None)
     with pytest.raises(UnansweredError):
@@ -210,7 +210,7 @@ async def test_a_connection_that_was_lost_while_it_was_idle_answers_nothing() ->
 
 async def test_a_connection_that_is_given_up_before_it_is_made_is_closed_when_it_is() -> None:
     wire, keeper = Wire(), Keeper()
-    connection = Connection(keeper)
+    connection = Connection(keeper, Outbox())
     connection.abort(httpx.ConnectError(""))
     connection.connection_made(wire)
     assert (wire.aborted, keeper.gone_) == (True, 1)
@@ -218,7 +218,7 @@ async def test_a_connection_that_is_given_up_before_it_is_made_is_closed_when_it
 
 async def test_a_whole_answer_that_is_too_much_at_once_leaves_the_connection_reading() -> None:
     wire, keeper = Wire(), Keeper()
-    connection = Connection(keeper)
+    connection = Connection(keeper, Outbox())
     connection.connection_made(wire)
     call = asyncio.ensure_future(connection.ask(b"GET", b"", None))
     await asyncio.sleep(0)
@@ -227,18 +227,19 @@ async def test_a_whole_answer_that_is_too_much_at_once_leaves_the_connection_rea
     connection.data_received(bytes(100_000))
     assert not wire.paused
     assert keeper.rests == 1
-    assert sum([len(chunk) async for chunk in (await call).body]) == 200_000
+    assert sum([len(chunk) for chunk in await chunks_of((await call).body)]) == 200_000
 
 
 async def test_an_end_leaves_no_timer() -> None:
-    connection = Connection(Keeper())
+    connection = Connection(Keeper(), Outbox())
     connection.connection_made(Wire())
     call = asyncio.ensure_future(connection.ask(b"GET", b"", 60.0))
     await asyncio.sleep(0)
     connection.data_received(CHUNKED + b"5\r\nhello\r\n")
     body = (await call).body
-    assert await anext(body) == b"hello"
-    reader = asyncio.ensure_future(anext(body, b""))
+    assert isinstance(body, ResponseBody)
+    assert await body.read() == b"hello"
+    reader = asyncio.ensure_future(body.read())
     await asyncio.sleep(0)
     assert body._timer is not None
     connection.data_received(b"0\r\n\r\n")

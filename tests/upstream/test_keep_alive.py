@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -12,10 +13,9 @@ from app.upstream import keep_alive
 from app.upstream.http1 import Connection, UnansweredError
 from app.upstream.network import Network
 from app.upstream.proxies import EnvironmentProxies
-from app.upstream.transport import body_of
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
-from tests.upstream.native import ask, kept, whole
+from tests.upstream.native import ask, chunks_of, kept, whole
 from tests.upstream.rig import EVENTS
 
 BOTH_LOOPS = True
@@ -52,7 +52,7 @@ async def test_an_idle_connection_is_closed_after_its_time(
     upstream.respond = lambda r: Reply.sse(EVENTS, pause=0.05 if "slow" in r.path else 0.0)
     slow = await ask(native, f"{upstream.origin}/slow")
     await whole(native, upstream.url)
-    assert [chunk async for chunk in body_of(slow)] == EVENTS
+    assert await chunks_of(slow.body) == EVENTS
     assert upstream.open_connections == LIMIT
     await upstream.wait_until_idle()
     assert native._connections._routes == {}
@@ -77,7 +77,7 @@ async def test_no_more_connections_are_open_than_allowed(native: Network, upstre
 
 async def test_who_waits_is_served_in_order(upstream: FakeUpstream) -> None:
     upstream.respond = lambda _: Reply.sse(EVENTS, pause=0.01)
-    async with Network(httpx.create_ssl_context(), EnvironmentProxies(), 1) as network:
+    async with aclosing(Network(httpx.create_ssl_context(), EnvironmentProxies(), 1)) as network:
         calls = []
         for number in range(6):
             calls.append(asyncio.ensure_future(whole(network, f"{upstream.origin}/{number}")))
@@ -93,10 +93,10 @@ async def test_who_waits_too_long_is_told_so_and_takes_no_place(native: Network,
     with pytest.raises(httpx.PoolTimeout):
         await ask(native, upstream.url, wait=0.1)
     assert waiting(native) == 0
-    await body_of(held[0]).aclose()
+    await held[0].body.aclose()
     upstream.respond = lambda _: Reply.json(200, 1)
     assert await whole(native, upstream.url) == b"1"
-    await body_of(held[1]).aclose()
+    await held[1].body.aclose()
 
 
 async def test_an_idle_connection_makes_room_for_another_origin(native: Network, upstream: FakeUpstream) -> None:
@@ -118,9 +118,9 @@ async def test_a_freed_connection_of_another_origin_gives_its_place_to_who_waits
         busy = [await ask(native, upstream.url) for _ in range(LIMIT)]
         call = asyncio.ensure_future(whole(native, other.url))
         await until(lambda: waiting(native) == 1)
-        assert [chunk async for chunk in body_of(busy[0])] == EVENTS
+        assert await chunks_of(busy[0].body) == EVENTS
         assert await call == b"2"
-        await body_of(busy[1]).aclose()
+        await busy[1].body.aclose()
     assert upstream.connections == LIMIT
 
 
@@ -130,9 +130,9 @@ async def test_cancelling_at_any_moment_leaves_no_place_taken(native: Network, u
     async def call() -> None:
         response = await ask(native, upstream.url)
         try:
-            _ = [chunk async for chunk in body_of(response)]
+            _ = await chunks_of(response.body)
         finally:
-            await body_of(response).aclose()
+            await response.body.aclose()
 
     for steps in range(60):
         calls = [asyncio.ensure_future(call()) for _ in range(2 * LIMIT)]
@@ -192,22 +192,21 @@ async def test_a_place_that_was_given_to_who_has_just_given_up_is_passed_on(
     held = [await ask(native, upstream.url) for _ in range(LIMIT)]
     waiters = [asyncio.ensure_future(ask(native, upstream.url)) for _ in range(2)]
     await until(lambda: waiting(native) == 2)
-    await body_of(held[0]).aclose()
+    await held[0].body.aclose()
     waiters[0].cancel()
     response = await waiters[1]
     assert waiters[0].cancelled()
     assert kept(native) == LIMIT
     for each in (response, held[1]):
-        await body_of(each).aclose()
+        await each.body.aclose()
 
 
 async def test_closing_the_transport_tells_who_waits(upstream: FakeUpstream) -> None:
     upstream.respond = lambda _: Reply.sse(EVENTS[:1], then=Act.STALL)
     network = Network(httpx.create_ssl_context(), EnvironmentProxies(), 1)
     response = await ask(network, upstream.url)
-    chunks = aiter(body_of(response))
-    assert await anext(chunks) == EVENTS[0]
-    reader = asyncio.ensure_future(anext(chunks, None))
+    assert await response.body.read() == EVENTS[0]
+    reader = asyncio.ensure_future(response.body.read())
     call = asyncio.ensure_future(ask(network, upstream.url))
     await until(lambda: waiting(network) == 1)
     await network.aclose()
@@ -229,7 +228,7 @@ def test_concurrent_connections_share_one_look_up_of_a_name(monkeypatch: pytest.
 
     async def call_four_times() -> None:
         network = Network(httpx.create_ssl_context(), EnvironmentProxies(), 4)
-        async with FakeUpstream() as upstream, network as native:
+        async with FakeUpstream() as upstream, aclosing(network) as native:
             upstream.respond = lambda _: Reply.json(200, 1)
             url = upstream.url.replace("127.0.0.1", "localhost")
             assert await asyncio.gather(*(whole(native, url) for _ in range(4))) == [b"1"] * 4

@@ -2,9 +2,9 @@
 
 import asyncio
 
-import httpx
 import pytest
 
+from app.upstream.transport import Transport
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import EVENTS, SSE, Rig, failure, rig, serving, upstream_settings
@@ -22,7 +22,7 @@ async def test_a_body_of_20_megabytes_arrives_intact(upstream: FakeUpstream, one
         assert "transfer-encoding" not in request.headers
 
 
-async def test_an_upstream_that_answers_before_the_body_is_sent_is_heard(transport: httpx.AsyncBaseTransport) -> None:
+async def test_an_upstream_that_answers_before_the_body_is_sent_is_heard(transport: Transport) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         answer = Reply.error(413, "string_above_max_length").steps[0]
@@ -38,7 +38,7 @@ async def test_an_upstream_that_answers_before_the_body_is_sent_is_heard(transpo
 
 
 async def test_an_upstream_that_reads_nothing_holds_no_call_beyond_its_time(
-    transport: httpx.AsyncBaseTransport,
+    transport: Transport,
 ) -> None:
     given_up = asyncio.Event()
 

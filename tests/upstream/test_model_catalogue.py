@@ -8,6 +8,7 @@ import respx
 from app.settings_upstream import UpstreamSettings
 from app.upstream.models import ModelCatalogue
 from app.upstream.pool import Pool
+from app.upstream.transport import HttpxTransport, Transport
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import KEYS, cooling, upstream_settings
@@ -28,15 +29,11 @@ def model(name: str, owner: str = "up", created: int = 7) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": created, "owned_by": owner}
 
 
-def catalogue(
-    transport: httpx.AsyncBaseTransport, *upstreams: UpstreamSettings, clock: Clock | None = None
-) -> ModelCatalogue:
+def catalogue(transport: Transport, *upstreams: UpstreamSettings, clock: Clock | None = None) -> ModelCatalogue:
     return ModelCatalogue(Pool(upstreams, 10.0), lambda _: transport, 300.0, clock or Clock())
 
 
-async def test_the_list_is_what_the_globs_let_through(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
-) -> None:
+async def test_the_list_is_what_the_globs_let_through(upstream: FakeUpstream, transport: Transport) -> None:
     upstream.enqueue(listing("gpt-5", "whisper-1", "o3"))
     models = catalogue(transport, upstream_settings(upstream.url, models=("gpt-*", "o3")))
     assert await models.list() == [model("gpt-5"), model("o3")]
@@ -52,7 +49,7 @@ async def test_the_first_upstream_wins_and_each_is_asked_with_its_own_key() -> N
         json={"data": [model("gpt-5", "2"), model("o3", "2")]}
     )
     models = catalogue(
-        httpx.MockTransport(network.async_handler),
+        HttpxTransport(httpx.MockTransport(network.async_handler)),
         upstream_settings("https://first.test/v1", KEYS[0], name="first"),
         upstream_settings("https://second.test/v1", KEYS[1], name="second"),
     )
@@ -61,7 +58,7 @@ async def test_the_first_upstream_wins_and_each_is_asked_with_its_own_key() -> N
         assert [call.request.headers["authorization"] for call in route.calls] == [f"Bearer {key}"]
 
 
-async def test_one_model_is_found_by_its_id(upstream: FakeUpstream, transport: httpx.AsyncBaseTransport) -> None:
+async def test_one_model_is_found_by_its_id(upstream: FakeUpstream, transport: Transport) -> None:
     upstream.enqueue(listing("gpt-5"))
     models = catalogue(transport, upstream_settings(upstream.url))
     assert await models.get("gpt-5") == model("gpt-5")
@@ -69,7 +66,7 @@ async def test_one_model_is_found_by_its_id(upstream: FakeUpstream, transport: h
     assert len(upstream.requests) == 1
 
 
-async def test_concurrent_callers_share_one_fetch(upstream: FakeUpstream, transport: httpx.AsyncBaseTransport) -> None:
+async def test_concurrent_callers_share_one_fetch(upstream: FakeUpstream, transport: Transport) -> None:
     whole = listing("gpt-5").steps
     upstream.enqueue(Reply([0.05, *whole]))
     models = catalogue(transport, upstream_settings(upstream.url))
@@ -78,9 +75,7 @@ async def test_concurrent_callers_share_one_fetch(upstream: FakeUpstream, transp
     assert len(upstream.requests) == 1
 
 
-async def test_a_cancelled_fetch_is_made_by_the_next_caller(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
-) -> None:
+async def test_a_cancelled_fetch_is_made_by_the_next_caller(upstream: FakeUpstream, transport: Transport) -> None:
     upstream.enqueue(Reply.stall(), listing("gpt-5"))
     models = catalogue(transport, upstream_settings(upstream.url))
     first = asyncio.ensure_future(models.list())
@@ -91,9 +86,7 @@ async def test_a_cancelled_fetch_is_made_by_the_next_caller(
     assert first.cancelled()
 
 
-async def test_a_list_is_fetched_again_when_it_is_old(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
-) -> None:
+async def test_a_list_is_fetched_again_when_it_is_old(upstream: FakeUpstream, transport: Transport) -> None:
     clock = Clock()
     upstream.enqueue(listing("gpt-5"), listing("gpt-6"))
     models = catalogue(transport, upstream_settings(upstream.url), clock=clock)
@@ -119,7 +112,7 @@ FAILURES = [
 
 @pytest.mark.parametrize("fault", FAILURES, ids=range(len(FAILURES)))
 async def test_an_upstream_that_fails_keeps_its_old_list(
-    fault: Reply, upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
+    fault: Reply, upstream: FakeUpstream, transport: Transport
 ) -> None:
     clock = Clock()
     upstream.enqueue(listing("gpt-5"), fault, listing("gpt-6"))
@@ -131,25 +124,25 @@ async def test_an_upstream_that_fails_keeps_its_old_list(
 
 
 async def test_an_upstream_that_never_listed_offers_the_names_in_its_settings(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
+    upstream: FakeUpstream, transport: Transport
 ) -> None:
     upstream.enqueue(Reply.error(404))
     models = catalogue(transport, upstream_settings(upstream.url, models=("gpt-*", "llama3", "o[34]", "qwen?")))
     assert await models.list() == [{"id": "llama3", "object": "model", "created": 0, "owned_by": "main"}]
 
 
-async def test_an_empty_list_is_a_list(upstream: FakeUpstream, transport: httpx.AsyncBaseTransport) -> None:
+async def test_an_empty_list_is_a_list(upstream: FakeUpstream, transport: Transport) -> None:
     upstream.enqueue(listing())
     models = catalogue(transport, upstream_settings(upstream.url, models=("llama3",)))
     assert await models.list() == []
 
 
-async def test_what_is_no_model_is_passed_over(upstream: FakeUpstream, transport: httpx.AsyncBaseTransport) -> None:
+async def test_what_is_no_model_is_passed_over(upstream: FakeUpstream, transport: Transport) -> None:
     upstream.enqueue(Reply.json(200, {"data": ["x", {"id": 3}, {}, model("gpt-5")]}))
     assert await catalogue(transport, upstream_settings(upstream.url)).list() == [model("gpt-5")]
 
 
-async def test_a_resting_account_is_not_asked(upstream: FakeUpstream, transport: httpx.AsyncBaseTransport) -> None:
+async def test_a_resting_account_is_not_asked(upstream: FakeUpstream, transport: Transport) -> None:
     settings = upstream_settings(upstream.url, *KEYS[:2])
     pool = Pool([settings], 10.0)
     models = ModelCatalogue(pool, lambda _: transport, 0.0)
@@ -163,9 +156,7 @@ async def test_a_resting_account_is_not_asked(upstream: FakeUpstream, transport:
     assert len(upstream.requests) == 1
 
 
-async def test_a_stalled_list_is_closed_with_its_caller(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
-) -> None:
+async def test_a_stalled_list_is_closed_with_its_caller(upstream: FakeUpstream, transport: Transport) -> None:
     upstream.enqueue(Reply.sse([b'{"data"'], then=Act.STALL))
     call = asyncio.ensure_future(catalogue(transport, upstream_settings(upstream.url)).list())
     await upstream.request()

@@ -8,6 +8,7 @@ import pytest
 from app.upstream.faults import UpstreamBrokenError
 from app.upstream.network import Network
 from app.upstream.response_body import ResponseBody
+from app.upstream.transport import Transport
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import read_all, rig, upstream_settings
@@ -18,7 +19,7 @@ PIECES = [b"data: %d\n\n" % number for number in range(6)]
 
 
 async def test_what_is_poured_and_what_is_read_are_together_what_upstream_sent(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
+    upstream: FakeUpstream, transport: Transport
 ) -> None:
     upstream.enqueue(Reply.sse(PIECES, pause=0.05))
     answer = await rig(transport, upstream_settings(upstream.url)).open()
@@ -123,7 +124,7 @@ class Faucet:
 async def test_what_comes_before_the_reader_has_its_turn_is_bounded() -> None:
     faucet = Faucet()
     body = ResponseBody(faucet, None, asyncio.get_running_loop())
-    reading = asyncio.ensure_future(anext(body))
+    reading = asyncio.ensure_future(body.read())
     await asyncio.sleep(0)
     for _ in range(3):
         # The system hands over all this before any task runs.

@@ -4,7 +4,6 @@ import asyncio
 import socket
 from typing import Any
 
-import httpx
 import orjson
 import pytest
 
@@ -12,6 +11,7 @@ from app.errors import UpstreamError
 from app.state.ledger import Entry
 from app.upstream.account import Account
 from app.upstream.budget import RetryBudget
+from app.upstream.transport import Transport
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream, Recorded
 from tests.upstream.rig import EVENTS, KEYS, SSE, Rig, cooling, failure, rig, upstream_settings
@@ -53,7 +53,7 @@ def code_of(error: UpstreamError) -> str | None:
 
 
 async def test_a_connection_that_was_refused_costs_no_retry(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport, keys: Keys
+    upstream: FakeUpstream, transport: Transport, keys: Keys
 ) -> None:
     dead = upstream_settings(f"http://127.0.0.1:{free_port()}/v1", *KEYS, name="dead")
     both = rig(transport, dead, upstream_settings(upstream.url), cool_down_seconds=0.001)
@@ -136,9 +136,7 @@ async def test_what_a_client_brought_from_another_account_finds_it_and_nobody_is
     assert (error.status, code_of(error)) == (400, "invalid_encrypted_content")
 
 
-async def test_a_call_in_the_background_is_not_made_twice_blindly(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport
-) -> None:
+async def test_a_call_in_the_background_is_not_made_twice_blindly(upstream: FakeUpstream, transport: Transport) -> None:
     two = rig(transport, upstream_settings(upstream.url, *KEYS[:2]), first_byte_timeout_seconds=0.2)
     upstream.respond = lambda _: Reply.stall()
     assert (await failure(two.open(is_background=True))).status == 504
@@ -148,7 +146,7 @@ async def test_a_call_in_the_background_is_not_made_twice_blindly(
 
 
 async def test_a_call_waits_for_a_key_that_is_soon_back(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport, keys: Keys
+    upstream: FakeUpstream, transport: Transport, keys: Keys
 ) -> None:
     two = rig(transport, upstream_settings(upstream.url, *KEYS[:2]), pool_wait_seconds=10)
     keys.bad = {key: Reply.error(429, "rate_limit_exceeded", {"retry-after-ms": "600"}) for key in KEYS[:2]}
@@ -164,7 +162,7 @@ async def test_a_call_waits_for_a_key_that_is_soon_back(
 
 
 async def test_a_call_does_not_wait_for_a_key_that_is_long_away_nor_in_the_background(
-    upstream: FakeUpstream, transport: httpx.AsyncBaseTransport, keys: Keys
+    upstream: FakeUpstream, transport: Transport, keys: Keys
 ) -> None:
     one = rig(transport, upstream_settings(upstream.url), pool_wait_seconds=5)
     one.pool.apply([cooling(one.pool.accounts()[0], 30)])

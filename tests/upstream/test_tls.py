@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import httpx
 import pytest
 
 from app.upstream.network import Network
 from app.upstream.proxies import EnvironmentProxies
+from app.upstream.transport import Transport
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.middlemen import CERTIFICATE, Proxy, passing_on, server_tls, with_tls
@@ -36,7 +38,7 @@ def port_of(upstream: FakeUpstream) -> int:
 
 
 async def test_an_answer_comes_through_tls_and_its_connection_is_used_again(
-    upstream: FakeUpstream, tls_port: int, transport: httpx.AsyncBaseTransport
+    upstream: FakeUpstream, tls_port: int, transport: Transport
 ) -> None:
     upstream.enqueue(Reply.sse(EVENTS, pause=0.01), Reply.json(200, {"id": 1}))
     for host in ("localhost", "localhost"):
@@ -48,7 +50,7 @@ async def test_an_answer_comes_through_tls_and_its_connection_is_used_again(
 
 
 async def test_a_body_of_20_megabytes_arrives_intact_through_tls(
-    upstream: FakeUpstream, tls_port: int, transport: httpx.AsyncBaseTransport
+    upstream: FakeUpstream, tls_port: int, transport: Transport
 ) -> None:
     body = b'{"input":"' + bytes(range(48, 58)) * 2_000_000 + b'"}'
     upstream.enqueue(Reply.json(200, {"id": 1}))
@@ -57,7 +59,7 @@ async def test_a_body_of_20_megabytes_arrives_intact_through_tls(
 
 
 async def test_an_answer_of_20_megabytes_arrives_intact_through_tls(
-    upstream: FakeUpstream, tls_port: int, transport: httpx.AsyncBaseTransport
+    upstream: FakeUpstream, tls_port: int, transport: Transport
 ) -> None:
     upstream.enqueue(Reply.body(200, b"0123456789" * 2_000_000))
     assert (
@@ -89,7 +91,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(
 
 
 async def test_closing_an_answer_closes_its_tls_connection(
-    upstream: FakeUpstream, tls_port: int, transport: httpx.AsyncBaseTransport
+    upstream: FakeUpstream, tls_port: int, transport: Transport
 ) -> None:
     upstream.enqueue(Reply.sse(EVENTS[:1], then=Act.STALL))
     answer = await rig(transport, upstream_settings(f"https://localhost:{tls_port}/v1")).open()
@@ -160,6 +162,6 @@ async def test_a_proxy_that_is_spoken_to_by_tls_passes_both_kinds_on(
 
 async def test_a_proxy_of_another_kind_is_an_upstream_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "socks5://127.0.0.1")
-    async with Network(httpx.create_ssl_context(), EnvironmentProxies(), 10) as transport:
+    async with aclosing(Network(httpx.create_ssl_context(), EnvironmentProxies(), 10)) as transport:
         error = await failure(rig(transport, upstream_settings("https://upstream.test/v1")).open())
     assert error.code == "upstream_unreachable"

@@ -7,7 +7,7 @@ import pytest
 
 from app.demo.answer import answer
 from app.settings_upstream import UpstreamSettings
-from app.upstream.transport import InProcessTransport, body_of, new_request, timeouts
+from app.upstream.transport import Answer, HttpxTransport, InProcessTransport, Transport, UpstreamRequest
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import NetworkOf, read_all, rig, upstream_settings
@@ -34,8 +34,8 @@ class Closing:
             self.closed = True
 
 
-def get(url: str) -> httpx.Request:
-    return new_request("GET", httpx.URL(url), httpx.Headers(), b"", timeouts(connect_seconds=1))
+async def get(transport: Transport, url: str) -> Answer:
+    return await transport.prepare(UpstreamRequest("GET", httpx.URL(url), httpx.Headers(), 1.0))(b"", [])
 
 
 async def test_a_model_in_this_process_is_called_like_any_other() -> None:
@@ -86,6 +86,21 @@ async def test_chunks_that_cannot_be_closed_are_no_obstacle() -> None:
     assert await rig(InProcessTransport(speak), UpstreamSettings(name="demo", base_url="http://demo")).read() == b"one"
 
 
+async def test_any_transport_of_httpx_carries_a_call() -> None:
+    asked: list[httpx.Request] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, content=b"{}")
+
+    model = rig(HttpxTransport(httpx.MockTransport(respond)), upstream_settings("http://a.test/v1"))
+    assert await model.read(b"[1]", headers={"openai-beta": "x", "cookie": "y"}) == b"{}"
+    (request,) = asked
+    assert (request.method, str(request.url), request.content) == ("POST", "http://a.test/v1/responses", b"[1]")
+    assert (request.headers["host"], request.headers["content-length"]) == ("a.test", "3")
+    assert (request.headers["openai-beta"], "cookie" in request.headers) == ("x", False)
+
+
 async def test_the_demo_model_answers_in_process() -> None:
     demo = rig(InProcessTransport(answer), UpstreamSettings(name="demo", base_url="http://demo"))
     body = b'{"model":"demo","input":"hi","stream":true,"store":false}'
@@ -105,7 +120,7 @@ async def test_a_proxy_named_by_the_environment_is_used_with_its_credentials(
         assert request.headers["proxy-authorization"] == "Basic dXNlcjpwYXNz"
         assert request.headers["authorization"].startswith("Bearer ")
         with pytest.raises(httpx.TransportError):
-            await transport.handle_async_request(get("http://inside.test"))
+            await get(transport, "http://inside.test")
     assert len(upstream.requests) == 1
 
 
@@ -126,9 +141,8 @@ async def test_a_netrc_file_sets_no_authorization(
 async def test_closing_the_transport_closes_its_connections(upstream: FakeUpstream, network: NetworkOf) -> None:
     upstream.enqueue(Reply.json(200, {}))
     async with network(10) as transport:
-        request = get(upstream.url)
-        response = await transport.handle_async_request(request)
-        assert b"".join([chunk async for chunk in body_of(response)]) == b"{}"
-        await response.aclose()
+        answer = await get(transport, upstream.url)
+        assert await read_all(answer.body) == b"{}"
+        await answer.body.aclose()
         assert upstream.open_connections == 1
     await upstream.wait_until_idle()
