@@ -10,7 +10,7 @@ _FAULTS = frozenset({events.ERROR, events.FAILED})
 
 def is_suspect(frame: bytes, kind: bytes | None) -> bool:
     """Whether this frame, whose `events.kind` that is, may say what went wrong; some servers name no type for that."""
-    return _ERROR in frame if kind is None else kind in _FAULTS
+    return frame.find(_ERROR) >= 0 if kind is None else kind in _FAULTS
 
 
 def blanked_frame(account: Account, frame: bytes, kind: bytes | None) -> bytes:

@@ -12,26 +12,24 @@ def upstream_call(
     exchange: Exchange, headers: Mapping[str, str], keeping_upstreams: Collection[str], entry: Entry | None = None
 ) -> UpstreamCall:
     """The call that this exchange makes; `keeping_upstreams` are the names of those that keep chains themselves."""
-    cache_key = exchange.request.fields.get("prompt_cache_key")
+    request, prefer = exchange.request, exchange.prefer
+    cache_key = request.fields.get("prompt_cache_key")
     return UpstreamCall(
-        model=exchange.request.model,
+        model=request.model,
         render=exchange.render,
-        stream=exchange.request.stream,
-        prefer=exchange.prefer,
-        only=_holder(exchange, keeping_upstreams),
+        stream=request.stream,
+        prefer=prefer,
+        only=prefer if prefer is not None and _is_held(exchange, prefer, keeping_upstreams) else None,
         cache_key=cache_key if isinstance(cache_key, str) else None,
         project_id=exchange.caller.project_id,
         headers=headers,
         entry=entry,
-        is_background=exchange.request.background,
+        is_background=request.background,
     )
 
 
-def _holder(exchange: Exchange, keeping_upstreams: Collection[str]) -> str | None:
-    """The one account that can continue this: it has what was named, or its upstream keeps the chain."""
-    if exchange.prefer is None:
-        return None
+def _is_held(exchange: Exchange, account: str, keeping_upstreams: Collection[str]) -> bool:
+    """Whether only this account can continue it: it has what was named, or its upstream keeps the chain."""
     # A conversation is the gateway's own: whoever serves it is told all of it.
     is_chain = exchange.request.conversation_id is None
-    is_held = exchange.is_owned or (is_chain and upstream_name(exchange.prefer) in keeping_upstreams)
-    return exchange.prefer if is_held else None
+    return exchange.is_owned or (is_chain and upstream_name(account) in keeping_upstreams)

@@ -33,7 +33,7 @@ class Fold:
 
     def see(self, frame: bytes, kind: bytes | None) -> None:
         """Take note of one frame, whose `events.kind` this is."""
-        if _NUMBERED in frame:
+        if frame.find(_NUMBERED) >= 0:
             # Comments, blank lines and a `[DONE]` have no number, and take none.
             self._last_event = frame
         if kind is None:

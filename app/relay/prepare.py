@@ -194,12 +194,13 @@ async def prepare(request: CreateRequest, caller: ApiKey, memory: Memory, *, kee
         chain = await memory.read_chain(caller.project_id, request.previous_response_id, int(time.time()))
         if chain is None:
             raise wording.previous_response_not_found(request.previous_response_id)
-    named = references(request.input)
+    given = request.input
+    named = references(given)
     resolved = await resolve(memory, caller.project_id, named) if named else {}
     items: tuple[Item, ...] = ()
-    is_large = request.input is not None and len(memoryview(request.members["input"])) >= LARGE_BYTES
-    if request.input is not None and (keep or chain is not None or named):
-        given, raw = request.input, request.members["input"]
+    is_large = given is not None and len(memoryview(request.members["input"])) >= LARGE_BYTES
+    if given is not None and (keep or chain is not None or named):
+        raw = request.members["input"]
         items = (
             await asyncio.to_thread(input_items, given, raw, resolved)
             if is_large

@@ -4,16 +4,17 @@ Such an item's content is sealed: a run of items, joined by commas, that takes i
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from app.ids import new_item_id
 from app.state.estimate import estimate_item
 from app.state.packing import CALLS, OUTPUTS
 from app.state.records import Item
-from app.wire.body import Json, join_array
+from app.wire.body import Json, join_array, join_object
 from app.wire.input_items import item_type
 from app.wire.response import ResponseFacts
 
@@ -110,7 +111,7 @@ def placed(compaction: Compaction, facts: ResponseFacts) -> ResponseFacts:
     output = Json(join_array([compaction.item, *facts.output]))
     usage = _sum(facts.usage, compaction.usage)
     members = {**facts.members, "output": output, "usage": Json(orjson.dumps(usage))}
-    return replace(facts, members=members, items=output, usage=usage)
+    return replace(facts, raw=join_object(members), parts=members, usage=usage)
 
 
 def _sum(one: Any, other: Any) -> Any:

@@ -43,11 +43,17 @@ _STATUS_IS_OPTIONAL = frozenset(
         "reasoning",
     }
 )
+_DROPPED_OF_OTHERS = frozenset({"created_by", "id"})
+# What is left out of an item when it is sent back, by its type.
+_DROPPED: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(_ID_IS_REQUIRED, frozenset({"created_by"})),
+    **dict.fromkeys(_STATUS_IS_OPTIONAL, frozenset({"created_by", "id", "status"})),
+}
 
 
 def output_items(output: Sequence[bytes], account: str) -> tuple[Item, ...]:
     """The items of a finished response, in order, as they are kept."""
-    return tuple(_output_item(orjson.loads(raw), raw, account) for raw in output)
+    return tuple([_output_item(orjson.loads(raw), raw, account) for raw in output])
 
 
 def input_items(given: str | Sequence[Any], raw: bytes | Json, resolved: Mapping[str, Item]) -> tuple[Item, ...]:
@@ -63,7 +69,9 @@ def input_items(given: str | Sequence[Any], raw: bytes | Json, resolved: Mapping
 
 def bind(items: Sequence[Item], account: str) -> tuple[Item, ...]:
     """The input items of a turn that this account has served: what only it can have read is bound to it."""
-    return tuple(replace(item, account=account) if item.account is None and _is_bound(item) else item for item in items)
+    return tuple(
+        [replace(item, account=account) if item.account is None and _is_bound(item) else item for item in items]
+    )
 
 
 def distinct(items: Sequence[Item], standing: Mapping[str, Item]) -> tuple[Item, ...]:
@@ -97,7 +105,7 @@ def _is_bound(item: Item) -> bool:
     return item.type in _BOUND or item_names_owned(item.content)
 
 
-def _item(item: Mapping[str, Any], raw: bytes) -> Item:
+def _item(item: Mapping[str, Any], raw: bytes, *, is_output: bool = False, account: str | None = None) -> Item:
     named = item_type(item) or ""
     given_id = item.get("id")
     call_id = item.get("call_id")
@@ -107,25 +115,25 @@ def _item(item: Mapping[str, Any], raw: bytes) -> Item:
     return Item(
         id=given_id if isinstance(given_id, str) and given_id else new_item_id(named),
         type=named,
-        is_output=False,
+        is_output=is_output,
         content=_replayed(item, named, raw),
+        account=account,
         call_id=call_id if isinstance(call_id, str) else None,
     )
 
 
 def _output_item(item: Mapping[str, Any], raw: bytes, account: str) -> Item:
-    return replace(_item(item, raw), is_output=True, account=_reader(item, account))
+    return _item(item, raw, is_output=True, account=_reader(item, account))
 
 
 def _replayed(item: Mapping[str, Any], named: str, raw: bytes) -> bytes:
-    dropped = {"created_by"}
-    if named not in _ID_IS_REQUIRED:
-        dropped.add("id")
-    if named in _STATUS_IS_OPTIONAL:
-        dropped.add("status")
+    dropped = _DROPPED.get(named, _DROPPED_OF_OTHERS)
     if dropped.isdisjoint(item):
         return raw
-    return join_object({name: value for name, value in members(raw).items() if name not in dropped})
+    sent = members(raw)
+    for name in dropped:
+        sent.pop(name, None)
+    return join_object(sent)
 
 
 def _reader(item: Mapping[str, Any], account: str) -> str | None:

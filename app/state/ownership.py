@@ -8,7 +8,9 @@ import orjson
 
 from app.state.records import NO_ACCOUNT, Chain, Item
 
-_FILE_ID = re.compile(b'"file_id"')
+_FILE_ID = b'"file_id"'
+# A view of bytes cannot be asked what is in it.
+_SEARCH = re.compile(_FILE_ID).search
 _NAMING = frozenset({"file_id", "file_ids", "vector_store_ids", "container", "container_id"})
 # Their schemas may have members of any name, which name nothing.
 _FREE = frozenset({"function", "custom"})
@@ -21,19 +23,19 @@ def names_owned(fields: Mapping[str, Any], given: bytes | memoryview) -> bool:
     tools = fields.get("tools")
     if tools and any(tool.get("type") not in _FREE and _names(tool) for tool in tools):
         return True
-    return _FILE_ID.search(given) is not None and _names(fields.get("input"))
+    return bool(given) and _SEARCH(given) is not None and _names(fields.get("input"))
 
 
 def item_names_owned(content: bytes) -> bool:
     """Whether this input item does."""
-    return _FILE_ID.search(content) is not None and _names(orjson.loads(content))
+    return _FILE_ID in content and _names(orjson.loads(content))
 
 
 def chain_names_owned(chain: Chain) -> bool:
     """Whether a client has named such a thing in an earlier turn."""
     return any(
         turn.outline.reader is not None
-        and _FILE_ID.search(turn.content)
+        and _FILE_ID in turn.content
         and any(_is_bound(item) and item_names_owned(item.content) for item in turn.items)
         for turn in chain.turns
     )

@@ -60,7 +60,8 @@ class Usage(msgspec.Struct, frozen=True):
         return cls(*[count if type(count) is int and 0 <= count <= _LARGEST_COUNT else 0 for count in told])
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, though nobody changes it: every turn makes one, and a frozen one costs thrice as much.
+@dataclass(slots=True)
 class StoredResponse:
     """One finished turn, as it is written. Times are unix seconds; `body` is the response object as GET returns it."""
 

@@ -16,6 +16,7 @@ Json = msgspec.Raw
 
 _OBJECT = msgspec.json.Decoder(dict[str, Json])
 _ARRAY = msgspec.json.Decoder(list[Json])
+_VALUE = msgspec.json.Decoder(Json)
 _ENCODER = msgspec.json.Encoder()
 
 LARGE_BYTES = 1_000_000
@@ -39,7 +40,7 @@ def decode_object(raw: bytes, max_depth: int) -> dict[str, Any]:
     """
     containers = raw.count(b"{") + raw.count(b"[")
     # A value is a container, the first thing in one, or stands behind a comma.
-    if containers + raw.count(b",") > _MOST_VALUES:
+    if len(raw) > _MOST_VALUES and containers + raw.count(b",") > _MOST_VALUES:
         raise InvalidRequestError(f"The JSON body of your request holds too many values: at most {_MOST_VALUES}.")
     try:
         document = orjson.loads(raw)
@@ -67,6 +68,11 @@ def members(raw: bytes | Json) -> dict[str, Json]:
 def elements(raw: bytes | Json) -> list[bytes]:
     """The elements of a JSON array known to be valid, each as it was sent."""
     return [bytes(value) for value in _ARRAY.decode(raw)]
+
+
+def check_depth(raw: bytes) -> None:
+    """Raise RecursionError for valid JSON that is nested deeper than can be split."""
+    _VALUE.decode(raw)
 
 
 def is_json(raw: bytes) -> bool:

@@ -1,5 +1,6 @@
 """The stream events that the gateway itself has to understand. All others are only passed on."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ FAILED = b"response.failed"
 TERMINAL = frozenset({b"response.completed", FAILED, b"response.incomplete"})
 
 _UNDERSTOOD = TERMINAL | {CREATED, ITEM_DONE, ERROR}
+_QUOTES_UNDERSTOOD = re.compile(b'"(?:%b)"' % b"|".join(map(re.escape, _UNDERSTOOD))).search
 
 
 def kind(frame: bytes) -> bytes | None:
@@ -28,7 +30,7 @@ def kind(frame: bytes) -> bytes | None:
         return name
     if name.startswith(b"response."):
         return None
-    if not any(b'"%b"' % understood in frame for understood in _UNDERSTOOD):
+    if _QUOTES_UNDERSTOOD(frame) is None:
         return None
     named = payload(frame).get("type")
     found = named.encode(errors="replace") if isinstance(named, str) else b""

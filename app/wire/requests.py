@@ -5,7 +5,7 @@ Must not know what upstream or the store make of it. A key this module does not 
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.errors import InvalidRequestError
@@ -17,37 +17,31 @@ from app.wire.metadata import check_metadata
 
 @dataclass(slots=True)
 class CreateRequest:
-    """A valid request. `members` holds its top-level values as they were sent, `fields` the same decoded."""
+    """A valid request. `members` holds its top-level values as they were sent, `fields` the same decoded.
+
+    `input` is text or items, None where a prompt template brings its own.
+    """
 
     model: str
     members: dict[str, body.Json]
     fields: dict[str, Any]
+    input: str | list[Any] | None = field(init=False)
+    store: bool = field(init=False)
+    stream: bool = field(init=False)
+    background: bool = field(init=False)
+    previous_response_id: str | None = field(init=False)
+    conversation_id: str | None = field(init=False)
 
-    @property
-    def input(self) -> str | list[Any] | None:
-        """Text or items; None where a prompt template brings its own."""
-        return self.fields.get("input")
-
-    @property
-    def store(self) -> bool:
-        return self.fields.get("store") is not False
-
-    @property
-    def stream(self) -> bool:
-        return self.fields.get("stream") is True
-
-    @property
-    def background(self) -> bool:
-        return self.fields.get("background") is True
-
-    @property
-    def previous_response_id(self) -> str | None:
-        return self.fields.get("previous_response_id")
-
-    @property
-    def conversation_id(self) -> str | None:
-        named = self.fields.get("conversation")
-        return named["id"] if isinstance(named, dict) else named
+    def __post_init__(self) -> None:
+        """Read once what is asked for again and again."""
+        given = self.fields.get
+        self.input = given("input")
+        self.store = given("store") is not False
+        self.stream = given("stream") is True
+        self.background = given("background") is True
+        self.previous_response_id = given("previous_response_id")
+        named = given("conversation")
+        self.conversation_id = named["id"] if type(named) is dict else named
 
 
 def parse_create_request(raw: bytes, max_depth: int) -> CreateRequest:
@@ -89,10 +83,17 @@ def parse_count_request(raw: bytes, max_depth: int) -> CreateRequest:
 
 
 def _check_fields(fields: Mapping[str, Any], never_null: Collection[str]) -> None:
-    for name in sorted([name for name in fields if name in _PLACES], key=_PLACES.__getitem__):
-        value = fields[name]
-        if value is not None or name in never_null:
-            _FIELDS[name](value, name)
+    try:
+        _check_each(fields, never_null)
+    except InvalidRequestError:
+        # Of several faults the one is told that stands first in OpenAI's order; the usual body has none to order.
+        _check_each({name: fields[name] for name in _FIELDS if name in fields}, never_null)
+
+
+def _check_each(fields: Mapping[str, Any], never_null: Collection[str]) -> None:
+    for name, value in fields.items():
+        if (value is not None or name in never_null) and (check := _FIELDS.get(name)) is not None:
+            check(value, name)
 
 
 def _check_presence(fields: Mapping[str, Any], *, generates: bool) -> None:
@@ -108,14 +109,16 @@ def _check_presence(fields: Mapping[str, Any], *, generates: bool) -> None:
 
 def _check_history(fields: Mapping[str, Any], *, generates: bool) -> None:
     """Where the context comes from: one history at most, and something to answer."""
-    histories = ("previous_response_id", "conversation")
-    if all(fields.get(name) is not None for name in histories):
+    previous, conversation = fields.get("previous_response_id"), fields.get("conversation")
+    if previous is not None and conversation is not None:
         raise InvalidRequestError(
             "Mutually exclusive parameters: ''. "
             "Ensure you are only providing one of: 'previous_response_id' or 'conversation'.",
             code="mutually_exclusive_parameters",
         )
-    if generates and not fields.get("input") and all(fields.get(name) is None for name in (*histories, "prompt")):
+    if not generates or fields.get("input"):
+        return
+    if previous is None and conversation is None and fields.get("prompt") is None:
         raise InvalidRequestError(
             "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation' must be provided.",
             code="missing_required_parameter",
@@ -232,4 +235,3 @@ _FIELDS: Mapping[str, Check] = {
     "access_programs": _OBJECT,
     "image": _OBJECT,
 }
-_PLACES = {name: place for place, name in enumerate(_FIELDS)}

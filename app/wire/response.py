@@ -2,15 +2,19 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 
 from app.ids import new_id
-from app.wire.body import Json, elements, join_array, join_object, members
+from app.wire.body import Json, check_depth, elements, join_array, join_object, members
 
 _NULL, _TRUE, _FALSE = Json(b"null"), Json(b"true"), Json(b"false")
+_NO_CONVERSATION = b',"conversation":null}'
+_ARRAY = ord("[")
+_TYPES_OF_TYPE = (str, type(None))
+_ABSENT = object()
 _ECHOED = (
     "instructions",
     "max_output_tokens",
@@ -27,31 +31,36 @@ _ECHOED = (
 )
 
 
-@dataclass(slots=True)
-class ResponseFacts:
-    """What the gateway reads of a response object; `usage` is None until known.
+class ResponseFacts(msgspec.Struct):
+    """What the gateway reads of a response object, whose bytes are `raw`; `usage` is None until known.
 
-    `members` are its values as sent, `items` the output array among them, None when it is empty.
+    `error_code` is that of a failed one. `is_stateless`: it says that it is not stored, goes on from nothing and ran in
+    no background, and of a conversation null, or nothing where not `names_conversation`. `parts` are its members, once
+    they have been asked for.
     """
 
     id: str
     status: str
     model: str
     usage: Mapping[str, Any] | None
-    members: dict[str, Json]
-    items: Json | None
+    error_code: str | None
+    raw: bytes
+    is_stateless: bool
+    names_conversation: bool
+    parts: dict[str, Json] | None = None
+
+    @property
+    def members(self) -> dict[str, Json]:
+        """Its values as sent."""
+        if self.parts is None:
+            self.parts = members(self.raw)
+        return self.parts
 
     @property
     def output(self) -> list[bytes]:
         """Each output item's bytes."""
-        return [] if self.items is None else elements(self.items)
-
-    @property
-    def error_code(self) -> str | None:
-        """The code of the error that a failed response has."""
-        error = orjson.loads(bytes(self.members.get("error", _NULL))) if self.status == "failed" else None
-        code = error.get("code") if isinstance(error, dict) else None
-        return code if isinstance(code, str) else None
+        sent = self.members.get("output", _NULL)
+        return elements(sent) if memoryview(sent)[0] == _ARRAY else []
 
     def as_asked(
         self,
@@ -68,6 +77,9 @@ class ResponseFacts:
         other member keeps upstream's bytes, but for the id of one in the background, which was given before upstream
         was called.
         """
+        if self.is_stateless and not (store or previous_response_id or conversation_id or background):
+            # It says so already.
+            return self.raw if self.names_conversation else self.raw[: self.raw.rindex(b"}")] + _NO_CONVERSATION
         previous = _NULL if previous_response_id is None else Json(orjson.dumps(previous_response_id))
         conversation = _NULL if conversation_id is None else Json(orjson.dumps({"id": conversation_id}))
         asked = {
@@ -85,23 +97,29 @@ def read(raw: bytes) -> ResponseFacts | None:
     """Read a response object; None when these bytes are not one (strict JSON, an id, output items)."""
     try:
         response = orjson.loads(raw)
-        parts = members(raw) if isinstance(response, dict) else {}
+        if type(response) is not dict:
+            return None
+        check_depth(raw)
     except (orjson.JSONDecodeError, RecursionError):
-        # The latter: nested deeper than can be split.
         return None
-    if not parts or not isinstance(response.get("id"), str) or not response["id"]:
+    told = response.get
+    named, status = told("id"), str(told("status") or "completed")
+    if type(named) is not str or not named or not _are_items(told("output") or []):
         return None
-    output = response.get("output") or []
-    if not isinstance(output, list) or not all(_is_item(item) for item in output):
-        return None
-    usage = response.get("usage")
+    usage = told("usage")
+    conversation = told("conversation", _ABSENT)
     return ResponseFacts(
-        id=response["id"],
-        status=str(response.get("status") or "completed"),
-        model=str(response.get("model") or ""),
-        usage=usage if isinstance(usage, dict) else None,
-        members=parts,
-        items=parts["output"] if output else None,
+        named,
+        status,
+        str(told("model") or ""),
+        usage if type(usage) is dict else None,
+        _error_code(told("error")) if status == "failed" else None,
+        raw,
+        told("store") is False
+        and told("background") is False
+        and told("previous_response_id", _ABSENT) is None
+        and (conversation is None or conversation is _ABSENT),
+        conversation is not _ABSENT,
     )
 
 
@@ -113,8 +131,17 @@ def text_of(facts: ResponseFacts) -> str:
     return "".join([text for text in texts if isinstance(text, str)])
 
 
+def _are_items(output: object) -> bool:
+    return type(output) is list and all(map(_is_item, output))
+
+
 def _is_item(value: object) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("type"), str | None)
+    return type(value) is dict and type(value.get("type")) in _TYPES_OF_TYPE
+
+
+def _error_code(error: object) -> str | None:
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) else None
 
 
 def ended(raw: bytes, status: str, output: Sequence[bytes], error: Mapping[str, str] | None = None) -> bytes:

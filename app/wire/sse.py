@@ -10,6 +10,7 @@ from app.errors import AntiphonError
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _LONGEST_PARTIAL_BLANK_LINE = len(b"\r\n\r")
+_NAME_BEGINS = len(b"event: ")
 _BOM = b"\xef\xbb\xbf"
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -34,9 +35,10 @@ class FrameSplitter:
 
     def is_frame(self, chunk: bytes) -> bool:
         """Whether this chunk, the usual one, is one whole frame: feeding it would change nothing."""
-        return (
-            not self._pending and not self._has_cr and chunk.find(b"\n\n") == len(chunk) - 2 > 0 and b"\r" not in chunk
-        )
+        if self._pending or self._has_cr:
+            return False
+        # `find`, here and where else each event passes: `in` takes bytes for a number first, which costs as much again.
+        return chunk.find(b"\n\n") == len(chunk) - 2 > 0 > chunk.find(b"\r")
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The frames that this chunk completes, each with its blank line.
@@ -88,8 +90,8 @@ class FrameSplitter:
 def event_name(frame: bytes) -> bytes:
     """The value of the frame's first `event` field; empty when it has none."""
     if frame.startswith(b"event: ") and (end := frame.find(b"\n")) > 0:
-        name = frame[len(b"event: ") : end]
-        if b"\r" not in name:
+        name = frame[_NAME_BEGINS:end]
+        if name.find(b"\r") < 0:
             return name
     return next(_field(frame, b"event"), b"")
 

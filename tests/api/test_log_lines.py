@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -62,6 +63,20 @@ def test_an_event_is_one_line_of_json_whoever_speaks(read: Read, speak: Callable
     assert (line["level"], line["request_id"]) == ("warning", "req_1")
     assert line["timestamp"].endswith("Z")
     assert line.keys() == {"event", "level", "request_id", "timestamp"}
+
+
+def test_lines_of_several_threads_are_never_run_together(read: Read) -> None:
+    configure("info", "json")
+
+    def speak(number: int) -> None:
+        for _ in range(50):
+            our_own("ours", number=number, text="x" * 500)
+            a_library("theirs")
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(speak, range(4)))
+    said = [orjson.loads(line)["event"] for line in read()]
+    assert (said.count("ours"), said.count("theirs")) == (200, 200)
 
 
 @pytest.mark.parametrize("speak", [our_own, a_library])

@@ -107,6 +107,63 @@ def test_members_that_upstream_left_out_are_added() -> None:
     assert read == {"id": "r", "store": False, "previous_response_id": None, "conversation": None, "background": False}
 
 
+@pytest.mark.parametrize("end", [b"}", b"\n}\n"])
+def test_an_answer_that_says_already_what_was_asked_keeps_all_its_bytes(end: bytes) -> None:
+    raw = b'{ "id": "r", "store": false,\n "previous_response_id": null, "background": false, "temperature": 1.0'
+    whole = raw + b', "conversation": null' + end
+    facts = response.read(whole)
+    assert facts is not None
+    assert facts.as_asked(store=False, previous_response_id=None) == whole
+    facts = response.read(raw + end)
+    assert facts is not None
+    asked = facts.as_asked(store=False, previous_response_id=None)
+    assert asked.startswith(raw)
+    assert orjson.loads(asked) == {**orjson.loads(raw + end), "conversation": None}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"store": True},
+        {"previous_response_id": "resp_0"},
+        {"conversation_id": "conv_1"},
+        {"background": True},
+        {"background": True, "background_id": "resp_b"},
+    ],
+    ids=str,
+)
+def test_an_answer_that_says_something_else_is_told_what_was_asked(asked: dict[str, Any]) -> None:
+    state = {"store": False, "previous_response_id": None, "background": False, "conversation": None}
+    facts = response.read(make(**state))
+    assert facts is not None
+    read = orjson.loads(facts.as_asked(**{"store": False, "previous_response_id": None, **asked}))
+    named = asked.pop("conversation_id", None)
+    expected = {"id": asked.pop("background_id", "resp_1"), **state, **asked}
+    assert read == expected | {"conversation": {"id": named} if named else None}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"store": True},
+        {"store": 0},
+        {"store": None},
+        {"background": True},
+        {"background": 0},
+        {"previous_response_id": "resp_0"},
+        {"conversation": {"id": "conv_1"}},
+    ],
+    ids=str,
+)
+def test_what_upstream_says_of_another_state_is_not_passed_on(state: dict[str, Any]) -> None:
+    stateless = {"store": False, "previous_response_id": None, "background": False, "conversation": None}
+    facts = response.read(make(**{**stateless, **state}))
+    assert facts is not None
+    read = orjson.loads(facts.as_asked(store=False, previous_response_id=None))
+    assert {name: read[name] for name in stateless} == stateless
+    assert read["store"] is read["background"] is False
+
+
 def test_an_ended_response_has_the_items_finished_so_far() -> None:
     error = {"code": "server_error", "message": "Gone."}
     started = b'{"id":"r","status":"in_progress","output":[],"error":null,"usage":null,"temperature":1.0}'
