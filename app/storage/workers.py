@@ -7,6 +7,7 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, Generic, TypeVar
 
+from app.deadline import Deadline
 from app.storage.session import Session
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ class Workers:
         """Wait for what a thread makes of this. After `timeout` (seconds) TimeoutError, and the statement is ended."""
         job = self._hand_in(_Job(work))
         try:
-            async with asyncio.timeout(timeout):
+            with Deadline(timeout):
                 return await job.outcome
         finally:
             if job.outcome.cancelled():
