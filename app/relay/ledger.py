@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from app.errors import StorageError
-from app.relay.prices import Prices
+from app.relay.prices import Prices, Rates
 from app.state.ledger import Entry
 from app.storage.usage_store import UsageStore
 
@@ -120,5 +120,12 @@ class Ledger:
             _log.warning("usage was lost at shutdown", count=len(self._batch) + len(self._waiting))
 
     async def _price(self, entries: Sequence[Entry]) -> None:
+        known: dict[tuple[str | None, str, str | None], Rates | None] = {}
         for entry in entries:
-            entry.cost_nano = await self._prices.cost(entry.model_served, entry.model, entry.usage, entry.account)
+            if entry.usage is None:
+                continue
+            asked = entry.model_served, entry.model, entry.account
+            if asked not in known:
+                known[asked] = await self._prices.rates(*asked)
+            rates = known[asked]
+            entry.cost_nano = None if rates is None else rates.cost(entry.usage)

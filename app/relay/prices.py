@@ -65,14 +65,16 @@ class Prices:
         """
         if usage is None:
             return None
-        rates = await self._rates(model_served, model, None if account is None else upstream_name(account))
+        rates = await self.rates(model_served, model, account)
         return None if rates is None else rates.cost(usage)
 
     async def load(self) -> None:
         """Load the public list beside the event loop (140 ms), so that no call waits for it."""
         await asyncio.to_thread(_public, ())
 
-    async def _rates(self, model_served: str | None, model: str, upstream: str | None) -> Rates | None:
+    async def rates(self, model_served: str | None, model: str, account: str | None) -> Rates | None:
+        """What the tokens of such a call cost; None where that is not known."""
+        upstream = None if account is None else upstream_name(account)
         key = (model_served, model, upstream)
         if time.monotonic() > self._known_until or len(self._known) >= _MOST_NAMES:
             self._known = {}
@@ -120,4 +122,8 @@ def _pico(usd_a_million: float | Decimal) -> int:
 
 
 def _at(steps: Steps, input_tokens: int) -> int:
-    return next(pico for start, pico in steps if input_tokens >= start)
+    pico = 0
+    for start, pico in steps:  # noqa: B007 (it is what is returned)
+        if input_tokens >= start:
+            break
+    return pico

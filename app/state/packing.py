@@ -23,16 +23,21 @@ _DEPENDENT = CALLS | OUTPUTS | {"compaction"}
 
 def pack(status: str, account: str, items: Sequence[Item]) -> Turn:
     """The turn that this account served, with its items (input before output)."""
-    facts = [(item.type, item.is_output, len(item.content), item.account, item.call_id) for item in items]
+    facts = []
+    given: list[bytes] = []
+    withheld: list[bytes] = []
+    for item in items:
+        facts.append((item.type, item.is_output, len(item.content), item.account, item.call_id))
+        (withheld if item.account == NO_ACCOUNT else given).append(item.content)
     outline = Outline(
         status,
         account,
         reader_of(items),
         tuple([item.id for item in items]),
         msgspec.Raw(msgspec.msgpack.encode(facts)),
-        b",".join([item.content for item in items if item.account == NO_ACCOUNT]),
+        b",".join(withheld),
     )
-    return Turn(outline, b",".join([item.content for item in items if item.account != NO_ACCOUNT]))
+    return Turn(outline, b",".join(given))
 
 
 def reader_of(items: Sequence[Item]) -> str | None:
@@ -40,13 +45,18 @@ def reader_of(items: Sequence[Item]) -> str | None:
 
     None means any account; NO_ACCOUNT that it depends on the items around them, or that no account can read them all.
     """
-    if any(item.type in _DEPENDENT for item in items):
-        return NO_ACCOUNT
-    readable = [item for item in items if item.account != NO_ACCOUNT]
+    reader = last = None
+    for item in items:
+        if item.type in _DEPENDENT:
+            return NO_ACCOUNT
+        if item.account == NO_ACCOUNT:
+            continue
+        last = item
+        if item.account is not None:
+            if reader not in (None, item.account):
+                return NO_ACCOUNT
+            reader = item.account
     # A thought that led to nothing here may have led to nothing at all.
-    if readable and readable[-1].type == "reasoning" and readable[-1].is_output:
+    if last is not None and last.type == "reasoning" and last.is_output:
         return NO_ACCOUNT
-    accounts = {item.account for item in readable if item.account is not None}
-    if not accounts:
-        return None
-    return accounts.pop() if len(accounts) == 1 else NO_ACCOUNT
+    return reader

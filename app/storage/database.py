@@ -9,6 +9,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from app.deadline import Deadline
 from app.errors import StorageError
 from app.storage.location import Location
 from app.storage.session import Driver, Session
@@ -70,6 +71,7 @@ class Database:
         location = Location.parse(url)
         location.prepare()
         self._timeout = commit_timeout
+        self._deadline = Deadline(commit_timeout)
         driver = _driver(location, commit_timeout)
         self.reader = driver.engine(writes=False)
         self.writer = driver.engine(writes=True)
@@ -84,7 +86,7 @@ class Database:
         Whatever goes wrong with the database is a StorageError.
         """
         try:
-            return await self._readers.run(lambda session: session.read(work), self._timeout)
+            return await self._readers.run(lambda session: session.read(work), self._deadline)
         except Exception as error:
             if not _is_of_database(error):
                 raise

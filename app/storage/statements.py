@@ -36,12 +36,16 @@ class Query:
 class Insertion:
     """INSERT … VALUES of up to MOST_ROWS rows in one statement: a trip to the server, or to SQLite's lock, costs most.
 
-    `sizes` are the numbers of rows that a statement may have, from 1 up. The driver runs it, and its errors are the
-    driver's own: the less this thread needs of the interpreter, which it shares, the better.
+    `sizes` are the numbers of rows that a statement may have, from 1 up, and `end` is what follows its rows. The driver
+    runs it, and its errors are the driver's own: the less this thread needs of the interpreter, which it shares, the
+    better.
     """
 
-    def __init__(self, table: str, columns: Sequence[str], sizes: Sequence[int] = range(1, MOST_ROWS + 1)) -> None:
+    def __init__(
+        self, table: str, columns: Sequence[str], sizes: Sequence[int] = range(1, MOST_ROWS + 1), end: str = ""
+    ) -> None:
         self._sizes = sizes
+        self._end = end
         self._head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608 (names of our own)
         self._marks = {
             style: f"({', '.join([mark] * len(columns))})" for style, mark in (("qmark", "?"), ("pyformat", "%s"))
@@ -60,4 +64,4 @@ class Insertion:
             start += size
 
     def _text(self, style: str, size: int) -> str:
-        return self._texts.setdefault((style, size), self._head + ", ".join([self._marks[style]] * size))
+        return self._texts.setdefault((style, size), self._head + ", ".join([self._marks[style]] * size) + self._end)

@@ -2,9 +2,9 @@
 
 from asyncio import Future
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
+from msgspec.structs import fields
 from sqlalchemy import ColumnElement, Integer, Select, and_, bindparam, cast, func, null, or_, select
 
 from app.errors import InvalidRequestError

@@ -1,16 +1,18 @@
 """What is written of the ledger: entries with their sums, and the end of old ones. Must not know when."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
-from itertools import chain
-from typing import Any, Self
+from itertools import chain, zip_longest
+from typing import Any, Self, TypeAlias
 
+import msgspec
+from msgspec.structs import astuple
 from sqlalchemy import Connection, bindparam, delete, select, text
 
 from app.state.ledger import Entry
-from app.storage.statements import FEW_SIZES, Insertion
+from app.state.records import Usage
+from app.storage.statements import FEW_SIZES, MOST_ROWS, Insertion, Query
 from app.storage.tables import meta, storable
 from app.storage.usage_tables import usage, usage_hours
 from app.storage.writer import Write
@@ -30,18 +32,33 @@ _LONGEST_ID = 500
 # What an upstream may say that a call took without the sums running over.
 _MOST_TOKENS = 2**40
 _MOST_COST = 2**50
-_IDS_AT_ONCE = 500
 _NO_TOKENS = (0, 0, 0, 0)
-_NOT_MET = (0, 0, 0)
+_UNKNOWN = (None,) * len(_NO_TOKENS)
+
+_Row: TypeAlias = tuple[Any, ...]
+_Group: TypeAlias = tuple[int, str, str, str, str]
 
 _INSERT = Insertion(usage.name, [column.name for column in usage.columns if column is not usage.c.key], FEW_SIZES)
-_KNOWN = select(usage.c.response_id).where(
-    usage.c.project_id == bindparam("project_id"),
-    usage.c.response_id.in_(bindparam("response_ids", expanding=True)),
-    IS_STORED,
+# Places for ids that are asked for in one statement; where there are fewer, some stay NULL.
+_IDS = [f"id_{number}" for number in range(MOST_ROWS)]
+_KNOWN = Query(
+    select(usage.c.response_id).where(
+        usage.c.project_id == bindparam("project_id"),
+        usage.c.response_id.in_([bindparam(name) for name in _IDS]),
+        IS_STORED,
+    )
 )
-_GROUP = [column.name for column in usage_hours.primary_key]
-_ADDED = [column.name for column in usage_hours.columns if not column.primary_key]
+_ADD = Insertion(
+    usage_hours.name,
+    [column.name for column in usage_hours.columns],
+    FEW_SIZES,
+    f" ON CONFLICT ({', '.join(column.name for column in usage_hours.primary_key)}) DO UPDATE SET "
+    + ", ".join(
+        f"{column.name} = usage_hours.{column.name} + excluded.{column.name}"
+        for column in usage_hours.columns
+        if not column.primary_key
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +71,9 @@ class RecordUsage(Write[None]):
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
         entries = _unrecorded(connection, list(chain.from_iterable(write.entries for write in writes)))
-        _INSERT.execute(connection, [_row(entry) for entry in entries])
-        if entries:
-            connection.execute(_adding(connection.dialect.name), _sums(entries))
+        rows, sums = _laid_out(entries)
+        _INSERT.execute(connection, rows)
+        _ADD.execute(connection, sums)
         swept = [write.swept for write in writes if write.swept is not None]
         if swept:
             _note(connection, SWEPT, str(max(swept)))
@@ -88,25 +105,17 @@ def _note(connection: Connection, name: str, value: str) -> None:
     )
 
 
-@cache
-def _adding(dialect: str) -> Any:
-    """INSERT … ON CONFLICT DO UPDATE that adds to what is there."""
-    statement: Any = import_module(f"sqlalchemy.dialects.{dialect}").insert(usage_hours)
-    added = {name: usage_hours.c[name] + statement.excluded[name] for name in _ADDED}
-    return statement.on_conflict_do_update(index_elements=_GROUP, set_=added)
-
-
 def _unrecorded(connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
     """These without entries of stored responses that are there already, or twice among them."""
-    new = {identity for identity in map(_identity, entries) if identity is not None}
+    identities = [_identity(entry) for entry in entries]
+    new = {identity for identity in identities if identity is not None}
     for project_id in {project_id for project_id, _ in new}:
         ids = [response_id for project, response_id in new if project == project_id]
-        for start in range(0, len(ids), _IDS_AT_ONCE):
-            some = {"project_id": project_id, "response_ids": ids[start : start + _IDS_AT_ONCE]}
-            new -= {(project_id, known) for known in connection.scalars(_KNOWN, some)}
+        for start in range(0, len(ids), len(_IDS)):
+            some = dict(zip_longest(_IDS, ids[start : start + len(_IDS)]), project_id=project_id)
+            new -= {(project_id, known) for (known,) in _KNOWN.fetch(connection, some)}
     kept = []
-    for entry in entries:
-        identity = _identity(entry)
+    for entry, identity in zip(entries, identities, strict=True):
         if identity is None:
             kept.append(entry)
         elif identity in new:
@@ -122,88 +131,102 @@ def _identity(entry: Entry) -> tuple[str, str] | None:
     return storable(entry.project_id), _id(entry.response_id)
 
 
-def _row(entry: Entry) -> tuple[Any, ...]:
-    """Values in the order of `_INSERT`."""
-    used = entry.usage
-    counts: Sequence[int | None] = (None,) * 4
-    if used is not None:
-        counts = _counts(used.input_tokens, used.cached_tokens, used.output_tokens, used.reasoning_tokens)
-    upstream, _, fingerprint = (entry.account or "").partition("/")
-    return (
-        entry.at,
-        _name(entry.request_id),
-        entry.project_id,
-        entry.api_key_id,
-        entry.endpoint,
-        _name(entry.model),
-        _name(entry.model_served),
-        upstream or None,
-        fingerprint or None,
-        entry.status,
-        _name(entry.response_status),
-        _name(entry.error_code),
-        entry.attempts,
-        entry.affinity,
-        *counts,
-        _cost(entry),
-        entry.latency_ms,
-        entry.first_byte_ms,
-        entry.is_stream,
-        entry.is_background,
-        entry.is_stored,
-        None if entry.response_id is None else _id(entry.response_id),
-    )
+def _laid_out(entries: Iterable[Entry]) -> tuple[list[_Row], list[_Row]]:
+    """The rows of these entries, in the order of `_INSERT`, and what they add to the sums, in that of `_ADD`.
 
-
-def _sums(entries: Iterable[Entry]) -> list[Mapping[str, Any]]:
-    """What these add to the sums, in one order everywhere: replicas that lock the same rows do so one after another."""
-    groups: dict[tuple[Any, ...], list[Sequence[int]]] = {}
+    The latter stand in one order everywhere: replicas that lock the same rows do so one after another.
+    """
+    rows: list[_Row] = []
+    sums: dict[_Group, _Sums] = {}
     for entry in entries:
-        group = (
-            entry.at - entry.at % _SECONDS_PER_HOUR,
-            entry.project_id,
-            entry.api_key_id,
-            _name(entry.model),
-            (entry.account or "").partition("/")[0],
+        upstream, _, fingerprint = (entry.account or "").partition("/")
+        model = _name(entry.model)
+        counts = None if entry.usage is None else _counts(entry.usage)
+        cost = None if entry.cost_nano is None else min(entry.cost_nano, _MOST_COST)
+        rows.append(
+            (
+                entry.at,
+                _name(entry.request_id),
+                entry.project_id,
+                entry.api_key_id,
+                entry.endpoint,
+                model,
+                entry.model_served and _name(entry.model_served),
+                upstream or None,
+                fingerprint or None,
+                entry.status,
+                entry.response_status and _name(entry.response_status),
+                entry.error_code and _name(entry.error_code),
+                entry.attempts,
+                entry.affinity,
+                *(counts or _UNKNOWN),
+                cost,
+                entry.latency_ms,
+                entry.first_byte_ms,
+                entry.is_stream,
+                entry.is_background,
+                entry.is_stored,
+                entry.response_id and _id(entry.response_id),
+            )
         )
-        groups.setdefault(group, []).append(_added(entry))
-    names = (*_GROUP, *_ADDED)
-    return [
-        dict(zip(names, (*group, *map(sum, zip(*groups[group], strict=True))), strict=True)) for group in sorted(groups)
-    ]
+        group = (entry.at - entry.at % _SECONDS_PER_HOUR, entry.project_id, entry.api_key_id, model, upstream)
+        total = sums.get(group)
+        if total is None:
+            total = sums[group] = _Sums()
+        total.add(entry, counts, cost)
+    return rows, [(*group, *astuple(sums[group])) for group in sorted(sums)]
 
 
-def _added(entry: Entry) -> Sequence[int]:
-    """Values in the order of `_ADDED`."""
-    used = entry.usage
-    counts: Sequence[int] = _NO_TOKENS
-    if used is not None:
-        counts = _counts(used.input_tokens, used.cached_tokens, used.output_tokens, used.reasoning_tokens)
-    cost = _cost(entry)
-    is_error = (entry.status >= _FIRST_ERROR and entry.status != _CLIENT_LEFT) or entry.response_status == "failed"
-    is_unpriced = cost is None and used is not None
-    met = (1, *counts[:2])
-    return (
-        1,
-        is_error,
-        *counts,
-        cost or 0,
-        is_unpriced,
-        *(met if entry.affinity == "kept" else _NOT_MET),
-        *(met if entry.affinity == "moved" else _NOT_MET),
-    )
+class _Sums(msgspec.Struct, gc=False):
+    """What some entries add to the sums of one hour, caller, model and upstream: columns in the order of the table."""
+
+    requests: int = 0
+    errors: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_nano: int = 0
+    unpriced_requests: int = 0
+    kept_requests: int = 0
+    kept_input_tokens: int = 0
+    kept_cached_tokens: int = 0
+    moved_requests: int = 0
+    moved_input_tokens: int = 0
+    moved_cached_tokens: int = 0
+
+    def add(self, entry: Entry, counts: Sequence[int] | None, cost: int | None) -> None:
+        self.requests += 1
+        if (entry.status >= _FIRST_ERROR and entry.status != _CLIENT_LEFT) or entry.response_status == "failed":
+            self.errors += 1
+        given, cached, made, thought = counts or _NO_TOKENS
+        self.input_tokens += given
+        self.cached_tokens += cached
+        self.output_tokens += made
+        self.reasoning_tokens += thought
+        if cost is not None:
+            self.cost_nano += cost
+        elif counts is not None:
+            self.unpriced_requests += 1
+        if entry.affinity == "kept":
+            self.kept_requests += 1
+            self.kept_input_tokens += given
+            self.kept_cached_tokens += cached
+        elif entry.affinity == "moved":
+            self.moved_requests += 1
+            self.moved_input_tokens += given
+            self.moved_cached_tokens += cached
 
 
-def _counts(*counts: int) -> tuple[int, ...]:
+def _counts(used: Usage) -> tuple[int, ...]:
+    counts = (used.input_tokens, used.cached_tokens, used.output_tokens, used.reasoning_tokens)
+    if max(counts) <= _MOST_TOKENS:
+        return counts
     return tuple([min(count, _MOST_TOKENS) for count in counts])
 
 
-def _cost(entry: Entry) -> int | None:
-    return None if entry.cost_nano is None else min(entry.cost_nano, _MOST_COST)
-
-
-def _name(name: str | None) -> str | None:
-    return None if name is None else storable(name[:_LONGEST_NAME])
+def _name(name: str) -> str:
+    return storable(name[:_LONGEST_NAME])
 
 
 def _id(response_id: str) -> str:

@@ -7,6 +7,7 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, Generic, TypeVar
 
+from app.deadline import Deadline
 from app.storage.session import Session
 
 T = TypeVar("T")
@@ -38,11 +39,11 @@ class Workers:
         """Have a thread run this, as soon as one is free; needs a running loop. Cancelling the future ends nothing."""
         return self._hand_in(_Job(work)).outcome
 
-    async def run(self, work: Callable[[Session], T], timeout: float) -> T:  # noqa: ASYNC109 (the statement ends with it)
-        """Wait for what a thread makes of this. After `timeout` (seconds) TimeoutError, and the statement is ended."""
+    async def run(self, work: Callable[[Session], T], deadline: Deadline) -> T:
+        """Wait for what a thread makes of this. At the deadline TimeoutError, and the statement is ended."""
         job = self._hand_in(_Job(work))
         try:
-            async with asyncio.timeout(timeout):
+            with deadline.block():
                 return await job.outcome
         finally:
             if job.outcome.cancelled():

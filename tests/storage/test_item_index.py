@@ -1,7 +1,9 @@
 """Items that are asked for by their ids, on every database."""
 
+import pytest
 from msgspec.structs import replace
 
+from app.ids import new_item_id
 from app.state.records import Item
 from app.storage.response_store import ResponseStore
 from tests.storage.conftest import NOW, MakeResponse
@@ -32,3 +34,12 @@ async def test_any_number_of_item_ids_may_be_asked_for(responses: ResponseStore,
     assert await responses.read_items("proj_a", [], NOW) == {}
     wanted = [*(f"msg_{number}" for number in range(2500)), "msg_one_out"]
     assert list(await responses.read_items("proj_a", wanted, NOW)) == ["msg_one_out"]
+
+
+def test_ids_made_at_one_time_lie_together_in_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for second in (NOW, NOW + 1, NOW + 300):
+        monkeypatch.setattr("time.time", lambda at=second: at + 0.5)
+        made += sorted(new_item_id("message") for _ in range(20))
+    assert made == sorted(made)
+    assert {len(one) for one in made} == {len("msg_") + 48}

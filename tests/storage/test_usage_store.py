@@ -226,6 +226,19 @@ async def test_too_many_groups_are_refused(usage: UsageStore, monkeypatch: pytes
     assert len(await whole(usage, group_by=["model"], model="m1")) == 1
 
 
+async def test_of_many_stored_responses_those_that_have_an_entry_get_no_other(usage: UsageStore) -> None:
+    many = [
+        entry(project_id=f"proj_{'ab'[number % 2]}", response_id=f"resp_{number}", is_stored=True)
+        for number in range(300)
+    ]
+    await usage.record(many[::3])
+    await usage.record(many)
+    assert sorted(one.response_id or "" for one in await all_entries(usage)) == sorted(
+        one.response_id or "" for one in many
+    )
+    assert summed(await whole(usage)) == added(many)
+
+
 async def test_a_stored_response_without_an_entry_is_found_once_it_is_late(
     usage: UsageStore, responses: ResponseStore, make_response: MakeResponse
 ) -> None:

@@ -89,6 +89,17 @@ async def test_what_is_waiting_is_committed_together(writer: Writer, transaction
     assert transactions == ["commit"]
 
 
+async def test_a_group_waits_for_what_the_next_turns_of_the_loop_bring_but_not_forever(writer: Writer) -> None:
+    async def submit(turns: int) -> int:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await writer.submit(Count())
+
+    assert await asyncio.gather(*map(submit, range(5))) == [5] * 5
+    sizes = await asyncio.gather(*map(submit, range(100)))
+    assert 1 < sizes[0] < 20
+
+
 async def test_a_group_has_a_largest_size(writer: Writer, transactions: list[str]) -> None:
     sizes = await asyncio.gather(*(writer.submit(Count()) for _ in range(300)))
     assert sorted(set(sizes)) == [44, 256]
@@ -208,6 +219,27 @@ async def test_a_write_that_is_late_is_a_storage_error_and_may_still_be_committe
     assert await impatient.submit(Count()) == 1
     assert await responses.read_body("proj_a", "resp_late", NOW) is not None
     await impatient.aclose()
+
+
+async def test_each_write_is_late_by_its_own_time(database: Database) -> None:
+    writer = Writer(database, 0.3)
+    release = threading.Event()
+    database.write(lambda _: release.wait(20))
+
+    async def late_after(pause: float) -> float:
+        await asyncio.sleep(pause)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(StorageError, match="commit in time"):
+            await writer.submit(Count())
+        return asyncio.get_running_loop().time() - began
+
+    unbounded = writer.hand_in(Count())
+    waited = await asyncio.gather(*map(late_after, (0, 0.1, 0.2)))
+    assert all(0.29 < seconds < 2 for seconds in waited)
+    assert not unbounded.done()
+    release.set()
+    assert await unbounded >= 1
+    await writer.aclose()
 
 
 async def test_a_lock_that_outlasts_the_wait_fails_the_group_and_the_next_write_succeeds(
