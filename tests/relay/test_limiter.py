@@ -1,10 +1,10 @@
 """The limiter: what a call is granted, what its end gives back or takes, and what a refused one is told."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from app.errors import ApiError, InvalidRequestError, StorageError
 from app.relay.limiter import NOTHING, Limiter

@@ -1,9 +1,11 @@
 """The stores on a fresh database, and turns to put into them."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select, text
 
 from app.state.listing import PageQuery
 from app.state.records import Conversation, Item, Project, StoredResponse, Usage
@@ -17,12 +19,27 @@ from app.storage.run_store import RunStore
 from app.storage.tables import conversation_turns
 from app.storage.tables import conversations as conversations_table
 from app.storage.usage_store import UsageStore
-from app.storage.writer import Writer
+from app.storage.writer import Write, Writer
 from tests.conftest import COMMIT_TIMEOUT
 
 MakeResponse = Callable[..., StoredResponse]
 
 NOW = 1_800_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Count(Write[int]):
+    """Fails with what it is given; else says how many were applied together."""
+
+    error: Exception | None = None
+
+    @classmethod
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> Sequence[int]:
+        connection.execute(text("SELECT 1"))
+        for write in writes:
+            if write.error is not None:
+                raise write.error
+        return [len(writes)] * len(writes)
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from psycopg.pq import TransactionStatus
@@ -18,8 +18,8 @@ from structlog.testing import capture_logs
 from app.errors import StorageError
 from app.storage.database import Database
 from app.storage.response_store import DeleteResponse, ResponseStore, SaveResponse
-from app.storage.writer import Write, Writer
-from tests.storage.conftest import NOW, MakeResponse
+from app.storage.writer import Writer
+from tests.storage.conftest import NOW, Count, MakeResponse
 
 
 @pytest.fixture
@@ -69,35 +69,9 @@ async def held_lock(url: str) -> AsyncIterator[None]:
     await other.aclose()
 
 
-@dataclass(frozen=True, slots=True)
-class Count(Write[int]):
-    """Fails with what it is given; else says how many were applied together."""
-
-    error: Exception | None = None
-
-    @classmethod
-    def apply(cls, connection: Connection, writes: Sequence[Self]) -> Sequence[int]:
-        connection.execute(text("SELECT 1"))
-        for write in writes:
-            if write.error is not None:
-                raise write.error
-        return [len(writes)] * len(writes)
-
-
 async def test_what_is_waiting_is_committed_together(writer: Writer, transactions: list[str]) -> None:
     assert await asyncio.gather(*(writer.submit(Count()) for _ in range(100))) == [100] * 100
     assert transactions == ["commit"]
-
-
-async def test_a_group_waits_for_what_the_next_turns_of_the_loop_bring_but_not_forever(writer: Writer) -> None:
-    async def submit(turns: int) -> int:
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        return await writer.submit(Count())
-
-    assert await asyncio.gather(*map(submit, range(5))) == [5] * 5
-    sizes = await asyncio.gather(*map(submit, range(100)))
-    assert 1 < sizes[0] < 20
 
 
 async def test_a_group_has_a_largest_size(writer: Writer, transactions: list[str]) -> None:
@@ -219,27 +193,6 @@ async def test_a_write_that_is_late_is_a_storage_error_and_may_still_be_committe
     assert await impatient.submit(Count()) == 1
     assert await responses.read_body("proj_a", "resp_late", NOW) is not None
     await impatient.aclose()
-
-
-async def test_each_write_is_late_by_its_own_time(database: Database) -> None:
-    writer = Writer(database, 0.3)
-    release = threading.Event()
-    database.write(lambda _: release.wait(20))
-
-    async def late_after(pause: float) -> float:
-        await asyncio.sleep(pause)
-        began = asyncio.get_running_loop().time()
-        with pytest.raises(StorageError, match="commit in time"):
-            await writer.submit(Count())
-        return asyncio.get_running_loop().time() - began
-
-    unbounded = writer.hand_in(Count())
-    waited = await asyncio.gather(*map(late_after, (0, 0.1, 0.2)))
-    assert all(0.29 < seconds < 2 for seconds in waited)
-    assert not unbounded.done()
-    release.set()
-    assert await unbounded >= 1
-    await writer.aclose()
 
 
 async def test_a_lock_that_outlasts_the_wait_fails_the_group_and_the_next_write_succeeds(

@@ -1,0 +1,43 @@
+"""How long a write waits: for those that come along, and for the database."""
+
+import asyncio
+import threading
+
+import pytest
+
+from app.errors import StorageError
+from app.storage.database import Database
+from app.storage.writer import Writer
+from tests.storage.conftest import Count
+
+
+async def test_a_group_waits_for_what_the_next_turns_of_the_loop_bring_but_not_forever(writer: Writer) -> None:
+    async def submit(turns: int) -> int:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await writer.submit(Count())
+
+    assert await asyncio.gather(*map(submit, range(5))) == [5] * 5
+    sizes = await asyncio.gather(*map(submit, range(100)))
+    assert 1 < sizes[0] < 20
+
+
+async def test_each_write_is_late_by_its_own_time(database: Database) -> None:
+    writer = Writer(database, 0.3)
+    release = threading.Event()
+    database.write(lambda _: release.wait(20))
+
+    async def late_after(pause: float) -> float:
+        await asyncio.sleep(pause)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(StorageError, match="commit in time"):
+            await writer.submit(Count())
+        return asyncio.get_running_loop().time() - began
+
+    unbounded = writer.hand_in(Count())
+    waited = await asyncio.gather(*map(late_after, (0, 0.1, 0.2)))
+    assert all(0.29 < seconds < 2 for seconds in waited)
+    assert not unbounded.done()
+    release.set()
+    assert await unbounded >= 1
+    await writer.aclose()
