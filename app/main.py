@@ -200,6 +200,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
 
     def duties() -> tuple[Coroutine[Any, Any, None], ...]:
         return (
+            database.lengthen_log(),
             keeper.keep_forever(),
             purge_forever(responses, runs, usage, limits.store, storage),
             *limits.renewals(),

@@ -96,6 +96,10 @@ class Database:
         """Have the writing thread run this, after what it was given before. Errors are SQLAlchemy's or the driver's."""
         return self._writer.submit(work)
 
+    async def lengthen_log(self) -> None:
+        """Spare the first commits the time that a file takes to grow. Best effort."""
+        await self.write(lambda session: session.lengthen_log())
+
     def interrupt_write(self) -> None:
         """End the statement that the writing thread runs; its transaction fails."""
         self._writer.interrupt()

@@ -54,5 +54,9 @@ class Postgres(Driver):
             with socket.socket(fileno=os.dup(connection.pgconn.socket)) as line:
                 line.shutdown(socket.SHUT_RDWR)
 
+    def lengthen_log(self, connection: psycopg.Connection) -> None:
+        # The server looks after its own.
+        pass
+
     def erase_log(self, connection: psycopg.Connection) -> None:
         """PostgreSQL's log is the server's own affair."""

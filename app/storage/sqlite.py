@@ -15,7 +15,9 @@ _COMMON = ("temp_store=MEMORY", "synchronous=FULL", "foreign_keys=ON")
 _READER = ("wal_autocheckpoint=0", "query_only=ON", "cache_size=-500")
 # No commit goes on while the log's pages are copied into the file. Done at four times the default's size, many pages of
 # the indexes are copied once in place of four times.
-_WRITER = ("journal_mode=WAL", "secure_delete=ON", "wal_autocheckpoint=4000")
+_LOG_PAGES = 4000
+_PAGE_BYTES = 4096
+_WRITER = ("journal_mode=WAL", "secure_delete=ON", f"wal_autocheckpoint={_LOG_PAGES}")
 # A reader from outside (a backup) may hold the log; the writer does not wait long for it.
 _CHECKPOINT_WAIT = 200
 
@@ -45,6 +47,13 @@ class Sqlite(Driver):
 
     def interrupt(self, connection: sqlite3.Connection) -> None:
         connection.interrupt()
+
+    def lengthen_log(self, connection: sqlite3.Connection) -> None:
+        # More than the cache takes, so that its pages go into the log, of a table that is never made.
+        self.begin(connection)
+        connection.execute("CREATE TABLE padding (zeros BLOB)")
+        connection.execute("INSERT INTO padding VALUES (zeroblob(?))", (_LOG_PAGES * _PAGE_BYTES,))
+        connection.rollback()
 
     def erase_log(self, connection: sqlite3.Connection) -> None:
         for pragma in (f"busy_timeout={_CHECKPOINT_WAIT}", "wal_checkpoint(TRUNCATE)", self._patience):

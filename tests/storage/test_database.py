@@ -65,6 +65,7 @@ async def test_a_database_that_is_down_is_one_clear_sentence(url: str) -> None:
     assert raised.value.message == "The database could not answer. Try again in a moment."
     assert isinstance(raised.value.__cause__, SQLAlchemyError)
     await erase_log(database)
+    await database.lengthen_log()
     await database.aclose()
 
 
@@ -188,6 +189,32 @@ async def test_sqlites_log_is_emptied_even_when_a_reader_holds_it(sqlite_url: st
         backup.execute("SELECT count(*) FROM meta").fetchall()
         await write(database, "INSERT INTO meta VALUES ('a', 'b')")
         await erase_log(database)
+    assert await read_value(database, "SELECT value FROM meta") == "b"
+    await database.aclose()
+
+
+async def test_a_log_that_was_lengthened_holds_the_commits_that_follow(database: Database) -> None:
+    await database.lengthen_log()
+    log = Path(f"{database.writer.url.database}-wal")
+    length = log.stat().st_size if log.exists() else 0
+    assert length == 0 or length > 10_000_000
+    for _ in range(20):
+        await write(database, "INSERT INTO meta VALUES ('a', 'b')")
+        assert await read_value(database, "SELECT value FROM meta WHERE name = 'a'") == "b"
+        await write(database, "DELETE FROM meta WHERE name = 'a'")
+    if length:
+        assert log.stat().st_size == length
+        assert await read_value(database, "SELECT count(*) FROM sqlite_master WHERE name = 'padding'") == 0
+        assert await read_value(database, "PRAGMA integrity_check") == "ok"
+
+
+async def test_a_database_that_cannot_be_written_to_keeps_the_log_that_it_has(sqlite_url: str) -> None:
+    database = Database(sqlite_url, pool_size=1, commit_timeout=0.1)
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await database.lengthen_log()
+        other.execute("ROLLBACK")
+    await write(database, "INSERT INTO meta VALUES ('a', 'b')")
     assert await read_value(database, "SELECT value FROM meta") == "b"
     await database.aclose()
 
