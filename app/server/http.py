@@ -201,6 +201,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _become_socket(self, head: bytes) -> None:
         """Hand the connection, and the head that was read, to the protocol of WebSockets."""
+        self._outbox.send()
         self._server.connections.discard(cast("Any", self))
         if self._timer is not None:
             self._timer.cancel()
