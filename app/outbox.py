@@ -1,25 +1,28 @@
-"""What is written in one turn of the event loop, sent at its end. Must not know what it is, nor who reads it."""
+"""What is written in one turn of the event loop, sent together. Must not know what it is, nor who reads it."""
 
 import asyncio
 
 
 class Outbox:
-    """Sends what several tasks write in one turn together.
+    """Sends the first write of a turn at once, and the others at its end.
 
     Each write is a system call that wakes whoever reads on the other side, which costs more than all else of it. Made
-    one after the other they find the reader awake.
+    one after the other they find the reader awake; and where only one thing goes on, it waits for nothing.
     """
 
     def __init__(self) -> None:
+        self._is_gathering = False
         self._waiting: dict[asyncio.Transport, bytes] = {}
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
         """Send this before the loop waits again, after what was written to the same transport."""
-        waiting = self._waiting
-        if not waiting:
-            asyncio.get_running_loop().call_soon(self.send)
-        before = waiting.get(transport)
-        waiting[transport] = data if before is None else before + data
+        if not self._is_gathering:
+            self._is_gathering = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
+            transport.write(data)
+            return
+        before = self._waiting.get(transport)
+        self._waiting[transport] = data if before is None else before + data
 
     def send(self) -> None:
         """Send what waits now: nothing may overtake it."""
@@ -27,3 +30,7 @@ class Outbox:
         for transport, data in waiting.items():
             if not transport.is_closing():
                 transport.write(data)
+
+    def _end_turn(self) -> None:
+        self._is_gathering = False
+        self.send()
