@@ -10,7 +10,6 @@ from benchmarks.stage import Stage
 from benchmarks.target import Target
 from benchmarks.usage import used
 
-_REPETITIONS = 3
 _WARM_UP_CONNECTIONS = 32
 _WARM_UP_EACH = 5
 
@@ -36,7 +35,7 @@ class Row:
     upstream_share: float
 
 
-async def compare(load: Load, stage: Stage, repetitions: int = _REPETITIONS) -> list[Row]:
+async def compare(load: Load, stage: Stage) -> list[Row]:
     """The medians of some repetitions, targets in alternation: what else the machine does falls on all alike."""
     targets = stage.targets(load.targets)
     for target in targets:
@@ -44,7 +43,7 @@ async def compare(load: Load, stage: Stage, repetitions: int = _REPETITIONS) -> 
         each = 1 if load.paced else _WARM_UP_EACH
         await drive(target.port, [target.post(load.body)], connections=warm, each=each)
     taken: dict[str, list[Row]] = {target.name: [] for target in targets}
-    for _ in range(repetitions):
+    for _ in range(load.repetitions):
         for target in targets:
             taken[target.name].append(await _measure(load, target, stage.upstream))
     return list(map(_median, taken.values()))
