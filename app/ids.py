@@ -28,7 +28,7 @@ _ITEM_PREFIXES = {
 
 
 def new_id(prefix: str) -> str:
-    """A fresh id: the prefix, an underscore, 48 hex digits, of which the first eight are the time, as in OpenAI's.
+    """A fresh id: the prefix, an underscore, 48 hex digits, of which the first eight are the time.
 
     So those of one moment lie together in an index, and a commit writes fewer of its pages.
     """

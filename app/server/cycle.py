@@ -82,7 +82,8 @@ class Cycle:
         self._gone: Callable[[], None] | None = None
         self._unsent = b""
         self._is_chunked = False
-        self._left = 0
+        # Of a length that was told; None where the end of the connection is the end of the body.
+        self._left: int | None = 0
         self.is_begun = False
         self.is_answered = False
         self.keeps_alive = head.keeps_alive
@@ -185,7 +186,7 @@ class Cycle:
 
     def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.is_begun = True
-        has_length = False
+        length: int | None = None
         lines = []
         for given, value in headers:
             name = given.lower()
@@ -193,15 +194,18 @@ class Cycle:
                 self.keeps_alive = self.keeps_alive and b"close" not in value.lower()
                 continue
             if name == b"content-length":
-                has_length, self._left = True, int(value)
+                length = int(value)
             lines.append(b"%b: %b\r\n" % (name, value))
         head = b"".join(lines)
         if not head.count(b"\r") == head.count(b"\n") == len(lines) or b"\0" in head:
             raise RuntimeError("A header of the answer holds a line break.")
-        if self.head.method == "HEAD":
-            self._left = 0
-        elif not has_length and status not in _WITHOUT_BODY:
+        if self.head.method == "HEAD" or status in _WITHOUT_BODY:
+            length = 0
+        elif length is None and self.head.http_version == "1.1":
             self._is_chunked = True
+        self._left = length
+        # RFC 9112 §6.3: a client of HTTP/1.0 knows no chunks.
+        self.keeps_alive = self.keeps_alive and (self._is_chunked or length is not None)
         self._unsent = b"%b%b%b%b%b\r\n" % (
             _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status,
             self._wire.common_headers(),
@@ -209,7 +213,7 @@ class Cycle:
             _CHUNKED if self._is_chunked else b"",
             b"" if self.keeps_alive else _CLOSE,
         )
-        if self._is_chunked:
+        if length is None:
             # A stream's client learns that it is served, however long the first event takes.
             asyncio.get_running_loop().call_soon(self._flush)
 
@@ -219,7 +223,7 @@ class Cycle:
         elif self._is_chunked:
             last = b"" if more else _LAST_CHUNK
             body = b"%x\r\n%b\r\n%b" % (len(body), body, last) if body else last
-        else:
+        elif self._left is not None:
             self._left -= len(body)
             if self._left < 0 or not (more or self._left == 0):
                 raise RuntimeError("The answer is not as long as it says.")

@@ -226,9 +226,8 @@ class HttpProtocol(asyncio.Protocol):
         """Close the connection if it has been still for too long. One timer, moved only when it fires."""
         reader = self._reader
         patience = _HEAD_SECONDS if reader.is_in_head else float(self._config.timeout_keep_alive)
-        # A body has a deadline of its own, and an answer takes its time.
-        is_busy = self._line or reader.is_in_body
-        left = patience if is_busy else self._since + patience - self._loop.time()
+        # Whoever answers looks after the time that a body and an answer take.
+        left = patience if self._line else self._since + patience - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
         elif reader.is_in_head:

@@ -37,11 +37,6 @@ class RequestReader:
         self._is_over = False
         self.is_in_head = False
 
-    @property
-    def is_in_body(self) -> bool:
-        """Whether a request's body is not here to its end."""
-        return self._cycle is not None
-
     def feed(self, data: bytes) -> bytes | None:
         """Read on; returns the head of a request for a WebSocket, after which nothing more is read.
 

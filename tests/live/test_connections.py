@@ -53,10 +53,15 @@ async def test_a_connection_on_which_nothing_comes_is_closed(sqlite_url: str, mo
         running_gateway(sqlite_url) as gateway,
         RawClient.to(gateway.url) as fresh,
         RawClient.to(gateway.url) as used,
+        RawClient.to(gateway.url) as refused,
     ):
         assert (await used.ask("GET", "/livez", {})).status == 200
+        await refused.send(
+            head("POST", "/v1/responses", {"authorization": "Bearer wrong", "content-length": "9"}) + b"{"
+        )
+        assert (await refused.answer()).status == 401
         async with asyncio.timeout(10):
-            assert await fresh.rest() == await used.rest() == b""
+            assert await fresh.rest() == await used.rest() == await refused.rest() == b""
 
 
 async def test_the_rest_of_a_body_that_nobody_wanted_is_not_a_request(sqlite_gateway: LiveGateway) -> None:

@@ -39,10 +39,10 @@ class Wire:
         self.answers += 1
 
 
-def cycle_of(wire: Wire, body: bytes | None = b"", method: str = "POST", **facts: Any) -> Cycle:
+def cycle_of(wire: Wire, body: bytes | None = b"", method: str = "POST", version: str = "1.1", **facts: Any) -> Cycle:
     members: Mapping[str, Any] = {"keeps_alive": True, **facts}
     expects = bool(members.get("expects_continue"))
-    head = Head(method, "/", b"/", b"", "1.1", [], {}, bool(members["keeps_alive"]))
+    head = Head(method, "/", b"/", b"", version, [], {}, bool(members["keeps_alive"]))
     return Cycle(wire, head, body, expects_continue=expects)
 
 
@@ -79,6 +79,18 @@ async def test_a_stream_begins_with_its_first_piece() -> None:
         b"0\r\n\r\n",
     ]
     assert not cycle.push(b"three")
+
+
+async def test_a_client_that_knows_no_chunks_reads_to_the_end_of_the_connection() -> None:
+    wire = Wire()
+    cycle = cycle_of(wire, version="1.0")
+    await cycle.send(start())
+    await cycle.send(part(b"one", more=True))
+    assert not cycle.push(b"two")
+    await cycle.send(part(b"two", more=True))
+    await cycle.send(part(b""))
+    assert b"".join(wire.writes) == b"HTTP/1.1 200 OK\r\ndate: today\r\nconnection: close\r\n\r\nonetwo"
+    assert wire.is_closed
 
 
 async def test_a_streams_head_waits_for_nothing() -> None:

@@ -1,4 +1,4 @@
-"""What one turn of the loop writes leaves at its end, in its order, and to nobody who is gone."""
+"""What one turn of the loop writes leaves together, in its order, and to nobody who is gone."""
 
 import asyncio
 from typing import Any
@@ -18,38 +18,43 @@ class Transport:
         return self.closed
 
 
-async def test_a_turns_writes_to_one_transport_are_one() -> None:
+async def test_the_first_write_of_a_turn_waits_for_nothing() -> None:
+    outbox, transport = Outbox(), Transport()
+    to: Any = transport
+    for number in range(3):
+        outbox.write(to, b"%d" % number)
+        assert len(transport.sent) == number + 1
+        await asyncio.sleep(0)
+
+
+async def test_the_others_leave_at_its_end_each_transports_as_one() -> None:
     outbox = Outbox()
     one, other = Transport(), Transport()
     to_one: Any = one
     to_other: Any = other
-    outbox.write(to_one, b"a")
-    outbox.write(to_other, b"b")
-    outbox.write(to_one, b"c")
-    assert one.sent == other.sent == []
+    for to, data in ((to_one, b"a"), (to_other, b"b"), (to_one, b"c"), (to_one, b"d")):
+        outbox.write(to, data)
+    assert (one.sent, other.sent) == ([b"a"], [])
     await asyncio.sleep(0)
-    assert (one.sent, other.sent) == ([b"ac"], [b"b"])
-    outbox.write(to_one, b"d")
-    await asyncio.sleep(0)
-    assert one.sent == [b"ac", b"d"]
+    assert (one.sent, other.sent) == ([b"a", b"cd"], [b"b"])
 
 
 async def test_what_must_not_be_overtaken_is_sent_at_once_and_once() -> None:
-    outbox = Outbox()
-    transport = Transport()
+    outbox, transport = Outbox(), Transport()
     to: Any = transport
     outbox.write(to, b"a")
+    outbox.write(to, b"b")
     outbox.send()
-    assert transport.sent == [b"a"]
+    assert transport.sent == [b"a", b"b"]
     await asyncio.sleep(0)
-    assert transport.sent == [b"a"]
+    assert transport.sent == [b"a", b"b"]
 
 
 async def test_nothing_is_sent_to_who_is_gone() -> None:
-    outbox = Outbox()
-    transport = Transport()
+    outbox, transport = Outbox(), Transport()
     to: Any = transport
     outbox.write(to, b"a")
+    outbox.write(to, b"b")
     transport.closed = True
     await asyncio.sleep(0)
-    assert transport.sent == []
+    assert transport.sent == [b"a"]
