@@ -79,8 +79,8 @@ def queries_of(gateway: LiveGateway) -> Iterator[list[str]]:
     asked: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        # The process looks after its runs and its ledger now and then, whoever calls.
-        if "FROM runs" not in statement and "AS entry" not in statement:
+        # The process looks after its runs, its ledger and its accounts now and then, whoever calls.
+        if not any(own in statement for own in ("FROM runs", "AS entry", "FROM meta", "FROM conditions")):
             asked.append(statement)
 
     engine = gateway.app.state.services.database.reader
