@@ -56,9 +56,11 @@ class Intake:
                     piece: bytes = message["body"]
                     if len(body) + len(piece) > most:
                         raise _too_large(most)
-                    if not message["more_body"]:
-                        return bytes(body + piece) if body else piece
+                    if not (body or message["more_body"]):
+                        return piece
                     body += piece
+                    if not message["more_body"]:
+                        return bytes(body)
         except TimeoutError:
             raise InvalidRequestError(
                 f"The request body did not arrive within {self._limits.body_timeout_seconds:g} seconds.",

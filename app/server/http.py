@@ -173,26 +173,29 @@ class HttpProtocol(asyncio.Protocol):
 
     async def _serve(self) -> None:
         """Call the app for one request after the other, until the connection is lost."""
-        # uvicorn's shutdown waits for those that are in this set.
-        serving, task = self._server.tasks, cast("asyncio.Task[None]", self._task)
-        while not self.is_lost:
-            if not self._line:
+        is_good = True
+        while is_good and not self.is_lost:
+            if self._line:
+                is_good = await self._answer(self._line[0])
+            else:
                 self._next = self._loop.create_future()
                 await self._next
-                continue
-            cycle = self._line[0]
-            serving.add(task)
-            try:
-                await self._app(cycle.scope(self._addresses, self._app_state), cycle.receive, cycle.send)
-            except Exception:  # noqa: BLE001 (whatever it is, the connection ends with it)
-                if not cycle.is_begun:
-                    _log.exception("a request could not be answered")
-            finally:
-                serving.discard(task)
-                if not cycle.is_answered:
-                    self.close()
+
+    async def _answer(self, cycle: Cycle) -> bool:
+        """Call the app for one request; False when it leaves that without an answer, which ends the connection."""
+        # uvicorn's shutdown waits for those that are in this set.
+        serving, task = self._server.tasks, cast("asyncio.Task[None]", self._task)
+        serving.add(task)
+        try:
+            await self._app(cycle.scope(self._addresses, self._app_state), cycle.receive, cycle.send)
+        except Exception:  # noqa: BLE001 (whatever it is, the connection ends with it)
+            if not cycle.is_begun:
+                _log.exception("a request could not be answered")
+        finally:
+            serving.discard(task)
             if not cycle.is_answered:
-                break
+                self.close()
+        return cycle.is_answered
 
     def _refuse(self, error: InvalidRequestError) -> None:
         """Answer what is not HTTP in the shape that every other error has."""
