@@ -4,7 +4,7 @@ import asyncio
 
 
 class Outbox:
-    """Sends the first write of a turn at once, and the others at its end.
+    """Sends what a turn writes at its end; the first of it at once, unless the turn before wrote more than that.
 
     Each write is a system call that wakes whoever reads on the other side, which costs more than all else of it. Made
     one after the other they find the reader awake; and where only one thing goes on, it waits for nothing.
@@ -12,6 +12,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self._is_gathering = False
+        self._is_busy = False
         self._waiting: dict[asyncio.Transport, bytes] = {}
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
@@ -19,8 +20,9 @@ class Outbox:
         if not self._is_gathering:
             self._is_gathering = True
             asyncio.get_running_loop().call_soon(self._end_turn)
-            transport.write(data)
-            return
+            if not self._is_busy:
+                transport.write(data)
+                return
         before = self._waiting.get(transport)
         self._waiting[transport] = data if before is None else before + data
 
@@ -33,4 +35,5 @@ class Outbox:
 
     def _end_turn(self) -> None:
         self._is_gathering = False
+        self._is_busy = len(self._waiting) + (not self._is_busy) > 1
         self.send()

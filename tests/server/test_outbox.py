@@ -39,6 +39,17 @@ async def test_the_others_leave_at_its_end_each_transports_as_one() -> None:
     assert (one.sent, other.sent) == ([b"a", b"cd"], [b"b"])
 
 
+async def test_after_a_turn_of_several_the_first_waits_too_until_one_is_alone_again() -> None:
+    outbox, transports = Outbox(), [Transport() for _ in range(3)]
+    to: list[Any] = [*transports]
+    for turn, (writers, sent_at_once) in enumerate([(3, 1), (2, 0), (1, 0), (1, 1), (2, 1), (1, 0)]):
+        for place in range(writers):
+            outbox.write(to[place], b"%d" % turn)
+        assert sum(b"%d" % turn in transport.sent for transport in transports) == sent_at_once, turn
+        await asyncio.sleep(0)
+        assert sum(b"%d" % turn in transport.sent for transport in transports) == writers, turn
+
+
 async def test_what_must_not_be_overtaken_is_sent_at_once_and_once() -> None:
     outbox, transport = Outbox(), Transport()
     to: Any = transport
