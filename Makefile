@@ -25,14 +25,14 @@ ifdef ARGS
 	$(PYTEST) $(ARGS)
 else
 	@rm -f .coverage .coverage.*
-	$(PYTEST) -m "not slow and not faults" --cov --cov-report=
+	$(PYTEST) --hypothesis-profile=quick -m "not slow and not faults" --cov --cov-report=
 	@for room in $(ROOMS); do \
 		$(BIN)/coverage report --include="app/$$room/*" --fail-under=95 --skip-covered || exit 1; done
 	$(BIN)/coverage report --fail-under=90 --skip-covered --format=total
 endif
 
-test-slow: .venv ## run the slow tests, which `make test` leaves out
-	$(PYTEST) -m "slow and not faults"
+test-slow: .venv ## run what `make test` leaves out: the slow tests, and five times the examples of each property
+	$(PYTEST) -m "(slow or hypothesis) and not faults"
 
 test-all: test test-slow ## run every test
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import NullPool, create_engine, make_url, text
 
 from app.storage.database import Database
@@ -19,6 +20,11 @@ from app.storage.writer import Writer
 from tests.fakes.valkey import ValkeyServer
 
 COMMIT_TIMEOUT = 5.0
+# A busy machine is slow to make an example, and to run one.
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", _PATIENT)
+settings.register_profile("quick", _PATIENT, max_examples=20)
+settings.load_profile("thorough")
 _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
 
 

@@ -9,6 +9,7 @@ import httpx
 import openai
 import pytest
 
+from tests.fakes.databases import sqlite_first
 from tests.fakes.gateway import GatewayProcess
 
 pytestmark = pytest.mark.live
@@ -98,6 +99,7 @@ def test_a_team_gets_its_keys_uses_them_and_loses_one(serving: GatewayProcess, a
     assert not any(secret in logged for secret in (ada, bot, rotated["key"], MASTER_KEY))
 
 
+@sqlite_first
 def test_an_api_key_is_no_administrator(serving: GatewayProcess) -> None:
     for key, status in ((serving.key, 403), (MASTER_KEY[:-1], 401)):
         answer = httpx.get(f"{serving.url}/admin/v1/keys", headers={"authorization": f"Bearer {key}"}, timeout=SECONDS)
@@ -105,6 +107,7 @@ def test_an_api_key_is_no_administrator(serving: GatewayProcess) -> None:
     assert httpx.get(f"{serving.url}/admin/v1/keys", timeout=SECONDS).status_code == 401
 
 
+@sqlite_first
 def test_the_document_has_the_administration_under_a_tag_of_its_own(serving: GatewayProcess) -> None:
     paths = httpx.get(f"{serving.url}/openapi.json", timeout=SECONDS).json()["paths"]
     for path, methods in paths.items():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from app.wire.input_items import _ITEMS
 from app.wire.requests import _FIELDS
+from tests.fakes.databases import sqlite_first
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_http import RawClient
 from tests.fakes.replies import Reply
@@ -86,9 +87,12 @@ async def serve(gateway: LiveGateway, upstream: FakeUpstream, body: Any) -> int:
 
 
 @settings(
-    max_examples=300, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=3 * settings.default.max_examples,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(body=bodies)
+@sqlite_first
 async def test_no_json_body_is_more_than_the_gateway_can_take(
     gateway: LiveGateway, upstream: FakeUpstream, body: Any
 ) -> None:

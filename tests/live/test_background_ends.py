@@ -135,6 +135,7 @@ async def test_a_conversation_is_continued_one_run_after_the_other(
         assert after.status_code == 200
 
 
+@pytest.mark.slow
 async def test_a_stop_ends_what_was_begun_and_leaves_what_waits(upstream: FakeUpstream, tmp_path: Path) -> None:
     environment = {
         "OPENAI_BASE_URL": upstream.url,

@@ -87,6 +87,7 @@ def _head() -> bytes:
     return b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta",'
 
 
+@pytest.mark.slow
 async def test_a_cancellation_reaches_the_process_that_runs_it(
     here: BackgroundClient, there: BackgroundClient, upstream: FakeUpstream
 ) -> None:
@@ -139,6 +140,7 @@ async def test_what_a_killed_process_was_making_ends_at_the_other(
     assert (await there.ended(await there.order()))["status"] == "completed"
 
 
+@pytest.mark.slow
 async def test_what_one_has_no_room_for_the_other_makes(
     upstream: FakeUpstream, tmp_path: Path, empty_postgresql_url: str
 ) -> None:

@@ -8,6 +8,7 @@ import openai
 import pytest
 
 from tests.fakes.background import BackgroundClient, long_story, until
+from tests.fakes.databases import sqlite_first
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.replies import Act, Reply
 from tests.fakes.streams import events, frame
@@ -32,6 +33,7 @@ def frames_of(heard: bytes) -> list[bytes]:
     return [frame + b"\n\n" for frame in heard.removesuffix(DONE).split(b"\n\n")[:-1]]
 
 
+@sqlite_first
 async def test_a_resume_from_any_event_is_exactly_what_follows_it(
     client: BackgroundClient, upstream: FakeUpstream
 ) -> None:

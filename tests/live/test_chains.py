@@ -11,6 +11,7 @@ from openai import AsyncOpenAI, BadRequestError
 from openai.types.responses import Response
 
 from app.ids import new_id
+from tests.fakes.databases import sqlite_first
 from tests.fakes.gateway import GatewayProcess, LiveGateway, running_gateway, upstream_settings
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream, Recorded
@@ -63,6 +64,7 @@ async def take_turn(client: AsyncOpenAI, upstream: FakeUpstream, tip: Tip, text:
     return Tip(response.id, (*heard, ("assistant", response.output_text)))
 
 
+@sqlite_first
 async def test_long_chains_and_their_forks_are_replayed_whole_and_in_order(
     gateway: LiveGateway, upstream: FakeUpstream
 ) -> None:
@@ -83,6 +85,7 @@ async def test_long_chains_and_their_forks_are_replayed_whole_and_in_order(
         assert request.json.keys() <= {"model", "input", "store", "stream"}
 
 
+@sqlite_first
 async def test_a_chain_goes_on_when_the_key_that_began_it_is_taken_away(
     database_url: str, upstream: FakeUpstream, tmp_path: Path
 ) -> None:

@@ -126,6 +126,7 @@ def test_a_data_folder_that_cannot_be_made_is_told_in_a_line(
     assert str(command.data_dir) in line
 
 
+@pytest.mark.slow
 def test_the_schema_is_checked_and_brought_up_to_date(command: GatewayProcess) -> None:
     (line,) = refusal(command, "migrate", "--check")
     assert line == "the database needs `antiphon migrate`"
@@ -162,6 +163,7 @@ def test_a_secret_that_another_process_is_about_to_write_is_waited_for(
     assert read_secret(StorageSettings(data_dir=tmp_path)) == b"written"
 
 
+@pytest.mark.slow
 def test_a_key_is_for_a_project_that_there_is(command: GatewayProcess) -> None:
     (line,) = refusal(command, "keys", "create", "--name", "x", "--project", "nowhere")
     assert line.startswith("There is no project named 'nowhere'.")
@@ -185,6 +187,7 @@ def test_a_key_created_beside_a_running_gateway_works_at_once_until_it_is_revoke
     assert f"…{key[-4:]}  revoked" in serving.run("keys", "list")
 
 
+@pytest.mark.slow
 def test_a_revoked_key_is_not_served_after_a_restart(serving: GatewayProcess) -> None:
     listed = orjson.loads(serving.run("keys", "list", "--json"))["data"]
     (first,) = [key["id"] for key in listed if key["name"] == "first"]
@@ -202,6 +205,7 @@ def test_health_is_told_by_the_exit_status(serving: GatewayProcess) -> None:
     assert line.startswith("no gateway answers on 127.0.0.1:")
 
 
+@pytest.mark.slow
 def test_a_gateway_whose_database_has_an_older_schema_is_not_healthy(serving: GatewayProcess) -> None:
     with closing(sqlite3.connect(serving.data_dir / "antiphon.db", isolation_level=None)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0'")
@@ -230,6 +234,7 @@ def test_what_the_first_start_writes_is_its_owners_alone(tmp_path: Path) -> None
         gateway.stop()
 
 
+@pytest.mark.slow
 def test_a_start_on_a_current_database_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
     gateway = GatewayProcess(tmp_path, {"PYTHONPROFILEIMPORTTIME": "1"})
     try:
@@ -245,6 +250,7 @@ def test_a_start_on_a_current_database_loads_nothing_that_it_does_not_use(tmp_pa
         gateway.stop()
 
 
+@pytest.mark.slow
 def test_a_second_gateway_on_one_data_folder_is_refused(serving: GatewayProcess) -> None:
     (line,) = refusal(serving, "serve", "--port", "0")
     assert line.startswith("Another gateway is serving from ")
@@ -252,6 +258,7 @@ def test_a_second_gateway_on_one_data_folder_is_refused(serving: GatewayProcess)
     assert served(serving, serving.key) == "completed"
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_told(serving: GatewayProcess, tmp_path: Path) -> None:
     other = GatewayProcess(tmp_path / "other", {})
     port = serving.url.rpartition(":")[2]

@@ -29,7 +29,7 @@ from tests.fakes.lifecycle import Conversation, Turn, World, running_world
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 
-_RUNS, _STEPS = 100, 12
+_STEPS = 12
 # A run whose owner died ends within its lease and ten seconds more.
 _ORPHAN_SECONDS = 40.0
 _ENDED = {"completed", "failed", "incomplete", "cancelled"}
@@ -224,7 +224,8 @@ def _within(seconds: float, is_so: Callable[[], bool]) -> bool:
     return True
 
 
-def test_what_clients_were_told_stays_true_whatever_happens(world: World) -> None:
+@pytest.mark.parametrize("runs", [6, pytest.param(100, marks=pytest.mark.slow)])
+def test_what_clients_were_told_stays_true_whatever_happens(world: World, runs: int) -> None:
     class Here(Lifecycle):
         """The calls, in this world."""
 
@@ -232,7 +233,7 @@ def test_what_clients_were_told_stays_true_whatever_happens(world: World) -> Non
     run_state_machine_as_test(
         Here,
         settings=settings(
-            max_examples=_RUNS,
+            max_examples=runs,
             stateful_step_count=_STEPS,
             deadline=None,
             derandomize=True,

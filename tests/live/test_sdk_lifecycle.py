@@ -13,6 +13,7 @@ from agents import set_tracing_disabled as disable_tracing
 from openai import AsyncOpenAI, NotFoundError, OpenAI
 from pydantic import BaseModel
 
+from tests.fakes.databases import sqlite_first
 from tests.fakes.gateway import GatewayProcess, LiveGateway
 from tests.fakes.upstream import FakeUpstream
 
@@ -39,6 +40,7 @@ def process(tmp_path: Path, database_url: str) -> Iterator[GatewayProcess]:
 
 # Its type of a compacted output knows no user's messages, which OpenAI returns there as well.
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@sqlite_first
 def test_the_sync_client_drives_every_method(process: GatewayProcess) -> None:
     with process.client() as client:
         _responses(client)
@@ -131,6 +133,7 @@ def _last(connection: Any) -> Any:
     raise AssertionError
 
 
+@sqlite_first
 async def test_the_async_client_drives_every_method(process: GatewayProcess) -> None:
     async with AsyncOpenAI(base_url=f"{process.url}/v1", api_key=process.key, max_retries=0) as client:
         first = await client.responses.create(model="demo", input="My city is Utrecht.")

@@ -238,7 +238,7 @@ def verbs(command: object, name: str = "") -> Iterator[str]:
         yield from verbs(part, f"{name} {word}".strip())
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 async def watched(request: pytest.FixtureRequest, tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[Watched]:
     """A gateway that writes its first secret itself, and then is given another."""
     url = request.getfixturevalue("empty_postgresql_url") if request.param == "postgresql" else None

@@ -84,6 +84,7 @@ async def send(gateways: list[GatewayProcess], calls: int) -> list[int]:
     return statuses
 
 
+@pytest.mark.slow
 async def test_one_good_key_serves_two_thousand_calls_on_two_gateways(
     gateways: list[GatewayProcess], keys: Upstream
 ) -> None:
@@ -132,6 +133,7 @@ async def test_without_a_good_key_clients_are_told_when_there_will_be_one(
         assert len(keys.asked) == asked
 
 
+@pytest.mark.slow
 async def test_an_outage_of_the_whole_upstream_is_not_multiplied(
     gateways: list[GatewayProcess], keys: Upstream
 ) -> None:
@@ -152,6 +154,7 @@ async def test_an_outage_of_the_whole_upstream_is_not_multiplied(
             await asyncio.sleep(0.2)
 
 
+@pytest.mark.slow
 async def test_after_the_first_forwarded_byte_no_key_is_tried_again(
     gateways: list[GatewayProcess], keys: Upstream
 ) -> None:

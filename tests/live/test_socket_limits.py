@@ -213,6 +213,7 @@ async def test_a_message_may_come_in_pieces(client: SocketClient) -> None:
     assert 'Demo answer to "Piecé."' in (await client.rest())[-1]["response"]["output"][0]["content"][0]["text"]
 
 
+@pytest.mark.slow
 async def test_ten_thousand_tiny_messages_are_each_answered(client: SocketClient) -> None:
     async def send() -> None:
         for _ in range(10_000):

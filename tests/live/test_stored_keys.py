@@ -108,6 +108,7 @@ async def test_a_stored_key_joins_those_of_the_configuration(tmp_path: Path, ups
         await asyncio.to_thread(admin.gateway.stop)
 
 
+@pytest.mark.slow
 async def test_a_disabled_account_is_called_no_more(admin: Admin) -> None:
     key = await admin.make()
     await admin.until_called_with(STORED)
@@ -137,6 +138,7 @@ async def test_a_disabled_account_is_called_no_more(admin: Admin) -> None:
     assert await admin.call() == STORED
 
 
+@pytest.mark.slow
 async def test_another_secret_refuses_to_start_unless_the_previous_is_beside_it(admin: Admin) -> None:
     await admin.make()
     await admin.until_called_with(STORED)
@@ -160,6 +162,7 @@ async def test_another_secret_refuses_to_start_unless_the_previous_is_beside_it(
     assert await admin.call() == STORED
 
 
+@pytest.mark.slow
 async def test_a_stored_key_that_cannot_be_opened_is_named_at_start(admin: Admin) -> None:
     key = await admin.make()
     await asyncio.to_thread(admin.gateway.stop)

@@ -140,6 +140,7 @@ def limited(*granted: int) -> list[int]:
     return sorted([*granted, *[429] * (PARALLEL - len(granted))])
 
 
+@pytest.mark.slow
 async def test_two_keys_of_a_project_from_their_creation_to_their_bill(team: Team) -> None:
     project = await team.admin.post("/projects", name="research")
     ada = await team.key(

@@ -11,6 +11,7 @@ from openai import AsyncOpenAI
 from app.storage.tables import responses
 from app.storage.usage_tables import usage, usage_hours
 from tests.fakes.background import BackgroundClient
+from tests.fakes.databases import sqlite_first
 from tests.fakes.gateway import GatewayProcess, LiveGateway, running_gateway, upstream_settings
 from tests.fakes.ledger import rows, used
 from tests.fakes.raw_client import calling
@@ -60,6 +61,7 @@ async def test_the_ledger_has_what_is_stored(gateway: LiveGateway) -> None:
 
 # The sweep takes what is half a minute old, and looks each minute.
 @pytest.mark.timeout(240)
+@sqlite_first
 async def test_what_a_crash_left_out_is_found_again(database_url: str, upstream: FakeUpstream, tmp_path: Path) -> None:
     environment = {"DATABASE_URL": database_url, "OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream-one"}
     process = GatewayProcess(tmp_path, environment).start()
@@ -78,6 +80,7 @@ async def test_what_a_crash_left_out_is_found_again(database_url: str, upstream:
 
 # A lease has to end first.
 @pytest.mark.timeout(240)
+@pytest.mark.slow
 async def test_a_run_that_moves_to_another_replica_is_one_entry_and_a_stream_that_is_killed_none(
     empty_postgresql_url: str, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
