@@ -19,7 +19,7 @@ from app.storage.schema import migrate
 from app.storage.writer import Writer
 from tests.fakes.valkey import ValkeyServer
 
-COMMIT_TIMEOUT = 5.0
+COMMIT_TIMEOUT = 20.0
 # A busy machine is slow to make an example, and to run one.
 _PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", _PATIENT)

@@ -13,7 +13,7 @@ from tests.fakes.gateway import LiveGateway
 from tests.fakes.streams import frame, item, response
 
 ENDED = {"completed", "incomplete", "failed", "cancelled"}
-_SECONDS = 30.0
+_SECONDS = 60.0
 
 
 def long_story(response_id: str, deltas: int, status: str = "completed") -> list[bytes]:

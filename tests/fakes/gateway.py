@@ -27,8 +27,8 @@ from app.settings import BackgroundSettings, RelaySettings, ServerSettings, Sett
 from app.settings_upstream import KeySettings, UpstreamSettings
 
 SECRET = b"a secret of sixteen characters and more"
-_START_SECONDS = 30.0
-_STOP_SECONDS = 20.0
+_START_SECONDS = 60.0
+_STOP_SECONDS = 60.0
 
 
 def upstream_settings(url: str, *keys: str, name: str = "fake", **options: Any) -> UpstreamSettings:

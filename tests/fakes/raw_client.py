@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-_SECONDS = 30.0
+_SECONDS = 60.0
 
 
 class RawCall:

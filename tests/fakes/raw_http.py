@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-_TIMEOUT_SECONDS = 20.0
+_TIMEOUT_SECONDS = 60.0
 _CONTINUE = 100
 _READ_LIMIT = 64 * 1024 * 1024
 _PASSING_HEADERS = frozenset({"date", "x-request-id"})

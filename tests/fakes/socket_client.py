@@ -10,7 +10,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.fakes.gateway import LiveGateway
 
-SECONDS = 20.0
+SECONDS = 60.0
 TERMINAL = ("response.completed", "response.failed", "response.incomplete", "error")
 
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 
 
 def server_program() -> str:

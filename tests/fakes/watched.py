@@ -15,7 +15,7 @@ from tests.fakes.canaries import Evidence
 from tests.fakes.gateway import GatewayProcess
 from tests.fakes.upstream import FakeUpstream
 
-SECONDS = 30.0
+SECONDS = 60.0
 _HASHES = {"api_keys.key_hash", "api_keys.previous_hash"}
 _DATABASE_FILES = {"antiphon.db", "antiphon.db-wal", "antiphon.db-shm"}
 # Where each may be, by its name or the first word of it.

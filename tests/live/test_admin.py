@@ -15,7 +15,7 @@ from tests.fakes.gateway import GatewayProcess
 pytestmark = pytest.mark.live
 
 MASTER_KEY = "the master key of these tests"
-SECONDS = 20.0
+SECONDS = 60.0
 Ask = Callable[..., dict[str, Any]]
 
 

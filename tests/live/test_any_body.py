@@ -87,7 +87,7 @@ async def serve(gateway: LiveGateway, upstream: FakeUpstream, body: Any) -> int:
 
 
 @settings(
-    max_examples=3 * settings.default.max_examples,
+    max_examples=3 * settings().max_examples,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

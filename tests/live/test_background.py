@@ -101,7 +101,7 @@ async def test_cancelling_closes_upstream_and_keeps_what_there_was(
         assert cancelled.status_code == 200
         async with asyncio.timeout(10):
             await upstream.requests[0].closed.wait()
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 10
         rest = b"".join([chunk async for chunk in chunks])
     found = cancelled.json()
     assert (found["status"], len(found["output"]), found.get("usage")) == ("cancelled", 1, None)

@@ -105,8 +105,8 @@ async def test_a_cancellation_reaches_the_process_that_runs_it(
         cancelled = (await cancelling).json()
         assert (cancelled["status"], len(cancelled["output"])) == ("cancelled", 1)
         assert (await here.ask("GET", response_id)).json() == cancelled
-    # Of five: the slower may have met a busy machine.
-    assert sorted(took)[2] < 1
+    # Of five: the slower may have met a busy machine. Without word from the other it would be the lease's time.
+    assert sorted(took)[2] < LEASE_SECONDS / 3
 
 
 async def test_what_a_killed_process_was_making_ends_at_the_other(

@@ -8,19 +8,20 @@ import pytest
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.raw_http import Answer, RawClient, chunked, head
 from tests.fakes.upstream import FakeUpstream
+from tests.live.conftest import GatewayWith
 
 pytestmark = pytest.mark.live
 
 GOOD = b'{"model": "demo", "input": "Hello."}'
 MOST = 1000
-LIMITS = {"max_body_bytes": MOST, "body_timeout_seconds": 0.3}
 CHUNKED = {"transfer-encoding": "chunked"}
 
 
 @pytest.fixture
 async def strict(sqlite_url: str, upstream: FakeUpstream) -> AsyncIterator[LiveGateway]:
-    """A gateway that takes little and waits for it only a moment."""
-    async with running_gateway(sqlite_url, [upstream_settings(upstream.url, "sk-one")], server=LIMITS) as gateway:
+    """A gateway that takes little."""
+    upstreams = [upstream_settings(upstream.url, "sk-one")]
+    async with running_gateway(sqlite_url, upstreams, server={"max_body_bytes": MOST}) as gateway:
         yield gateway
 
 
@@ -63,15 +64,18 @@ async def test_chunks_are_refused_once_they_pass_the_limit(strict: LiveGateway) 
 
 
 @pytest.mark.parametrize("framing", [CHUNKED, {"content-length": str(len(GOOD))}], ids=["chunked", "length"])
-async def test_a_body_that_does_not_arrive_in_time_is_refused(strict: LiveGateway, framing: dict[str, str]) -> None:
+async def test_a_body_that_does_not_arrive_in_time_is_refused(
+    gateway_with: GatewayWith, framing: dict[str, str]
+) -> None:
     first = b"5\r\n" + GOOD[:5] + b"\r\n" if framing is CHUNKED else GOOD[:5]
     rest = chunked(GOOD[5:]) if framing is CHUNKED else GOOD[5:]
-    async with RawClient.to(strict.url) as client:
-        await client.send(head("POST", "/v1/responses", {**strict.headers(), **framing}) + first)
+    server = {"body_timeout_seconds": 0.5}
+    async with gateway_with(server=server) as gateway, RawClient.to(gateway.url) as client:
+        await client.send(head("POST", "/v1/responses", {**gateway.headers(), **framing}) + first)
         check(await client.answer(), 408, "request_timeout")
         # Should the rest come after all, the connection serves on.
         await client.send(rest)
-        assert (await client.ask("POST", "/v1/responses", strict.headers(), GOOD)).status == 200
+        assert (await client.ask("POST", "/v1/responses", gateway.headers(), GOOD)).status == 200
 
 
 async def test_a_body_in_pieces_is_served(strict: LiveGateway) -> None:

@@ -17,7 +17,7 @@ from tests.fakes.upstream import FakeUpstream
 
 pytestmark = pytest.mark.live
 
-_SECONDS = 10.0
+_SECONDS = 30.0
 _BODY = {"model": "demo", "input": "Hello!"}
 
 

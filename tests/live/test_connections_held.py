@@ -34,7 +34,7 @@ async def test_streams_in_flight_hold_no_connection(narrow: LiveGateway, upstrea
             await call.until(begin)
         database = narrow.app.state.services.database
         # Now and then the process looks at its runs.
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while database._readers.busy or database._writer.busy:
                 await asyncio.sleep(0.01)
         assert (await client.responses.retrieve(first.id)).id == first.id

@@ -19,7 +19,7 @@ from tests.live.conftest import GatewayWith
 
 pytestmark = pytest.mark.live
 
-_SECONDS = 10.0
+_SECONDS = 30.0
 _EVENT_STREAM = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
 _JSON = {"content-type": "application/json", "content-length": "1000"}
 # What upstream has sent when the client leaves, of a streamed call and of one that is not.

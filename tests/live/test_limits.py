@@ -19,7 +19,7 @@ from tests.fakes.upstream import FakeUpstream
 
 pytestmark = pytest.mark.live
 
-SECONDS = 30.0
+SECONDS = 60.0
 USAGE = {"input_tokens": 30, "output_tokens": 70, "total_tokens": 100}
 
 

@@ -14,7 +14,7 @@ from tests.fakes.gateway import GatewayProcess
 
 pytestmark = pytest.mark.live
 
-SECONDS = 20.0
+SECONDS = 60.0
 _TURNS = 1000
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.live
 
 _SLOW = "Count. [slow:20] [words:20]"
 _ENDED = {"completed", "failed", "incomplete", "cancelled"}
-_SECONDS = 30.0
+_SECONDS = 60.0
 
 
 class Named(BaseModel):

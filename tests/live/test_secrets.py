@@ -23,7 +23,7 @@ from tests.fakes.watched import Watched
 
 pytestmark = pytest.mark.live
 
-SECONDS = 30.0
+SECONDS = 60.0
 _UPSTREAMS = ("demo", "filed", "stored")
 # Verbs that show something, with what they are given; each is asked for a table and for JSON.
 _SHOWS: Mapping[str, tuple[str, ...]] = {

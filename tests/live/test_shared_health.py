@@ -18,7 +18,7 @@ from tests.fakes.upstream import FakeUpstream, Recorded
 pytestmark = pytest.mark.live
 
 GOOD, LIMITED, DEAD = "sk-canary-good", "sk-canary-limited", "sk-canary-dead"
-SECONDS = 20.0
+SECONDS = 60.0
 _REST = 4.0
 
 
@@ -86,7 +86,7 @@ async def test_what_one_replica_was_told_both_obey(replicas: tuple[LiveGateway, 
             assert await create(here) == 200
     told = time.monotonic()
     await until_known(there, {LIMITED: "cooling", DEAD: "dead"})
-    assert time.monotonic() - told < 2.0
+    assert time.monotonic() - told < 10
     dead, limited = keys.count(DEAD), keys.count(LIMITED)
     while time.monotonic() < keys.limited_until:
         for gateway in replicas:

@@ -52,12 +52,12 @@ async def test_a_connection_ends_at_its_limit_when_its_turn_is_over(
         return Reply.sse(story(new_id("resp")))
 
     upstream.respond = reply
-    async with gateway_with(server={"websocket_seconds": 0.2}) as gateway, SocketClient.to(gateway) as client:
+    async with gateway_with(server={"websocket_seconds": 1}) as gateway, SocketClient.to(gateway) as client:
         await client.create()
         await client.create(stream_id="late")
         await upstream.request(1)
         await client.create(input="queued", stream_id="late")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.2)
         go.set()
         ends = [(await client.rest())[-1] for _ in range(4)]
         assert sorted(end["type"] for end in ends) == ["error", "error", "response.completed", "response.completed"]

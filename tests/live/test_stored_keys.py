@@ -14,7 +14,7 @@ from tests.fakes.upstream import FakeUpstream
 
 pytestmark = pytest.mark.live
 
-SECONDS = 20.0
+SECONDS = 60.0
 MASTER_KEY = "a master key for administration"
 STORED = "sk-canary-stored-upstream-key"
 OTHER_SECRET = "another secret of sixteen characters"

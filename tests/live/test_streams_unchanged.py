@@ -107,7 +107,7 @@ async def check_pumped(stream: Stream, *, store: bool) -> None:
     assert [kept.id for kept in memory.saved] == ([ANY_ID] if store else [])
 
 
-@settings(max_examples=20 * settings.default.max_examples, derandomize=True, database=None)
+@settings(max_examples=20 * settings().max_examples, derandomize=True, database=None)
 @given(stream=streams(), store=st.booleans())
 async def test_any_stream_leaves_as_it_came_in_whole_frames(stream: Stream, store: bool) -> None:
     await check_pumped(stream, store=store)

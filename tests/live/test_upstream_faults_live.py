@@ -21,8 +21,8 @@ KEY = "sk-upstream-canary"
 MOST = 20_000
 LIMITS = {
     "connect_timeout_seconds": 2.0,
-    "first_byte_timeout_seconds": 0.3,
-    "idle_timeout_seconds": 0.3,
+    "first_byte_timeout_seconds": 0.8,
+    "idle_timeout_seconds": 0.8,
     "max_event_bytes": MOST,
     "max_answer_bytes": MOST,
 }

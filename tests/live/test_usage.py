@@ -29,7 +29,7 @@ USAGE = {
     "output_tokens_details": {"reasoning_tokens": 4},
     "total_tokens": 99,
 }
-_SECONDS = 20.0
+_SECONDS = 60.0
 
 
 def answered(response_id: str = "resp_up", status: str = "completed", **members: Any) -> Reply:

@@ -35,7 +35,7 @@ MAIN = UpstreamSettings(
     name="main", base_url="http://127.0.0.1:9/v1", keys=tuple(KeySettings(secret=SecretStr(key)) for key in KEYS)
 )
 ONE, TWO = (account_name("main", key) for key in KEYS)
-SECONDS = 10.0
+SECONDS = 30.0
 
 
 def fault(blame: Any, rest: float | None = None) -> Fault:

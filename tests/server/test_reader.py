@@ -146,7 +146,7 @@ HEADER = st.sampled_from(
 )
 
 
-@settings(max_examples=4 * settings.default.max_examples)
+@settings(max_examples=4 * settings().max_examples)
 @given(
     headers=st.lists(HEADER, max_size=4),
     bodies=st.lists(

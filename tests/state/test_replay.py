@@ -240,7 +240,7 @@ def chains(draw: st.DrawFn) -> tuple[list[Turn], list[dict[str, Any]]]:
     return turns, [one(False) for _ in range(draw(st.integers(0, 3)))]
 
 
-@settings(max_examples=3 * settings.default.max_examples)
+@settings(max_examples=3 * settings().max_examples)
 @given(chains())
 def test_whatever_the_chain_what_is_sent_is_coherent_and_no_word_of_the_user_is_lost(
     drawn: tuple[list[Turn], list[dict[str, Any]]],
@@ -266,7 +266,7 @@ def test_whatever_the_chain_what_is_sent_is_coherent_and_no_word_of_the_user_is_
     assert replayed([pack("completed", ACCOUNT, chosen)], []) == contents
 
 
-@settings(max_examples=3 * settings.default.max_examples)
+@settings(max_examples=3 * settings().max_examples)
 @given(chains(), st.sampled_from((ACCOUNT, OTHER)))
 def test_a_turn_that_is_sent_as_it_stands_is_what_its_items_would_be_one_by_one(
     drawn: tuple[list[Turn], list[dict[str, Any]]], account: str

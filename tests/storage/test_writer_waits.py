@@ -36,7 +36,7 @@ async def test_each_write_is_late_by_its_own_time(database: Database) -> None:
 
     unbounded = writer.hand_in(Count())
     waited = await asyncio.gather(*map(late_after, (0, 0.1, 0.2)))
-    assert all(0.29 < seconds < 2 for seconds in waited)
+    assert all(0.29 < seconds < 10 for seconds in waited)
     assert not unbounded.done()
     release.set()
     assert await unbounded >= 1

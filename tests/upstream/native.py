@@ -15,13 +15,13 @@ CHUNKED = Reply.head(200, {"transfer-encoding": "chunked"})
 
 async def ask(native: Network, url: str, body: bytes = b"{}", read: float | None = 2.0, wait: float = 2.0) -> Answer:
     request = UpstreamRequest("POST", httpx.URL(url), httpx.Headers({"accept": "a"}), wait, read)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         return await native.prepare(request)(body, [])
 
 
 async def whole(native: Network, url: str, body: bytes = b"{}") -> bytes:
     answer = await ask(native, url, body)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         return b"".join(await chunks_of(answer.body))
 
 

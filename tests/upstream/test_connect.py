@@ -93,7 +93,7 @@ BROKEN = [
 async def test_a_healthy_key_beside_a_broken_one_is_enough(
     fault: Reply, upstream: FakeUpstream, transport: Transport
 ) -> None:
-    two = rig(transport, upstream_settings(upstream.url, *KEYS[:2]), first_byte_timeout_seconds=0.5)
+    two = rig(transport, upstream_settings(upstream.url, *KEYS[:2]), first_byte_timeout_seconds=1.5)
     upstream.respond = lambda r: Reply.sse(EVENTS) if r.headers["authorization"].endswith(KEYS[1]) else fault
     broken, healthy = two.pool.accounts()
     for _ in range(8):

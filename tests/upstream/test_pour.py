@@ -80,8 +80,8 @@ async def test_an_error_is_for_the_next_reader(upstream: FakeUpstream, native: N
 async def test_a_stream_that_falls_silent_while_it_is_poured_is_given_up(
     upstream: FakeUpstream, native: Network
 ) -> None:
-    upstream.enqueue(Reply.sse(PIECES, then=Act.STALL, pause=0.1))
-    answer = await rig(native, upstream_settings(upstream.url), idle_timeout_seconds=0.3).open()
+    upstream.enqueue(Reply.sse(PIECES, then=Act.STALL, pause=0.2))
+    answer = await rig(native, upstream_settings(upstream.url), idle_timeout_seconds=0.8).open()
     taken: list[bytes] = [await answer.read()]
     await answer.pour(lambda chunk: not taken.append(chunk))  # type: ignore[func-returns-value]
     # All of it took longer than the silence that is allowed between two of them.
@@ -102,7 +102,7 @@ async def test_who_pours_can_be_cancelled(upstream: FakeUpstream, native: Networ
     with pytest.raises(asyncio.CancelledError):
         await pouring
     await answer.aclose()
-    await asyncio.wait_for(upstream.requests[0].closed.wait(), 2)
+    await asyncio.wait_for(upstream.requests[0].closed.wait(), 20)
 
 
 class Faucet:

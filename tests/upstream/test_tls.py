@@ -139,7 +139,7 @@ async def test_a_proxy_that_opens_no_tunnel_is_an_upstream_out_of_reach(
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
         async with network(10) as transport:
             error = await failure(rig(transport, upstream_settings("https://upstream.test/v1")).open())
-            await asyncio.wait_for(proxy.left.wait(), 2)
+            await asyncio.wait_for(proxy.left.wait(), 20)
     assert error.status == 502
     assert b"CONNECT" in proxy.asked[0]
     assert upstream.requests == []
