@@ -168,7 +168,7 @@ class GatewayProcess:
     def run(self, *arguments: str) -> str:
         """Run another verb of the command in the same environment; returns its standard output."""
         command = [sys.executable, "-m", "app", *arguments]
-        done = subprocess.run(command, env=self._environment, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(command, env=self._environment, capture_output=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 

@@ -266,6 +266,7 @@ def test_a_port_that_is_taken_is_told(serving: GatewayProcess, tmp_path: Path) -
     assert line.startswith(f"Cannot listen on 127.0.0.1:{port} ")
 
 
+@pytest.mark.slow
 def test_a_changed_secret_is_refused_with_both_fingerprints(command: GatewayProcess) -> None:
     command.run("keys", "create", "--name", "x")
     other = "another secret of sixteen characters"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError
 
+from tests.fakes.databases import sqlite_first
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_http import RawClient
 from tests.fakes.replies import Act, Reply
@@ -204,9 +205,10 @@ async def say_when_free(client: AsyncOpenAI, text: str, conversation_id: str) ->
             except BadRequestError as error:
                 if error.code != "conversation_locked":
                     raise
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.1)
 
 
+@sqlite_first
 async def test_of_many_clients_each_is_appended_once_and_whole(client: AsyncOpenAI) -> None:
     conversation = await client.conversations.create()
     said = await asyncio.gather(

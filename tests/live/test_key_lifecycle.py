@@ -173,6 +173,7 @@ def refused_start(gateway: GatewayProcess) -> str:
     return done.stderr.decode()
 
 
+@pytest.mark.slow
 def test_a_gateway_that_others_reach_does_not_start_without_an_administrator(tmp_path: Path) -> None:
     everywhere = {"ANTIPHON_HOST": "0.0.0.0", "ANTIPHON_DRAIN_SECONDS": "1"}
     gateway = GatewayProcess(tmp_path, everywhere)

@@ -42,6 +42,7 @@ async def gateway(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[Gatew
     gateway.stop()
 
 
+@pytest.mark.slow
 async def test_the_guide_can_be_followed_to_the_letter(gateway: GatewayProcess, tmp_path: Path) -> None:
     with gateway.client() as client:
         await asyncio.to_thread(client.responses.create, model="demo", input="Hi")
@@ -61,7 +62,7 @@ async def test_the_guide_can_be_followed_to_the_letter(gateway: GatewayProcess, 
         cwd=tmp_path,
         env=environment,
         capture_output=True,
-        timeout=100,
+        timeout=250,
         check=False,
     )
     said = done.stdout.decode()
