@@ -52,12 +52,12 @@ class _Destination:
         self._silence_seconds = settings.idle_timeout_seconds
         self._known: dict[tuple[str, Endpoint | None, bool], Ask] = {}
 
-    def prepare(self, call: UpstreamCall) -> Ask:
+    def prepare(self, call: UpstreamCall, *, on_new_connection: bool = False) -> Ask:
         """What asks this call here. Raises as Transport does."""
-        if call.path:
-            return self._prepare(call)
+        if call.path or on_new_connection:
+            return self._prepare(call, on_new_connection=on_new_connection)
         kind = (call.method, call.endpoint, call.stream)
-        return self._known.get(kind) or self._known.setdefault(kind, self._prepare(call))
+        return self._known.get(kind) or self._known.setdefault(kind, self._prepare(call, on_new_connection=False))
 
     def prepare_test(self) -> Ask:
         """What asks for the models."""
@@ -65,13 +65,13 @@ class _Destination:
         headers = request_headers(self.account, stream=False)
         return self._transport.prepare(UpstreamRequest("GET", url, headers, _TEST_SECONDS))
 
-    def _prepare(self, call: UpstreamCall) -> Ask:
+    def _prepare(self, call: UpstreamCall, *, on_new_connection: bool) -> Ask:
         url = self._urls[call.endpoint]
         if call.path:
             url = httpx.URL(f"{url}{call.path}")
         headers = request_headers(self.account, stream=call.stream)
         return self._transport.prepare(
-            UpstreamRequest(call.method, url, headers, self._connect_seconds, self._silence_seconds)
+            UpstreamRequest(call.method, url, headers, self._connect_seconds, self._silence_seconds, on_new_connection)
         )
 
 
@@ -87,7 +87,9 @@ class Attempts:
         self._present = present
         self._destinations: dict[str, _Destination] = {}
 
-    async def make(self, lease: Lease, call: UpstreamCall) -> UpstreamAnswer | Fault:
+    async def make(
+        self, lease: Lease, call: UpstreamCall, *, on_new_connection: bool = False
+    ) -> UpstreamAnswer | Fault:
         """Ask the account of this lease, which goes with the answer or ends.
 
         Raises UpstreamRefusedError where the fault is the client's.
@@ -100,7 +102,7 @@ class Attempts:
             there = self._destinations.get(account.name)
             if there is None or there.account is not account:
                 there = self._destination(account)
-            ask = there.prepare(call)
+            ask = there.prepare(call, on_new_connection=on_new_connection)
             more = client_headers(call.headers)
             sent = call.render(account)
             if entry is not None:
@@ -152,7 +154,7 @@ class Attempts:
 
     async def _fault(self, account: Account, answer: Answer) -> Fault:
         if answer.is_success:
-            return disconnected(unanswered=False)
+            return disconnected()
         body = bytearray()
         # What the status says counts, even when the body does not arrive.
         with suppress(*TRANSPORT_ERRORS), self._first_byte.block():

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 
 from app.errors import ApiError, UpstreamError
 from app.observability.logging import note
@@ -85,7 +86,7 @@ class UpstreamClient:
         while True:
             self._pool.fail(lease, fault)
             lease = await self._next(call, walk, lease, fault, until)
-            outcome = await self._attempts.make(lease, call)
+            outcome = await self._attempts.make(lease, call, on_new_connection=walk.again is not None)
             if isinstance(outcome, UpstreamAnswer):
                 self._pool.serve(lease, outcome.told)
                 for account, reason in walk.lacking:
@@ -108,7 +109,9 @@ class UpstreamClient:
                 following.end()
                 following = None
         if following is None:
-            raise last_word(fault, self._pool.exhausted(call))
+            # Who is told of a rate limit comes again: not after a try that may have been generated.
+            is_limited = fault.error.status == HTTPStatus.TOO_MANY_REQUESTS
+            raise last_word((is_limited and walk.costly) or fault, self._pool.exhausted(call))
         if fault.blame == "server":
             self.possible_duplicates += 1
             note(possible_duplicate=True)

@@ -10,23 +10,26 @@ class Failover:
     """One call's.
 
     An account that is out (its key, its quota, its rate, its model) costs nothing, and one that cannot be reached has
-    done nothing. After any other fault upstream may have done the work: it is asked once more, and pays for that.
+    done nothing. After any other fault upstream may have done the work (RFC 9110 9.2.2): it is asked once more, in all.
+    Where that fault is a kept connection that was closed, the same account is asked on a new one, at nobody's cost: it
+    is the usual end of such a connection. Otherwise another account is, and the retry budget pays.
+
+    Invariant: one call is generated twice at the most. `costly` is the fault after which it may have been.
     """
 
     def __init__(self, *, is_background: bool) -> None:
         self._is_background = is_background
-        self._is_repeated = False
-        self._is_stale = False
         self.tried: set[str] = set()
         self.lacking: list[tuple[Account, str]] = []
         self.again: Account | None = None
+        self.costly: Fault | None = None
         self.may_wait = not is_background
         self.is_paid = False
 
     def allows(self, fault: Fault, account: Account, present: Callable[[], list[Account]]) -> bool:
         """Whether another account may be tried after this fault, or `again` the same one; and if that `is_paid` for."""
         self.again = None
-        self.is_paid = fault.blame in {"server", "content"}
+        self.is_paid = fault.blame in {"server", "content"} and not fault.is_stale
         self.may_wait &= not self.is_paid
         self.tried.add(account.name)
         match fault.blame:
@@ -42,12 +45,9 @@ class Failover:
         return True
 
     def _allows_one_more(self, fault: Fault, account: Account) -> bool:
-        if fault.unanswered and not self._is_stale:
-            # A connection that was kept may have been closed before the call came: that says nothing of the account.
-            self._is_stale = True
-            self.again = account
-            return True
-        if self._is_repeated or (self._is_background and fault.is_timeout):
+        if self.costly is not None or (self._is_background and fault.is_timeout):
             return False
-        self._is_repeated = True
+        self.costly = fault
+        if fault.is_stale:
+            self.again = account
         return True

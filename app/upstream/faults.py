@@ -46,14 +46,14 @@ it, which cannot; that this account does not have the model, or cannot read what
 class Fault:
     """Why one try failed. `rest` is what upstream asks for, in seconds. `reason` is for people, and no secret.
 
-    `unanswered`: the connection was closed before any byte of an answer, as a stale keep-alive connection is.
+    `is_stale`: the connection was one that had been kept, and was closed before any byte of an answer.
     """
 
     error: UpstreamError
     blame: Blame
     reason: str
     rest: float | None = None
-    unanswered: bool = False
+    is_stale: bool = False
 
     @property
     def is_timeout(self) -> bool:
@@ -61,8 +61,8 @@ class Fault:
         return self.error.code == "upstream_timeout"
 
 
-def _unserved(error: UpstreamError, blame: Blame = "server", *, unanswered: bool = False) -> Fault:
-    return Fault(error, blame, str(error.code), unanswered=unanswered)
+def _unserved(error: UpstreamError, blame: Blame = "server", *, is_stale: bool = False) -> Fault:
+    return Fault(error, blame, str(error.code), is_stale=is_stale)
 
 
 def broken(exception: BaseException) -> Fault:
@@ -80,13 +80,13 @@ def broken(exception: BaseException) -> Fault:
         return _unserved(UpstreamError("Upstream could not be reached.", code="upstream_unreachable"), "unreachable")
     if isinstance(exception, httpx.ProtocolError):
         return _unserved(UpstreamError("Upstream did not answer in valid HTTP.", code="upstream_invalid_answer"))
-    return disconnected(unanswered=isinstance(exception, UnansweredError))
+    return disconnected(is_stale=isinstance(exception, UnansweredError))
 
 
-def disconnected(*, unanswered: bool) -> Fault:
+def disconnected(*, is_stale: bool = False) -> Fault:
     """The fault of a connection that was closed before the first byte of a body."""
     error = UpstreamError("Upstream closed the connection before it answered.", code="upstream_disconnected")
-    return _unserved(error, unanswered=unanswered)
+    return _unserved(error, is_stale=is_stale)
 
 
 def encoded() -> UpstreamError:

@@ -19,7 +19,10 @@ _PIECE_BYTES = 64 * 1024
 
 
 class UnansweredError(httpx.ReadError):
-    """The connection was closed before any byte of an answer, as a kept one is when its server has lost patience."""
+    """A kept connection was closed before any byte of an answer, as by a server that has lost patience.
+
+    A new one that is closed so is not this (RFC 9112 9.3.1): nobody had a reason to close it but the request.
+    """
 
 
 class Keeper(Protocol):
@@ -47,6 +50,7 @@ class Connection(asyncio.Protocol):
         "_framing_bytes",
         "_headers",
         "_heard",
+        "_is_kept",
         "_keeper",
         "_loop",
         "_outbox",
@@ -79,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._silence: float | None = None
         self._heard = self._complete = self._reusable = self._ends_with_connection = False
+        self._is_kept = False
         self._framing_bytes = 0
 
     async def ask(self, head: bytes, body: bytes, silence: float | None) -> Answer:
@@ -225,6 +230,7 @@ class Connection(asyncio.Protocol):
         if body is not None:
             body.end()
         if reusable and self._can_write and not self._unsent:
+            self._is_kept = True
             self._keeper.rested(self)
         else:
             self.abort(httpx.ReadError("The connection was good for one answer."))
@@ -234,8 +240,10 @@ class Connection(asyncio.Protocol):
             self._finish(reusable=False)
         elif self._heard:
             self.abort(httpx.ReadError("The connection was closed in the midst of an answer."))
+        elif self._is_kept:
+            self.abort(UnansweredError("The connection was kept, and closed before any byte of another answer."))
         else:
-            self.abort(UnansweredError("The connection was closed before any byte of an answer."))
+            self.abort(httpx.ReadError("The connection was closed without an answer."))
 
     def _send(self) -> None:
         while self._unsent and self._can_write and self.transport is not None:

@@ -186,7 +186,7 @@ def test_a_failed_exchange_is_named_after_what_happened(
 ) -> None:
     fault = broken(exception)
     assert (fault.error.status, fault.error.code, fault.blame, fault.rest) == (status, code, blame, None)
-    assert fault.unanswered == isinstance(exception, UnansweredError)
+    assert fault.is_stale == isinstance(exception, UnansweredError)
 
 
 @pytest.mark.parametrize(
