@@ -17,8 +17,10 @@ from yarl import URL
 
 from app.upstream.http1 import UnansweredError
 from app.upstream.keep_alive import IDLE_SECONDS
+from app.upstream.local_faults import LocalFaultError, local_fault
 from app.upstream.proxies import EnvironmentProxies
 from app.upstream.reach import OutOfReachError, Reach
+from app.upstream.tunnel import ProxyRefusedError
 
 # aiohttp buffers twice this much of a stream that its reader does not take.
 _READ_BUFFER_BYTES = 8192
@@ -26,7 +28,7 @@ _MAX_HEADER_BYTES = 64 * 1024
 _MAX_BODY_IN_ONE_WRITE = 512 * 1024
 _PIECE_BYTES = 64 * 1024
 _FAILURES = (httpx.TransportError, aiohttp.ClientError, OSError)
-_UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.InvalidURL, ssl.SSLError)
+_UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.InvalidURL, ssl.SSLError)
 
 
 class AiohttpNetwork(httpx.AsyncBaseTransport):
@@ -64,7 +66,7 @@ class AiohttpNetwork(httpx.AsyncBaseTransport):
 
         self._proxies = proxies
         self._reach = reach
-        # By whether a proxy is on the way, and whether the connection has to be new. Each is opened by its first request,
+        # By whether a proxy is on the way, and whether the connection has to be new. Its first request opens each,
         # inside the loop.
         proxied = _ProxyMiddleware(proxies)
         self._sessions = {
@@ -224,8 +226,13 @@ def _translated(error: Exception) -> httpx.TransportError:
     if isinstance(error, OutOfReachError):
         return error
     cause = (isinstance(error, httpx.TransportError) and error.__cause__) or error
+    fault = local_fault(cause.os_error if isinstance(cause, aiohttp.ClientConnectorError) else cause)
+    if fault is not None:
+        return LocalFaultError(fault)
     if isinstance(cause, (TimeoutError, httpx.TimeoutException)):
         return httpx.ConnectTimeout("The connection was not made in time.")
+    if isinstance(cause, aiohttp.ClientHttpProxyError):
+        return ProxyRefusedError(cause.status)
     if isinstance(cause, _UNREACHABLE):
         return httpx.ConnectError("The connection could not be made.")
     if isinstance(cause, aiohttp.ClientResponseError):

@@ -19,8 +19,10 @@ from app.upstream.call import UpstreamCall
 from app.upstream.faults import TRANSPORT_ERRORS, Fault, broken, disconnected, encoded, refused
 from app.upstream.headers import answer_headers, client_headers, request_headers
 from app.upstream.lease import Lease
+from app.upstream.local_faults import LocalFaultLog, local_fault
 from app.upstream.reach import OutOfReachError
 from app.upstream.transport import Answer, Ask, Transport, UpstreamRequest
+from app.upstream.tunnel import ProxyRefusedError
 
 _MAX_ERROR_BYTES = 64 * 1024
 _TEST_SECONDS = 10.0
@@ -86,6 +88,7 @@ class Attempts:
         self._first_byte = Deadline(settings.first_byte_timeout_seconds)
         self._present = present
         self._destinations: dict[str, _Destination] = {}
+        self._local_faults = LocalFaultLog()
 
     async def make(
         self, lease: Lease, call: UpstreamCall, *, on_new_connection: bool = False
@@ -124,7 +127,7 @@ class Attempts:
                 entry.first_byte_ms = round((time.monotonic() - entry.started) * 1000)
             return UpstreamAnswer(account, answer.status, told, first=first, body=answer.body, lease=lease)
         except TRANSPORT_ERRORS as exception:
-            return _broken(account, exception)
+            return self._broken(account, exception)
         finally:
             if not kept:
                 lease.end()
@@ -147,7 +150,7 @@ class Attempts:
                 finally:
                     await answer.body.aclose()
         except TRANSPORT_ERRORS as exception:
-            code = _broken(account, exception).reason
+            code = self._broken(account, exception).reason
         except UpstreamRefusedError as refusal:
             code = f"HTTP {refusal.status}"
         return TestResult(code is None, status, round((time.monotonic() - started) * 1000), code)
@@ -167,6 +170,17 @@ class Attempts:
             now=time.time(),
         )
 
+    def _broken(self, account: Account, exception: BaseException) -> Fault:
+        if isinstance(exception, OutOfReachError):
+            _log.warning(
+                "an upstream is not called", upstream=account.upstream.name, reason=f"its base_url {exception}"
+            )
+        elif isinstance(exception, ProxyRefusedError):
+            _log.warning("a proxy refused the way", upstream=account.upstream.name, reason=str(exception))
+        elif (local := local_fault(exception)) is not None:
+            self._local_faults.tell(local)
+        return broken(exception)
+
     def _destination(self, account: Account) -> _Destination:
         """Where it is now; its calls remember that."""
         present = {other.name for other in self._present()}
@@ -174,12 +188,6 @@ class Attempts:
         transport = self._transport_of(account.upstream)
         there = self._destinations[account.name] = _Destination(account, transport, self._settings)
         return there
-
-
-def _broken(account: Account, exception: BaseException) -> Fault:
-    if isinstance(exception, OutOfReachError):
-        _log.warning("an upstream is not called", upstream=account.upstream.name, reason=f"its base_url {exception}")
-    return broken(exception)
 
 
 def _urls(upstream: UpstreamSettings) -> Mapping[Endpoint | None, httpx.URL]:
