@@ -87,9 +87,13 @@ async def test_a_call_whose_client_left_before_it_began_does_not_begin(
 async def test_a_call_that_fails_as_its_client_leaves_fails_with_that_and_nothing_follows(
     registry: Registry, connection: Connection
 ) -> None:
-    with pytest.raises(ValueError, match="unknown model"), connection.client(registry):
-        connection.leave()
-        raise ValueError("unknown model")
+    def fail() -> None:
+        with connection.client(registry):
+            connection.leave()
+            raise ValueError("unknown model")
+
+    with pytest.raises(ValueError, match="unknown model"):
+        fail()
     # A cancellation that had not been delivered would be here.
     await asyncio.sleep(0)
     assert no_cancel_is_left()
@@ -100,10 +104,15 @@ async def test_an_interruption_that_comes_too_late_takes_no_cancellation_of_othe
 ) -> None:
     task = asyncio.current_task()
     assert task is not None
-    with pytest.raises(asyncio.CancelledError), connection.client(registry):
-        task.cancel()
-        connection.leave()
-        raise asyncio.CancelledError
+
+    def end() -> None:
+        with connection.client(registry):
+            task.cancel()
+            connection.leave()
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        end()
     assert task.uncancel() == 0
     with suppress(asyncio.CancelledError):
         await asyncio.sleep(0)
