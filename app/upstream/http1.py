@@ -14,6 +14,13 @@ from app.upstream.transport import Answer, RawHeaders
 _MAX_FRAMING_BYTES = 64 * 1024
 _MAX_HEADERS = 256
 _FIRST_FINAL_STATUS = 200
+_LAST_STATUS = 599
+# Where a server sends a body all the same, it is what the next answer would begin with.
+_WITHOUT_BODY = frozenset({204, 304})
+_VERSIONS = frozenset({"1.1", "1.0"})
+_TRANSFER_ENCODING = b"transfer-encoding"
+# In the second there is nothing to undo; it ends with its connection.
+_TRANSFER_CODINGS = frozenset({b"chunked", b"identity"})
 _SWITCHING_PROTOCOLS = 101
 _PIECE_BYTES = 64 * 1024
 
@@ -206,6 +213,9 @@ class Connection(asyncio.Protocol):
             or too_large
             or len(headers) > _MAX_HEADERS
             or status == _SWITCHING_PROTOCOLS
+            or status > _LAST_STATUS
+            or self._parser.get_http_version() not in _VERSIONS
+            or _is_encoded(headers)
         ):
             raise httpx.RemoteProtocolError("A head that is too large, or of a protocol that nobody asked for.")
         if status < _FIRST_FINAL_STATUS:
@@ -222,7 +232,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         # A 1xx answer is complete as well, and has no body.
         self._complete = self._body is not None
-        self._reusable = self._parser.should_keep_alive()
+        self._reusable = self._parser.should_keep_alive() and self._parser.get_status_code() not in _WITHOUT_BODY
 
     def _finish(self, *, reusable: bool) -> None:
         body, self._body = self._body, None
@@ -258,10 +268,20 @@ def _size(headers: RawHeaders) -> int:
     return sum(len(name) + len(value) for name, value in headers)
 
 
+def _is_encoded(headers: RawHeaders) -> bool:
+    """Whether the body was sent in codings that would have to be undone, of which none was asked for (RFC 9112 6.1)."""
+    codings = [
+        value.strip().lower()
+        for name, value in headers
+        if len(name) == len(_TRANSFER_ENCODING) and name.lower() == _TRANSFER_ENCODING
+    ]
+    return bool(codings) and (len(codings) > 1 or codings[0] not in _TRANSFER_CODINGS)
+
+
 def _says_how_long(headers: RawHeaders) -> bool:
     """Whether the body ends before the connection does."""
     for name, value in headers:
         lowered = name.lower()
-        if lowered == b"content-length" or (lowered == b"transfer-encoding" and b"chunked" in value.lower()):
+        if lowered == b"content-length" or (lowered == _TRANSFER_ENCODING and b"chunked" in value.lower()):
             return True
     return False
