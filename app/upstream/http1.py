@@ -19,6 +19,7 @@ _LAST_STATUS = 599
 _WITHOUT_BODY = frozenset({204, 304})
 _VERSIONS = frozenset({"1.1", "1.0"})
 _TRANSFER_ENCODING = b"transfer-encoding"
+_NAME_LENGTH = len(_TRANSFER_ENCODING)
 # In the second there is nothing to undo; it ends with its connection.
 _TRANSFER_CODINGS = frozenset({b"chunked", b"identity"})
 _SWITCHING_PROTOCOLS = 101
@@ -206,7 +207,7 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         # Only a read that is larger than all that is allowed can hide a head that is too large.
         too_large = self._framing_bytes > _MAX_FRAMING_BYTES and _size(headers) > _MAX_FRAMING_BYTES
-        answer = self._answer
+        answer, keeps = self._answer, self._parser.should_keep_alive()
         if (
             answer is None
             or answer.done()
@@ -214,13 +215,14 @@ class Connection(asyncio.Protocol):
             or len(headers) > _MAX_HEADERS
             or status == _SWITCHING_PROTOCOLS
             or status > _LAST_STATUS
-            or self._parser.get_http_version() not in _VERSIONS
+            # No connection of another version is kept.
+            or not (keeps or self._parser.get_http_version() in _VERSIONS)
             or _is_encoded(headers)
         ):
             raise httpx.RemoteProtocolError("A head that is too large, or of a protocol that nobody asked for.")
         if status < _FIRST_FINAL_STATUS:
             return
-        self._ends_with_connection = not self._parser.should_keep_alive() and not _says_how_long(headers)
+        self._ends_with_connection = not keeps and not _says_how_long(headers)
         self._body = ResponseBody(self, self._silence, self._loop)
         self._pieces = self._body.pieces
         self._answer = None
@@ -270,12 +272,13 @@ def _size(headers: RawHeaders) -> int:
 
 def _is_encoded(headers: RawHeaders) -> bool:
     """Whether the body was sent in codings that would have to be undone, of which none was asked for (RFC 9112 6.1)."""
-    codings = [
-        value.strip().lower()
-        for name, value in headers
-        if len(name) == len(_TRANSFER_ENCODING) and name.lower() == _TRANSFER_ENCODING
-    ]
-    return bool(codings) and (len(codings) > 1 or codings[0] not in _TRANSFER_CODINGS)
+    coding: bytes | None = None
+    for name, value in headers:
+        if len(name) == _NAME_LENGTH and name.lower() == _TRANSFER_ENCODING:
+            if coding is not None or value.strip().lower() not in _TRANSFER_CODINGS:
+                return True
+            coding = value
+    return False
 
 
 def _says_how_long(headers: RawHeaders) -> bool:

@@ -11,6 +11,13 @@ from tests.upstream.rig import EVENTS, SSE, NetworkOf, Rig, failure, rig, upstre
 pytestmark = pytest.mark.live
 
 
+@pytest.fixture(autouse=True)
+def kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is."""
+    monkeypatch.setattr("app.upstream.keep_alive.IDLE_SECONDS", 60.0)
+    monkeypatch.setattr("app.upstream.aiohttp_network.IDLE_SECONDS", 60.0)
+
+
 @pytest.mark.parametrize("fault", [Reply.hang_up(), Reply.reset()], ids=["FIN", "RST"])
 async def test_a_connection_closed_without_an_answer_is_tried_once_more(
     fault: Reply, upstream: FakeUpstream, three: Rig
