@@ -161,13 +161,15 @@ class Settling:
 
     def __init__(self) -> None:
         self.given: list[bytes | None] = []
+        self.ends: list[str | None] = []
         self.errors: list[Exception] = []
         self.began = asyncio.Event()
         self.go = asyncio.Event()
         self.go.set()
 
-    async def __call__(self, raw: bytes | None) -> bytes:
+    async def __call__(self, raw: bytes | None, status: str | None = None, /) -> bytes:
         self.given.append(raw)
+        self.ends.append(status)
         self.began.set()
         await self.go.wait()
         if self.errors:

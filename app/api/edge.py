@@ -62,6 +62,8 @@ class Edge:
         try:
             check_headers(scope["headers"])
             await app(scope, receive, send_named)
+            # An app that answers nothing had nobody to answer.
+            status = status or _CLIENT_LEFT
         except ClientDisconnect:
             # It left while it was sending: no one reads an answer.
             status = _CLIENT_LEFT

@@ -53,7 +53,7 @@ class Archive:
         body = await self._responses.read_body(project_id, response_id, int(time.time()))
         if body is not None:
             # What we run ourselves is stored when it has ended.
-            if _BACKGROUND in body and orjson.loads(body)["status"] in IN_FLIGHT:
+            if _BACKGROUND in body and orjson.loads(body).get("status") in IN_FLIGHT:
                 return await self._ask_upstream(project_id, response_id, "GET", "")
             return body
         run = await self._runs.find(project_id, response_id)

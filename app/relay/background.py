@@ -152,10 +152,11 @@ class Background:
         told = orjson.loads(body)
         if told.get("background") is not True:
             raise wording.synchronous_response()
-        if told["status"] in IN_FLIGHT:
+        status = str(told.get("status"))
+        if status in IN_FLIGHT:
             return await self._archive.cancel_upstream(project_id, response_id)
-        if told["status"] != "cancelled":
-            raise wording.already_ended(told["status"])
+        if status != "cancelled":
+            raise wording.already_ended(status)
         return body
 
     async def _ended(self, project_id: str, response_id: str, run: RunState) -> RunState:

@@ -64,14 +64,17 @@ class Client:
         self._last_write = 0.0
         self._writing = False
         self._ended = False
+        self._cancelled = False
         self.begun = False
 
     def __enter__(self) -> Self:
+        self._connection.watch(self._leave)
+        # `watch` calls at once for a client that has left already.
         if self._reason is not None:
+            self._connection.watch(None)
             raise self._reason
         # With the loop at hand it is a look-up; without, asyncio asks the system which process this is.
         self._call = asyncio.current_task(self._loop)
-        self._connection.watch(self._leave)
         return self
 
     def __exit__(
@@ -81,15 +84,18 @@ class Client:
         if self._timer is not None:
             self._timer.cancel()
         self._connection.watch(None)
-        if self._reason is not None and call is not None and call.uncancel() == 0 and kind is asyncio.CancelledError:
+        if not self._cancelled or call is None or self._reason is None:
+            return
+        if call.uncancel() == 0 and kind is asyncio.CancelledError:
             raise self._reason from error
 
     def interrupt(self, reason: InterruptedRunError) -> None:
         """End the call inside the context, once; before it, keep it from being entered."""
         if self._reason is None:
             self._reason = reason
-            if self._call is not None:
-                self._call.cancel()
+            # Not at once: a task that cancels itself hears of it at its next await, which may be outside the context,
+            # and before Python 3.13 `uncancel` does not take that back.
+            self._loop.call_soon(self._cancel)
 
     def stop(self) -> None:
         """End the call because the process stops."""
@@ -135,6 +141,11 @@ class Client:
 
     def _leave(self) -> None:
         self.interrupt(ClientGoneError())
+
+    def _cancel(self) -> None:
+        if self._call is not None:
+            self._cancelled = True
+            self._call.cancel()
 
     async def _comment(self) -> None:
         # The stream may have ended since this task was started.

@@ -1,7 +1,7 @@
 """A stream from upstream to the client, byte for byte; its last word waits for the commit."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -14,7 +14,11 @@ from app.wire.sse import FrameSplitter, FrameTooLargeError
 
 _TAIL_SECONDS = 5.0
 
-Settle = Callable[[bytes | None], Awaitable[bytes | None]]
+
+class Settle(Protocol):
+    """Commits a response object, or what stands for one, as `Settler.settle` does."""
+
+    def __call__(self, raw: bytes | None, status: str | None = None, /) -> Awaitable[bytes | None]: ...
 
 
 class Listener(Protocol):
@@ -99,23 +103,23 @@ class Pump:
         kinds = [events.kind(frame) for frame in received]
         frames = [self._blanked(frame, kind) for frame, kind in zip(received, kinds, strict=True)]
         for place, (frame, kind) in enumerate(zip(frames, kinds, strict=True)):
-            if kind in events.TERMINAL:
+            if kind is not None and kind in events.TERMINAL:
                 if place:
                     await self._listener.write(b"".join(frames[:place]))
-                self._tail_follows = await self._finish(frame, b"".join(frames[place:]))
+                self._tail_follows = await self._finish(frame, kind, b"".join(frames[place:]))
                 return
             self._fold.see(frame, kind)
         if frames:
             await self._listener.write(b"".join(frames))
 
-    async def _finish(self, terminal: bytes, held: bytes) -> bool:
+    async def _finish(self, terminal: bytes, kind: bytes, held: bytes) -> bool:
         """Commit, then write the terminal event and what came with it; False when the commit was not made.
 
         What cannot be kept is not announced: the client gets a failure, and not a `completed` that nobody could find.
         """
         self._ended = True
         try:
-            await self._settle(events.member(terminal, "response"))
+            await self._settle(events.member(terminal, "response"), events.status(kind))
         except StorageError as error:
             await self._write_failure(self._failure(error.code or "server_error", error.message))
             return False
@@ -145,8 +149,8 @@ class Pump:
         """Handle an end of file: a last event without its blank line still counts; anything less is a failure."""
         kind = events.kind(self._splitter.rest)
         rest = self._blanked(self._splitter.rest, kind)
-        if kind in events.TERMINAL and events.member(rest, "response") is not None:
-            await self._finish(rest, rest)
+        if kind is not None and kind in events.TERMINAL and events.member(rest, "response") is not None:
+            await self._finish(rest, kind, rest)
         else:
             await self.fail("upstream_disconnected", "Upstream ended the stream before the response was finished.")
 

@@ -8,6 +8,7 @@ from app.relay.prepare import OpenTurn
 from app.state.compaction import placed
 from app.state.items import bind, output_items
 from app.state.records import StoredResponse, Usage
+from app.state.runs import IN_FLIGHT
 from app.storage.response_store import DUPLICATE_RESPONSE
 from app.wire import response
 
@@ -20,8 +21,11 @@ class Settler:
     def __init__(self, default_retention_days: int) -> None:
         self._default_retention_days = default_retention_days
 
-    async def settle(self, turn: OpenTurn, account: str, raw: bytes | None) -> bytes | None:
+    async def settle(self, turn: OpenTurn, account: str, raw: bytes | None, status: str | None = None) -> bytes | None:
         """Commit this response object as the turn's outcome; returns it as the client asked for it.
+
+        `status` is how it ended by the event that it came in, where it came in one: an object that says of itself that
+        it goes on has ended all the same, and is kept as ended. Only what upstream runs in the background goes on.
 
         Raises StorageError when the commit could not be made in time, and UpstreamError when these bytes are no
         response object and so cannot be kept; where nothing is to be kept it returns None for them.
@@ -31,6 +35,8 @@ class Settler:
             if turn.memory is not None:
                 raise not_a_response()
             return None
+        if facts.status in IN_FLIGHT:
+            facts = _ended(turn, facts, status)
         if turn.compaction is not None:
             facts = placed(turn.compaction, facts)
         body = facts.as_asked(
@@ -88,6 +94,16 @@ class Settler:
             # No account has read what no upstream was sent.
             items=(bind(turn.items, account) if account else turn.items) + output_items(facts.output, account),
         )
+
+
+def _ended(turn: OpenTurn, facts: response.ResponseFacts, status: str | None) -> response.ResponseFacts:
+    """A response that says it is unfinished, with the status that it has as its last word."""
+    if status is not None:
+        return facts.with_status(status)
+    if turn.background_id is not None:
+        message = f"Upstream answered with a response that it had not finished ({facts.status}). (upstream_unfinished)"
+        return facts.with_status("failed", {"code": "server_error", "message": message})
+    return facts if turn.background else facts.with_status("incomplete")
 
 
 def not_a_response() -> UpstreamError:

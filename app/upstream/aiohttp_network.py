@@ -5,18 +5,22 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
-from typing import Self, cast
+from typing import Any, Self, cast
+from weakref import WeakSet
 
 import aiohttp
 import httpx
 from aiohttp.abc import ResolveResult
+from aiohttp.connector import Connection
 from httpx_aiohttp import AiohttpTransport
 from yarl import URL
 
 from app.upstream.http1 import UnansweredError
 from app.upstream.keep_alive import IDLE_SECONDS
+from app.upstream.local_faults import LocalFaultError, local_fault
 from app.upstream.proxies import EnvironmentProxies
 from app.upstream.reach import OutOfReachError, Reach
+from app.upstream.tunnel import ProxyRefusedError
 
 # aiohttp buffers twice this much of a stream that its reader does not take.
 _READ_BUFFER_BYTES = 8192
@@ -24,26 +28,29 @@ _MAX_HEADER_BYTES = 64 * 1024
 _MAX_BODY_IN_ONE_WRITE = 512 * 1024
 _PIECE_BYTES = 64 * 1024
 _FAILURES = (httpx.TransportError, aiohttp.ClientError, OSError)
-_UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.InvalidURL, ssl.SSLError)
+_UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.InvalidURL, ssl.SSLError)
 
 
 class AiohttpNetwork(httpx.AsyncBaseTransport):
     """The connections of the process. It keeps no cookies, follows no redirect, decodes nothing.
 
     A request's timeouts and the errors are those of app.upstream.network, but `pool` bounds a connection's making too,
-    and connections through a proxy are counted apart: a proxy's name is looked up without regard to reach.
+    and connections through a proxy are counted apart: a proxy's name is looked up without regard to reach. So are those
+    that have to be new, and are closed after one answer.
     """
 
     def __init__(
         self, tls: ssl.SSLContext, proxies: EnvironmentProxies, max_connections: int, reach: Reach = Reach.ANYWHERE
     ) -> None:
-        def session(reach: Reach, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
-            connector = aiohttp.TCPConnector(
+        def session(
+            reach: Reach, *middlewares: aiohttp.ClientMiddlewareType, keeps: bool = True
+        ) -> aiohttp.ClientSession:
+            connector = _Connector(
                 limit=max_connections,
                 limit_per_host=0,
-                keepalive_timeout=IDLE_SECONDS,
                 ssl=tls,
                 resolver=_Resolver(reach),
+                **({"keepalive_timeout": IDLE_SECONDS} if keeps else {"force_close": True}),
             )
             return aiohttp.ClientSession(
                 connector=connector,
@@ -54,19 +61,26 @@ class AiohttpNetwork(httpx.AsyncBaseTransport):
                 max_field_size=_MAX_HEADER_BYTES,
                 # trust_env would read .netrc on every request, and send what it finds there where we send no key.
                 trust_env=False,
-                middlewares=middlewares,
+                middlewares=(*middlewares, connector.tell_stale),
             )
 
         self._proxies = proxies
         self._reach = reach
-        # Opened by the first request, inside the loop.
-        self._direct = AiohttpTransport(verify=tls, client=lambda: session(reach))
-        self._proxied = AiohttpTransport(verify=tls, client=lambda: session(Reach.ANYWHERE, _ProxyMiddleware(proxies)))
+        # By whether a proxy is on the way, and whether the connection has to be new. Its first request opens each,
+        # inside the loop.
+        proxied = _ProxyMiddleware(proxies)
+        self._sessions = {
+            (False, False): AiohttpTransport(verify=tls, client=lambda: session(reach)),
+            (False, True): AiohttpTransport(verify=tls, client=lambda: session(reach, keeps=False)),
+            (True, False): AiohttpTransport(verify=tls, client=lambda: session(Reach.ANYWHERE, proxied)),
+            (True, True): AiohttpTransport(verify=tls, client=lambda: session(Reach.ANYWHERE, proxied, keeps=False)),
+        }
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         # aiohttp connects to a host that is an address without asking a resolver.
         self._reach.check_host(request.url.raw_host.decode("ascii"))
-        inner = self._direct if self._proxies.on_the_way_to(request.url) is None else self._proxied
+        is_proxied = self._proxies.on_the_way_to(request.url) is not None
+        inner = self._sessions[is_proxied, bool(request.extensions.get("on_new_connection"))]
         timeout = dict(request.extensions.get("timeout", {}))
         # aiohttp counts the wait for the head, and the time that a reader takes, as silence.
         silence = timeout.pop("read", None)
@@ -93,8 +107,44 @@ class AiohttpNetwork(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        await self._direct.aclose()
-        await self._proxied.aclose()
+        for session in self._sessions.values():
+            await session.aclose()
+
+
+class _StaleConnectionError(aiohttp.ClientConnectionError):
+    """A connection that something was asked on before was closed without any byte of an answer."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Knows which connections something was asked on before."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._asked_on: WeakSet[object] = WeakSet()
+        self._on_kept: WeakSet[aiohttp.ClientRequest] = WeakSet()
+
+    async def connect(self, req: aiohttp.ClientRequest, *args: Any, **options: Any) -> Connection:
+        connection = await super().connect(req, *args, **options)
+        if connection.protocol in self._asked_on:
+            self._on_kept.add(req)
+        else:
+            self._asked_on.add(connection.protocol)
+        return connection
+
+    async def tell_stale(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """A middleware: raises _StaleConnectionError where that is what happened."""
+        try:
+            return await handler(request)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            # The message of a disconnection in the midst of the headers is what there was of them.
+            is_whole = not isinstance(error, aiohttp.ServerDisconnectedError) or isinstance(error.message, str)
+            if request in self._on_kept and is_whole:
+                raise _StaleConnectionError from error
+            raise
 
 
 class _Resolver(aiohttp.ThreadedResolver):
@@ -176,14 +226,17 @@ def _translated(error: Exception) -> httpx.TransportError:
     if isinstance(error, OutOfReachError):
         return error
     cause = (isinstance(error, httpx.TransportError) and error.__cause__) or error
+    fault = local_fault(cause.os_error if isinstance(cause, aiohttp.ClientConnectorError) else cause)
+    if fault is not None:
+        return LocalFaultError(fault)
     if isinstance(cause, (TimeoutError, httpx.TimeoutException)):
         return httpx.ConnectTimeout("The connection was not made in time.")
+    if isinstance(cause, aiohttp.ClientHttpProxyError):
+        return ProxyRefusedError(cause.status)
     if isinstance(cause, _UNREACHABLE):
         return httpx.ConnectError("The connection could not be made.")
     if isinstance(cause, aiohttp.ClientResponseError):
         return httpx.RemoteProtocolError("What came is not a valid answer.")
-    # The message of a disconnection in the midst of the headers is what there was of them.
-    cut = isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)
-    if cut or isinstance(cause, aiohttp.ClientPayloadError):
-        return httpx.ReadError("The connection was closed in the midst of an answer.")
-    return UnansweredError("The connection was closed before any byte of an answer.")
+    if isinstance(cause, _StaleConnectionError):
+        return UnansweredError("The connection was kept, and closed before any byte of another answer.")
+    return httpx.ReadError("The connection was closed before the end of an answer.")

@@ -19,8 +19,10 @@ from app.upstream.call import UpstreamCall
 from app.upstream.faults import TRANSPORT_ERRORS, Fault, broken, disconnected, encoded, refused
 from app.upstream.headers import answer_headers, client_headers, request_headers
 from app.upstream.lease import Lease
+from app.upstream.local_faults import LocalFaultLog, local_fault
 from app.upstream.reach import OutOfReachError
 from app.upstream.transport import Answer, Ask, Transport, UpstreamRequest
+from app.upstream.tunnel import ProxyRefusedError
 
 _MAX_ERROR_BYTES = 64 * 1024
 _TEST_SECONDS = 10.0
@@ -52,12 +54,12 @@ class _Destination:
         self._silence_seconds = settings.idle_timeout_seconds
         self._known: dict[tuple[str, Endpoint | None, bool], Ask] = {}
 
-    def prepare(self, call: UpstreamCall) -> Ask:
+    def prepare(self, call: UpstreamCall, *, on_new_connection: bool = False) -> Ask:
         """What asks this call here. Raises as Transport does."""
-        if call.path:
-            return self._prepare(call)
+        if call.path or on_new_connection:
+            return self._prepare(call, on_new_connection=on_new_connection)
         kind = (call.method, call.endpoint, call.stream)
-        return self._known.get(kind) or self._known.setdefault(kind, self._prepare(call))
+        return self._known.get(kind) or self._known.setdefault(kind, self._prepare(call, on_new_connection=False))
 
     def prepare_test(self) -> Ask:
         """What asks for the models."""
@@ -65,13 +67,13 @@ class _Destination:
         headers = request_headers(self.account, stream=False)
         return self._transport.prepare(UpstreamRequest("GET", url, headers, _TEST_SECONDS))
 
-    def _prepare(self, call: UpstreamCall) -> Ask:
+    def _prepare(self, call: UpstreamCall, *, on_new_connection: bool) -> Ask:
         url = self._urls[call.endpoint]
         if call.path:
             url = httpx.URL(f"{url}{call.path}")
         headers = request_headers(self.account, stream=call.stream)
         return self._transport.prepare(
-            UpstreamRequest(call.method, url, headers, self._connect_seconds, self._silence_seconds)
+            UpstreamRequest(call.method, url, headers, self._connect_seconds, self._silence_seconds, on_new_connection)
         )
 
 
@@ -86,8 +88,11 @@ class Attempts:
         self._first_byte = Deadline(settings.first_byte_timeout_seconds)
         self._present = present
         self._destinations: dict[str, _Destination] = {}
+        self._local_faults = LocalFaultLog()
 
-    async def make(self, lease: Lease, call: UpstreamCall) -> UpstreamAnswer | Fault:
+    async def make(
+        self, lease: Lease, call: UpstreamCall, *, on_new_connection: bool = False
+    ) -> UpstreamAnswer | Fault:
         """Ask the account of this lease, which goes with the answer or ends.
 
         Raises UpstreamRefusedError where the fault is the client's.
@@ -100,7 +105,7 @@ class Attempts:
             there = self._destinations.get(account.name)
             if there is None or there.account is not account:
                 there = self._destination(account)
-            ask = there.prepare(call)
+            ask = there.prepare(call, on_new_connection=on_new_connection)
             more = client_headers(call.headers)
             sent = call.render(account)
             if entry is not None:
@@ -122,7 +127,7 @@ class Attempts:
                 entry.first_byte_ms = round((time.monotonic() - entry.started) * 1000)
             return UpstreamAnswer(account, answer.status, told, first=first, body=answer.body, lease=lease)
         except TRANSPORT_ERRORS as exception:
-            return _broken(account, exception)
+            return self._broken(account, exception)
         finally:
             if not kept:
                 lease.end()
@@ -145,14 +150,14 @@ class Attempts:
                 finally:
                     await answer.body.aclose()
         except TRANSPORT_ERRORS as exception:
-            code = _broken(account, exception).reason
+            code = self._broken(account, exception).reason
         except UpstreamRefusedError as refusal:
             code = f"HTTP {refusal.status}"
         return TestResult(code is None, status, round((time.monotonic() - started) * 1000), code)
 
     async def _fault(self, account: Account, answer: Answer) -> Fault:
         if answer.is_success:
-            return disconnected(unanswered=False)
+            return disconnected()
         body = bytearray()
         # What the status says counts, even when the body does not arrive.
         with suppress(*TRANSPORT_ERRORS), self._first_byte.block():
@@ -165,6 +170,17 @@ class Attempts:
             now=time.time(),
         )
 
+    def _broken(self, account: Account, exception: BaseException) -> Fault:
+        if isinstance(exception, OutOfReachError):
+            _log.warning(
+                "an upstream is not called", upstream=account.upstream.name, reason=f"its base_url {exception}"
+            )
+        elif isinstance(exception, ProxyRefusedError):
+            _log.warning("a proxy refused the way", upstream=account.upstream.name, reason=str(exception))
+        elif (local := local_fault(exception)) is not None:
+            self._local_faults.tell(local)
+        return broken(exception)
+
     def _destination(self, account: Account) -> _Destination:
         """Where it is now; its calls remember that."""
         present = {other.name for other in self._present()}
@@ -172,12 +188,6 @@ class Attempts:
         transport = self._transport_of(account.upstream)
         there = self._destinations[account.name] = _Destination(account, transport, self._settings)
         return there
-
-
-def _broken(account: Account, exception: BaseException) -> Fault:
-    if isinstance(exception, OutOfReachError):
-        _log.warning("an upstream is not called", upstream=account.upstream.name, reason=f"its base_url {exception}")
-    return broken(exception)
 
 
 def _urls(upstream: UpstreamSettings) -> Mapping[Endpoint | None, httpx.URL]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 
 from app.errors import ApiError, UpstreamError
 from app.observability.logging import note
@@ -85,7 +86,7 @@ class UpstreamClient:
         while True:
             self._pool.fail(lease, fault)
             lease = await self._next(call, walk, lease, fault, until)
-            outcome = await self._attempts.make(lease, call)
+            outcome = await self._attempts.make(lease, call, on_new_connection=walk.again is not None)
             if isinstance(outcome, UpstreamAnswer):
                 self._pool.serve(lease, outcome.told)
                 for account, reason in walk.lacking:
@@ -100,7 +101,7 @@ class UpstreamClient:
             # What was to be asked once more may be configured no longer.
             again = walk.again is not None and self._pool.account(walk.again.name)
             following = self._pool.lease(again) if again else self._pool.take(call, walk.tried)
-            if following is None and walk.may_wait:
+            if following is None and walk.wait():
                 # Where waiting is of no use, this fault says more than the pool.
                 with suppress(ApiError):
                     following = await self._pool.wait(call, until - self._clock())
@@ -108,7 +109,9 @@ class UpstreamClient:
                 following.end()
                 following = None
         if following is None:
-            raise last_word(fault, self._pool.exhausted(call))
+            # Who is told of a limit or a fault of ours comes again: not after a try that may have been generated.
+            is_passing = fault.is_local or fault.error.status == HTTPStatus.TOO_MANY_REQUESTS
+            raise last_word((is_passing and walk.costly) or fault, self._pool.exhausted(call))
         if fault.blame == "server":
             self.possible_duplicates += 1
             note(possible_duplicate=True)

@@ -11,10 +11,11 @@ from typing import cast
 import httpx
 from aiohappyeyeballs import AddrInfoType, start_connection
 
-from app.outbox import Outbox
-from app.upstream.http1 import Connection, UnansweredError
+from app.upstream.http1 import Connection
+from app.upstream.local_faults import LocalFaultError, local_fault
 from app.upstream.reach import Reach
 from app.upstream.route import Route
+from app.upstream.tunnel import Tunnel
 
 # All connections that open within this time share one look-up of a name.
 _NAME_SECONDS = 10.0
@@ -23,7 +24,6 @@ _NEXT_ADDRESS_SECONDS = 0.25
 _KEEP_ALIVE_SECONDS = 60
 # Not every system names them.
 _KEEP_ALIVE_TIMES = [getattr(socket, name) for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL") if hasattr(socket, name)]
-_PROXY_SCHEMES = ("http", "https")
 
 
 @dataclass(slots=True)
@@ -33,16 +33,6 @@ class _Name:
     addresses: Sequence[AddrInfoType] = field(default_factory=tuple)
     fresh_until: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-class _Unkept:
-    """Keeps no connection: a tunnel is one of its own kind."""
-
-    def rested(self, connection: Connection) -> None:
-        connection.abort(httpx.ReadError("The proxy ended the tunnel."))
-
-    def gone(self, connection: Connection) -> None:
-        pass
 
 
 class Connector:
@@ -56,7 +46,8 @@ class Connector:
     async def connect(self, connection: Connection, route: Route) -> None:
         """Connect it to the route's origin; cancelled, it leaves nothing open.
 
-        Raises httpx.ConnectError (OutOfReachError is one) or ProxyError. Then whoever calls aborts the connection.
+        Raises httpx.ConnectError (OutOfReachError and LocalFaultError are some) or ProxyError. Then whoever calls
+        aborts the connection.
         """
         self._reach.check_host(route.host)
         try:
@@ -66,40 +57,32 @@ class Connector:
             else:
                 await self._through(route.proxy, connection, route)
         # UnicodeError: a name that is none. RuntimeError: some of uvloop's socket errors.
-        except (OSError, UnicodeError, RuntimeError):
+        except (OSError, UnicodeError, RuntimeError) as error:
             # The text of the cause names hosts and addresses.
+            fault = local_fault(error)
+            if fault is not None:
+                raise LocalFaultError(fault) from None
             raise httpx.ConnectError("The connection could not be made.") from None
 
     async def _through(self, proxy: httpx.URL, connection: Connection, route: Route) -> None:
-        if proxy.scheme not in _PROXY_SCHEMES:
-            raise httpx.ProxyError("A proxy is spoken to by http or https.")
         tls_name = proxy.host if proxy.scheme == "https" else None
         if not route.is_tls:
             await self._open(connection, route.peer, tls_name=tls_name)
             return
-        tunnel = Connection(_Unkept(), Outbox())
+        tunnel = Tunnel()
         try:
             await self._open(tunnel, route.peer, tls_name=tls_name)
-            await self._ask_for_tunnel(tunnel, route.connect_head(proxy))
-            loop = asyncio.get_running_loop()
-            transport = await loop.start_tls(
-                cast("asyncio.Transport", tunnel.transport), connection, self._tls, server_hostname=route.host
+            opened = await tunnel.open(route.connect_head(proxy))
+            transport = await asyncio.get_running_loop().start_tls(
+                opened, connection, self._tls, server_hostname=route.host
             )
         except BaseException:
-            tunnel.abort(UnansweredError("The tunnel was given up."))
+            tunnel.abort()
             raise
         connection.connection_made(cast("asyncio.Transport", transport))
 
-    async def _ask_for_tunnel(self, tunnel: Connection, head: bytes) -> None:
-        try:
-            answer = await tunnel.ask(head, b"", None)
-        except httpx.TransportError:
-            raise httpx.ProxyError("The proxy gave no answer.") from None
-        if not answer.is_success:
-            raise httpx.ProxyError("The proxy opened no tunnel.")
-
     async def _open(
-        self, connection: Connection, peer: tuple[str, int], *, tls_name: str | None, reach: Reach = Reach.ANYWHERE
+        self, protocol: asyncio.Protocol, peer: tuple[str, int], *, tls_name: str | None, reach: Reach = Reach.ANYWHERE
     ) -> None:
         addresses = await self._addresses(peer)
         for *_, address in addresses:
@@ -110,7 +93,7 @@ class Connector:
         for option in _KEEP_ALIVE_TIMES:
             opened.setsockopt(socket.IPPROTO_TCP, option, _KEEP_ALIVE_SECONDS)
         await asyncio.get_running_loop().create_connection(
-            lambda: connection,
+            lambda: protocol,
             sock=opened,
             ssl=None if tls_name is None else self._tls,
             server_hostname=tls_name,

@@ -5,34 +5,50 @@ from collections.abc import Callable
 from app.upstream.account import Account, upstream_name
 from app.upstream.faults import Fault
 
+# Of one call: each of them ends in a try that may meet a limit again.
+_MOST_WAITS = 4
+
 
 class Failover:
     """One call's.
 
     An account that is out (its key, its quota, its rate, its model) costs nothing, and one that cannot be reached has
-    done nothing. After any other fault upstream may have done the work: it is asked once more, and pays for that.
+    done nothing. A fault of this machine ends the call, as every other account would meet it; one of its name
+    resolution leaves the upstreams of other names. After any other fault upstream may have done the work (RFC 9110
+    9.2.2): it is asked once more, in all. Where that fault is a kept connection that was closed, the same account is
+    asked on a new one, at nobody's cost: it is the usual end of such a connection. Otherwise another account is, and
+    the retry budget pays.
+
+    Invariant: one call is generated twice at the most. `costly` is the fault after which it may have been.
     """
 
     def __init__(self, *, is_background: bool) -> None:
         self._is_background = is_background
-        self._is_repeated = False
-        self._is_stale = False
         self.tried: set[str] = set()
         self.lacking: list[tuple[Account, str]] = []
         self.again: Account | None = None
-        self.may_wait = not is_background
+        self.costly: Fault | None = None
+        self._waits_left = 0 if is_background else _MOST_WAITS
         self.is_paid = False
+
+    def wait(self) -> bool:
+        """Whether the call may wait for an account to come back, once more."""
+        self._waits_left -= 1
+        return self._waits_left >= 0
 
     def allows(self, fault: Fault, account: Account, present: Callable[[], list[Account]]) -> bool:
         """Whether another account may be tried after this fault, or `again` the same one; and if that `is_paid` for."""
         self.again = None
-        self.is_paid = fault.blame in {"server", "content"}
-        self.may_wait &= not self.is_paid
+        self.is_paid = fault.blame in {"server", "content"} and not fault.is_stale
+        if self.is_paid:
+            self._waits_left = 0
         self.tried.add(account.name)
         match fault.blame:
-            case "unreachable":
+            case "machine":
+                return False
+            case "unreachable" | "resolver":
                 # Its other keys lead to the same place.
-                self.may_wait = False
+                self._waits_left = 0
                 upstream = upstream_name(account.name)
                 self.tried.update(other.name for other in present() if upstream_name(other.name) == upstream)
             case "model":
@@ -42,12 +58,9 @@ class Failover:
         return True
 
     def _allows_one_more(self, fault: Fault, account: Account) -> bool:
-        if fault.unanswered and not self._is_stale:
-            # A connection that was kept may have been closed before the call came: that says nothing of the account.
-            self._is_stale = True
-            self.again = account
-            return True
-        if self._is_repeated or (self._is_background and fault.is_timeout):
+        if self.costly is not None or (self._is_background and fault.is_timeout):
             return False
-        self._is_repeated = True
+        self.costly = fault
+        if fault.is_stale:
+            self.again = account
         return True

@@ -11,23 +11,24 @@ from app.errors import ApiError, InvalidRequestError, UpstreamError, UpstreamRef
 from app.upstream.exhausted import PoolExhaustedError, retry_headers
 from app.upstream.headers import answer_headers, as_text
 from app.upstream.http1 import UnansweredError
+from app.upstream.local_faults import local_fault
 from app.upstream.reach import OutOfReachError
 from app.upstream.retry_after import retry_after
+from app.upstream.tunnel import ProxyRefusedError
 
 # Everything that a call over a transport can raise. TimeoutError: of a deadline of ours.
 # InvalidURL: of a base_url whose host is almost an address, such as 010.1.1.1.
 TRANSPORT_ERRORS = (httpx.TransportError, httpx.InvalidURL, TimeoutError)
 _TIMEOUTS = (TimeoutError, httpx.TimeoutException)
-_NOT_CONNECTED = (httpx.ConnectTimeout, httpx.PoolTimeout)
 _UNREACHABLE = (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol, httpx.InvalidURL)
 
 _CLIENT_FAULTS = frozenset({400, 404, 405, 409, 410, 413, 415, 422, 451})
 _KEY_FAULTS = frozenset({401, 402, 403})
 _FORBIDDEN = 403
+_PROXY_AUTHENTICATION = 407
 _TOO_MANY_REQUESTS = 429
 _FIRST_ERROR_STATUS = 400
-# A limit that ends at once would be asked again and again.
-_SHORTEST_REST_SECONDS = 0.5
+_LOCAL_REST_SECONDS = 1.0
 _MODEL_LACKING = frozenset({400, 403, 404})
 _CODE = re.compile(r"[a-z0-9_.-]{1,64}")
 _QUOTA_SPENT = frozenset({"insufficient_quota", "credit_balance_exhausted"})
@@ -37,23 +38,29 @@ class UpstreamBrokenError(UpstreamError):
     """Upstream's answer broke off after its first byte: no other account can take over."""
 
 
-Blame: TypeAlias = Literal["key", "quota", "rate", "server", "unreachable", "model", "content"]
+Blame: TypeAlias = Literal["key", "quota", "rate", "server", "unreachable", "model", "content", "resolver", "machine"]
 """What is at fault: the key, its quota, its rate; the server, which may have done the work all the same, or the way to
-it, which cannot; that this account does not have the model, or cannot read what another account has encrypted."""
+it, which cannot; that this account does not have the model, or cannot read what another account has encrypted; the name
+resolution of this machine, or the machine itself, which say nothing of any account."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """Why one try failed. `rest` is what upstream asks for, in seconds. `reason` is for people, and no secret.
 
-    `unanswered`: the connection was closed before any byte of an answer, as a stale keep-alive connection is.
+    `is_stale`: the connection was one that had been kept, and was closed before any byte of an answer.
     """
 
     error: UpstreamError
     blame: Blame
     reason: str
     rest: float | None = None
-    unanswered: bool = False
+    is_stale: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a fault of this machine."""
+        return self.blame in {"resolver", "machine"}
 
     @property
     def is_timeout(self) -> bool:
@@ -61,15 +68,21 @@ class Fault:
         return self.error.code == "upstream_timeout"
 
 
-def _unserved(error: UpstreamError, blame: Blame = "server", *, unanswered: bool = False) -> Fault:
-    return Fault(error, blame, str(error.code), unanswered=unanswered)
+def _unserved(error: UpstreamError, blame: Blame = "server", *, is_stale: bool = False) -> Fault:
+    return Fault(error, blame, str(error.code), is_stale=is_stale)
 
 
 def broken(exception: BaseException) -> Fault:
     """The fault of a try that ended in one of TRANSPORT_ERRORS. The exception's text stays here: it names hosts."""
+    local = local_fault(exception)
+    if local is not None:
+        ours = UpstreamError(local.message, code=local.code, status=503)
+        return _unserved(ours, "resolver" if local.is_of_names else "machine")
     if isinstance(exception, _TIMEOUTS):
         late = UpstreamError("Upstream did not answer in time.", code="upstream_timeout", status=504)
-        return _unserved(late, "unreachable" if isinstance(exception, _NOT_CONNECTED) else "server")
+        return _unserved(late, "unreachable" if isinstance(exception, httpx.ConnectTimeout) else "server")
+    if isinstance(exception, ProxyRefusedError):
+        return _refused_by_proxy(exception.status)
     if isinstance(exception, OutOfReachError):
         refused_address = UpstreamError(
             "Upstream could not be reached: its address is one that this gateway does not call.",
@@ -80,13 +93,20 @@ def broken(exception: BaseException) -> Fault:
         return _unserved(UpstreamError("Upstream could not be reached.", code="upstream_unreachable"), "unreachable")
     if isinstance(exception, httpx.ProtocolError):
         return _unserved(UpstreamError("Upstream did not answer in valid HTTP.", code="upstream_invalid_answer"))
-    return disconnected(unanswered=isinstance(exception, UnansweredError))
+    return disconnected(is_stale=isinstance(exception, UnansweredError))
 
 
-def disconnected(*, unanswered: bool) -> Fault:
+def _refused_by_proxy(status: int) -> Fault:
+    error = UpstreamError(
+        f"The proxy on the way to upstream refused the call (HTTP {status}).", code="upstream_proxy_refused"
+    )
+    return Fault(error, "unreachable", f"HTTP {status} of the proxy")
+
+
+def disconnected(*, is_stale: bool = False) -> Fault:
     """The fault of a connection that was closed before the first byte of a body."""
     error = UpstreamError("Upstream closed the connection before it answered.", code="upstream_disconnected")
-    return _unserved(error, unanswered=unanswered)
+    return _unserved(error, is_stale=is_stale)
 
 
 def encoded() -> UpstreamError:
@@ -126,6 +146,9 @@ def refused(status: int, headers: httpx.Headers, body: bytes, *, now: float) -> 
         return Fault(relayed, "content", reason)
     if status in _CLIENT_FAULTS:
         raise relayed
+    if status == _PROXY_AUTHENTICATION:
+        # Only a proxy says it; to an http origin its answer comes in place of upstream's.
+        return _refused_by_proxy(status)
     # A 403 that is not the API's own comes from something before it, a filter say, and tells nothing of the key.
     if status in _KEY_FAULTS and (error or status != _FORBIDDEN):
         unusable = UpstreamError(
@@ -136,7 +159,7 @@ def refused(status: int, headers: httpx.Headers, body: bytes, *, now: float) -> 
     if status == _TOO_MANY_REQUESTS:
         if not _QUOTA_SPENT.isdisjoint((code, str(error.get("type")))):
             return Fault(relayed, "quota", reason)
-        return Fault(relayed, "rate", reason, rest=None if asked is None else max(asked, _SHORTEST_REST_SECONDS))
+        return Fault(relayed, "rate", reason, rest=asked)
     if status >= _FIRST_ERROR_STATUS and error:
         return Fault(UpstreamRefusedError(status, body, shown, code), "server", reason, rest=asked)
     return Fault(
@@ -147,12 +170,15 @@ def refused(status: int, headers: httpx.Headers, body: bytes, *, now: float) -> 
 def last_word(fault: Fault, pool: ApiError) -> ApiError:
     """What the client is told when no other account is left. `pool` is what the pool says to those that come now.
 
-    The SDKs are told not to try again, except soon after a rate limit: the gateway has just done it for them.
+    The SDKs are told not to try again, except soon after a rate limit: the gateway has just done it for them. After a
+    fault of this machine another may serve them.
     """
     if fault.blame == "key" or (fault.blame == "model" and isinstance(pool, PoolExhaustedError)):
         return pool
     if fault.error.status == _TOO_MANY_REQUESTS:
         advice = {**(pool.headers if isinstance(pool, PoolExhaustedError) else retry_headers(fault.rest or 0.0))}
+    elif fault.is_local:
+        advice = retry_headers(_LOCAL_REST_SECONDS)
     else:
         advice = {"x-should-retry": "false"}
     fault.error.headers = {**fault.error.headers, **advice}

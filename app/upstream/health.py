@@ -10,6 +10,10 @@ _FAILURES_TO_OPEN = 5
 _NOT_LONGER_SECONDS = 1.0
 # By how much of itself a rest may be longer, so that keys which died together are not probed together.
 _JITTER = 0.1
+# A limit that is said to end at once would be asked about again and again. An account rests this long at the least, and
+# twice as long after each that follows without an answer in between.
+_SHORTEST_COOLING_SECONDS = 1.0
+_MOST_DOUBLINGS = 3
 _REMOVED_SECONDS = 3600.0
 _UNCONFIRMED_SECONDS = 60.0
 _MOST_MODELS = 256
@@ -44,12 +48,13 @@ class Health:
     illness: Illness | None = None
     models: dict[str, Illness] = field(default_factory=dict)
     failures: int = 0
+    limits: int = 0
     doubted_until: float = -math.inf
 
     @property
     def is_sound(self) -> bool:
         """Whether there is nothing that a good answer would change."""
-        return self.illness is None and not self.failures and self.doubted_until == -math.inf
+        return self.illness is None and not self.failures and not self.limits and self.doubted_until == -math.inf
 
     def fail(
         self, fault: Fault, now: float, *, is_probe: bool, cool_down_seconds: float, chance: float
@@ -65,7 +70,7 @@ class Health:
         if state == "cooling":
             if known is not None and known.state in PROBED and not is_probe:
                 return None
-            return self._cool(now + (cool_down_seconds if fault.rest is None else fault.rest), fault.reason)
+            return self._limit(cool_down_seconds if fault.rest is None else fault.rest, fault.reason, now, chance)
         if known is not None and known.state in PROBED and not is_probe:
             # Calls that were in flight when it was found say nothing new; only a worse fault does.
             if known.state in {state, "dead"}:
@@ -76,7 +81,7 @@ class Health:
 
     def serve(self, *, is_probe: bool) -> bool:
         """Take note of an answer; whether the account recovered by it."""
-        self.failures = 0
+        self.failures = self.limits = 0
         self.doubted_until = -math.inf
         known = self.illness
         if known is not None and known.state in PROBED and (is_probe or known.state == "open"):
@@ -136,6 +141,15 @@ class Health:
         if self.failures >= _FAILURES_TO_OPEN:
             return self._set("open", 0, fault.reason, now, chance)
         return None
+
+    def _limit(self, rest: float, reason: str, now: float, chance: float) -> Illness | None:
+        # Calls that were in flight when the limit was met are the same one.
+        known = self.illness
+        if known is None or known.state != "cooling" or known.is_over(now):
+            self.limits += 1
+        doublings = min(max(self.limits - 1, 0), _MOST_DOUBLINGS)
+        least = math.ldexp(_SHORTEST_COOLING_SECONDS, doublings) * (1 + _JITTER * chance)
+        return self._cool(now + max(rest, least), reason)
 
     def _cool(self, until: float, reason: str) -> Illness | None:
         known = self.illness

@@ -14,12 +14,23 @@ from app.upstream.transport import Answer, RawHeaders
 _MAX_FRAMING_BYTES = 64 * 1024
 _MAX_HEADERS = 256
 _FIRST_FINAL_STATUS = 200
+_LAST_STATUS = 599
+# Where a server sends a body all the same, it is what the next answer would begin with.
+_WITHOUT_BODY = frozenset({204, 304})
+_VERSIONS = frozenset({"1.1", "1.0"})
+_TRANSFER_ENCODING = b"transfer-encoding"
+_NAME_LENGTH = len(_TRANSFER_ENCODING)
+# In the second there is nothing to undo; it ends with its connection.
+_TRANSFER_CODINGS = frozenset({b"chunked", b"identity"})
 _SWITCHING_PROTOCOLS = 101
 _PIECE_BYTES = 64 * 1024
 
 
 class UnansweredError(httpx.ReadError):
-    """The connection was closed before any byte of an answer, as a kept one is when its server has lost patience."""
+    """A kept connection was closed before any byte of an answer, as by a server that has lost patience.
+
+    A new one that is closed so is not this (RFC 9112 9.3.1): nobody had a reason to close it but the request.
+    """
 
 
 class Keeper(Protocol):
@@ -47,6 +58,7 @@ class Connection(asyncio.Protocol):
         "_framing_bytes",
         "_headers",
         "_heard",
+        "_is_kept",
         "_keeper",
         "_loop",
         "_outbox",
@@ -79,6 +91,7 @@ class Connection(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._silence: float | None = None
         self._heard = self._complete = self._reusable = self._ends_with_connection = False
+        self._is_kept = False
         self._framing_bytes = 0
 
     async def ask(self, head: bytes, body: bytes, silence: float | None) -> Answer:
@@ -194,18 +207,22 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         # Only a read that is larger than all that is allowed can hide a head that is too large.
         too_large = self._framing_bytes > _MAX_FRAMING_BYTES and _size(headers) > _MAX_FRAMING_BYTES
-        answer = self._answer
+        answer, keeps = self._answer, self._parser.should_keep_alive()
         if (
             answer is None
             or answer.done()
             or too_large
             or len(headers) > _MAX_HEADERS
             or status == _SWITCHING_PROTOCOLS
+            or status > _LAST_STATUS
+            # No connection of another version is kept.
+            or not (keeps or self._parser.get_http_version() in _VERSIONS)
+            or _is_encoded(headers)
         ):
             raise httpx.RemoteProtocolError("A head that is too large, or of a protocol that nobody asked for.")
         if status < _FIRST_FINAL_STATUS:
             return
-        self._ends_with_connection = not self._parser.should_keep_alive() and not _says_how_long(headers)
+        self._ends_with_connection = not keeps and not _says_how_long(headers)
         self._body = ResponseBody(self, self._silence, self._loop)
         self._pieces = self._body.pieces
         self._answer = None
@@ -217,7 +234,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         # A 1xx answer is complete as well, and has no body.
         self._complete = self._body is not None
-        self._reusable = self._parser.should_keep_alive()
+        self._reusable = self._parser.should_keep_alive() and self._parser.get_status_code() not in _WITHOUT_BODY
 
     def _finish(self, *, reusable: bool) -> None:
         body, self._body = self._body, None
@@ -225,6 +242,7 @@ class Connection(asyncio.Protocol):
         if body is not None:
             body.end()
         if reusable and self._can_write and not self._unsent:
+            self._is_kept = True
             self._keeper.rested(self)
         else:
             self.abort(httpx.ReadError("The connection was good for one answer."))
@@ -234,8 +252,10 @@ class Connection(asyncio.Protocol):
             self._finish(reusable=False)
         elif self._heard:
             self.abort(httpx.ReadError("The connection was closed in the midst of an answer."))
+        elif self._is_kept:
+            self.abort(UnansweredError("The connection was kept, and closed before any byte of another answer."))
         else:
-            self.abort(UnansweredError("The connection was closed before any byte of an answer."))
+            self.abort(httpx.ReadError("The connection was closed without an answer."))
 
     def _send(self) -> None:
         while self._unsent and self._can_write and self.transport is not None:
@@ -250,10 +270,21 @@ def _size(headers: RawHeaders) -> int:
     return sum(len(name) + len(value) for name, value in headers)
 
 
+def _is_encoded(headers: RawHeaders) -> bool:
+    """Whether the body was sent in codings that would have to be undone, of which none was asked for (RFC 9112 6.1)."""
+    coding: bytes | None = None
+    for name, value in headers:
+        if len(name) == _NAME_LENGTH and name.lower() == _TRANSFER_ENCODING:
+            if coding is not None or value.strip().lower() not in _TRANSFER_CODINGS:
+                return True
+            coding = value
+    return False
+
+
 def _says_how_long(headers: RawHeaders) -> bool:
     """Whether the body ends before the connection does."""
     for name, value in headers:
         lowered = name.lower()
-        if lowered == b"content-length" or (lowered == b"transfer-encoding" and b"chunked" in value.lower()):
+        if lowered == b"content-length" or (lowered == _TRANSFER_ENCODING and b"chunked" in value.lower()):
             return True
     return False

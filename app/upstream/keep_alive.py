@@ -28,7 +28,8 @@ class KeepAlive:
         self._routes: dict[Connection, Route] = {}
         # Of each route, when they came to rest; the last to come is the first to go.
         self._idle: defaultdict[Route, dict[Connection, float]] = defaultdict(dict)
-        self._waiting: deque[tuple[Route, asyncio.Future[Connection]]] = deque()
+        # Each with the route whose connections it takes when they come to rest; None takes only new ones.
+        self._waiting: deque[tuple[Route | None, Route, asyncio.Future[Connection]]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
 
     def idle(self, route: Route) -> Connection | None:
@@ -36,15 +37,17 @@ class KeepAlive:
         idle = self._idle.get(route)
         return idle.popitem()[0] if idle else None
 
-    async def open(self, route: Route, *, wait_seconds: float | None, connect_seconds: float | None) -> Connection:
-        """A connection for this route, new or freed meanwhile. It may be lost again before it is used.
+    async def open(
+        self, route: Route, *, wait_seconds: float | None, connect_seconds: float | None, is_new: bool = False
+    ) -> Connection:
+        """A connection for this route, new, or freed meanwhile unless `is_new`. It may be lost before it is used.
 
         Raises httpx.PoolTimeout, ConnectTimeout, or what `connect` raises; cancelled, it takes no place.
         """
         if len(self._routes) < self._limit or self._make_room():
             connection = self._new(route)
         else:
-            connection = await self._wait(route, wait_seconds)
+            connection = await self._wait(None if is_new else route, route, wait_seconds)
         if connection.transport is None and not connection.closed:
             try:
                 async with asyncio.timeout(connect_seconds):
@@ -60,23 +63,23 @@ class KeepAlive:
     def rested(self, connection: Connection) -> None:
         """Keep the connection for the next, or give it to who waits."""
         route = self._routes[connection]
-        while self._waiting and self._waiting[0][1].done():
+        while self._waiting and self._waiting[0][2].done():
             self._waiting.popleft()
         if not self._waiting:
             self._idle[route][connection] = self._loop.time()
             if self._sweeper is None:
                 self._sweeper = self._loop.call_later(IDLE_SECONDS, self._sweep)
         elif self._waiting[0][0] is route:
-            self._waiting.popleft()[1].set_result(connection)
+            self._waiting.popleft()[2].set_result(connection)
         else:
-            connection.abort(httpx.ReadError("Its place is needed for another route."))
+            connection.abort(httpx.ReadError("Its place is needed for another."))
 
     def gone(self, connection: Connection) -> None:
         """Give the connection's place to who waits longest."""
         route = self._routes.pop(connection)
         self._idle[route].pop(connection, None)
         while self._waiting:
-            route, place = self._waiting.popleft()
+            _, route, place = self._waiting.popleft()
             if not place.done():
                 place.set_result(self._new(route))
                 break
@@ -85,7 +88,7 @@ class KeepAlive:
         """Close every connection; those who wait for one get httpx.ConnectError."""
         closed = httpx.ConnectError("The transport was closed.")
         while self._waiting:
-            place = self._waiting.popleft()[1]
+            place = self._waiting.popleft()[2]
             if not place.done():
                 place.set_exception(closed)
         for connection in [*self._routes]:
@@ -99,16 +102,16 @@ class KeepAlive:
         return connection
 
     def _make_room(self) -> bool:
-        """Close an idle connection of another route, if there is one."""
+        """Close an idle connection, if there is one."""
         for idle in self._idle.values():
             for connection in idle:
-                connection.abort(httpx.ReadError("Its place is needed for another route."))
+                connection.abort(httpx.ReadError("Its place is needed for another."))
                 return True
         return False
 
-    async def _wait(self, route: Route, seconds: float | None) -> Connection:
+    async def _wait(self, freed: Route | None, route: Route, seconds: float | None) -> Connection:
         place: asyncio.Future[Connection] = self._loop.create_future()
-        waiting = (route, place)
+        waiting = (freed, route, place)
         self._waiting.append(waiting)
         try:
             async with asyncio.timeout(seconds):

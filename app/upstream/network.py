@@ -36,14 +36,15 @@ class Network:
         said = route.head(request.method, request.url.raw_path, request.headers.raw)
         is_get = request.method == "GET"
         connect_seconds, silence_seconds = request.connect_seconds, request.silence_seconds
+        is_new = request.on_new_connection
 
         def ask(body: bytes, more: RawHeaders) -> Awaitable[Answer]:
             head = said + lines_of(more) if more else said
             length = b"content-length: %d\r\n" % len(body) if body or not is_get else b""
             head = b"%b%b\r\n" % (head, length)
-            connection = self._connections.idle(route)
+            connection = None if is_new else self._connections.idle(route)
             if connection is None:
-                return self._ask_on_another(route, head, body, connect_seconds, silence_seconds)
+                return self._ask_on_another(route, head, body, connect_seconds, silence_seconds, is_new=is_new)
             return connection.ask(head, body, silence_seconds)
 
         return ask
@@ -52,9 +53,18 @@ class Network:
         self._connections.close()
 
     async def _ask_on_another(
-        self, route: Route, head: bytes, body: bytes, connect_seconds: float, silence_seconds: float | None
+        self,
+        route: Route,
+        head: bytes,
+        body: bytes,
+        connect_seconds: float,
+        silence_seconds: float | None,
+        *,
+        is_new: bool,
     ) -> Answer:
-        connection = await self._connections.open(route, wait_seconds=connect_seconds, connect_seconds=connect_seconds)
+        connection = await self._connections.open(
+            route, wait_seconds=connect_seconds, connect_seconds=connect_seconds, is_new=is_new
+        )
         return await connection.ask(head, body, silence_seconds)
 
     def _route(self, url: httpx.URL) -> Route:

@@ -1,21 +1,53 @@
-"""The proxies on the way to an upstream, as the environment names them. Must not know how one is spoken to."""
+"""The proxies on the way to an upstream, as the environment names them."""
 
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from app.errors import ConfigurationError
+
+_SCHEMES = ("http", "https")
+
 
 class EnvironmentProxies:
-    """What `http_proxy`, `https_proxy` and `no_proxy` said when this was made. Credentials are part of a URL."""
+    """What `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` said when this was made.
+
+    `all_proxy` is for the scheme that has none of its own. Credentials are part of a URL.
+    """
 
     def __init__(self) -> None:
-        self._urls = {
-            scheme: httpx.URL(url if "://" in url else f"http://{url}")
-            for scheme, url in getproxies().items()
-            if scheme in {"http", "https"}
-        }
+        """Raises ConfigurationError for a proxy that cannot be spoken to: calls would go past it, or nowhere."""
+        named = getproxies()
+        self._urls: dict[str, httpx.URL] = {}
+        problems: list[str] = []
+        for scheme in _SCHEMES:
+            own = scheme if named.get(scheme) else "all"
+            if url := named.get(own):
+                try:
+                    self._urls[scheme] = _read(url)
+                except ConfigurationError as error:
+                    problems.append(f"{own.upper()}_PROXY {error}")
+        # `no_proxy=*` switches them all off.
+        if problems and not proxy_bypass("any.invalid"):
+            raise ConfigurationError(*dict.fromkeys(problems))
 
     def on_the_way_to(self, url: httpx.URL) -> httpx.URL | None:
         """The proxy for this URL; None when the way is direct."""
         proxy = self._urls.get(url.scheme)
         return None if proxy is None or proxy_bypass(url.host) else proxy
+
+
+def _read(text: str) -> httpx.URL:
+    """The URL of a proxy; one without a scheme is spoken to by http. What is wrong is said without its credentials."""
+    try:
+        url = httpx.URL(text if "://" in text else f"http://{text}")
+    except httpx.InvalidURL:
+        raise ConfigurationError("is not the URL of a proxy.") from None
+    if url.scheme not in _SCHEMES:
+        raise ConfigurationError(
+            f"names a {url.scheme} proxy. Antiphon speaks to proxies by http and https only: name one of those, or "
+            "unset it to reach upstreams directly."
+        )
+    if not url.host:
+        raise ConfigurationError("names no host.")
+    return url

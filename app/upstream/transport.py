@@ -16,6 +16,7 @@ class UpstreamRequest:
 
     `connect_seconds` bounds the wait for a place among the connections, and again the making of one; `silence_seconds`
     the silence in the midst of an answer's body. The beginning of an answer is waited for as long as the caller likes.
+    `on_new_connection`: not on one that something was asked on before.
     """
 
     method: str
@@ -23,6 +24,7 @@ class UpstreamRequest:
     headers: httpx.Headers
     connect_seconds: float
     silence_seconds: float | None = None
+    on_new_connection: bool = False
 
 
 class AnswerBody(Protocol):
@@ -71,7 +73,7 @@ To be awaited at once. Raises httpx.LocalProtocolError where a line break in a h
 class Transport(Protocol):
     """A way to upstreams. Its errors are httpx's and quote nothing.
 
-    After `http1.UnansweredError` a server may never have seen the request.
+    After `http1.UnansweredError` a server may never have seen the request, which can be asked on a new connection.
     """
 
     def prepare(self, request: UpstreamRequest) -> Ask:
@@ -113,7 +115,10 @@ class HttpxTransport:
 
     def prepare(self, request: UpstreamRequest) -> Ask:
         connect = request.connect_seconds
-        extensions = {"timeout": {"pool": connect, "connect": connect, "read": request.silence_seconds}}
+        extensions = {
+            "timeout": {"pool": connect, "connect": connect, "read": request.silence_seconds},
+            "on_new_connection": request.on_new_connection,
+        }
 
         async def ask(body: bytes, more: RawHeaders) -> Answer:
             headers = [*request.headers.raw, *more]

@@ -37,6 +37,11 @@ def kind(frame: bytes) -> bytes | None:
     return found if found in _UNDERSTOOD else None
 
 
+def status(terminal: bytes) -> str:
+    """The status of a response that ended with an event of this kind."""
+    return terminal.removeprefix(b"response.").decode()
+
+
 def payload(frame: bytes) -> dict[str, Any]:
     """The frame's data as a JSON object; empty when it is not one."""
     try:

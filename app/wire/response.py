@@ -62,6 +62,15 @@ class ResponseFacts(msgspec.Struct):
         sent = self.members.get("output", _NULL)
         return elements(sent) if memoryview(sent)[0] == _ARRAY else []
 
+    def with_status(self, status: str, error: Mapping[str, str] | None = None) -> "ResponseFacts":
+        """The same response with this status, and this error if there is one."""
+        said = {"status": Json(orjson.dumps(status))}
+        if error is not None:
+            said["error"] = Json(orjson.dumps(error))
+        parts = {**self.members, **said}
+        code = self.error_code if error is None else error["code"]
+        return msgspec.structs.replace(self, status=status, error_code=code, raw=join_object(parts), parts=parts)
+
     def as_asked(
         self,
         *,
@@ -75,7 +84,7 @@ class ResponseFacts(msgspec.Struct):
 
         Upstream was called statelessly, so its own `store` and `previous_response_id` speak of another call. Every
         other member keeps upstream's bytes, but for the id of one in the background, which was given before upstream
-        was called.
+        was called, and its status.
         """
         if self.is_stateless and not (store or previous_response_id or conversation_id or background):
             # It says so already.
@@ -89,7 +98,8 @@ class ResponseFacts(msgspec.Struct):
             "background": _TRUE if background else _FALSE,
         }
         if background_id is not None:
-            asked["id"] = Json(orjson.dumps(background_id))
+            # Who polls looks for the status, which upstream may have left out.
+            asked |= {"id": Json(orjson.dumps(background_id)), "status": Json(orjson.dumps(self.status))}
         return join_object({**self.members, **asked})
 
 

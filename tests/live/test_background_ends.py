@@ -12,11 +12,16 @@ from app.administration.actor import Actor
 from tests.fakes.background import BackgroundClient, long_story, orphan, until
 from tests.fakes.gateway import GatewayProcess, LiveGateway
 from tests.fakes.replies import Act, Reply
-from tests.fakes.streams import events, story
+from tests.fakes.streams import events, frame, response, story
 from tests.fakes.upstream import FakeUpstream
 from tests.live.conftest import GatewayWith
 
 pytestmark = pytest.mark.live
+
+
+def unfinished(kind: str) -> bytes:
+    return frame(f"response.{kind}", 9, response=response("resp_theirs", "in_progress"))
+
 
 DONE = b"data: [DONE]\n\n"
 
@@ -46,6 +51,27 @@ async def test_a_run_that_was_begun_by_a_process_that_died_fails_with_what_there
     # The process that had it stopped asking, and nobody asked again.
     async with asyncio.timeout(10):
         await upstream.requests[0].closed.wait()
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("store", [True, False])
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (Reply.sse([*story("resp_theirs")[:-1], unfinished("completed")]), "completed"),
+        (Reply.sse([*story("resp_theirs")[:-1], unfinished("incomplete")]), "incomplete"),
+        (Reply.json(200, response("resp_theirs", "queued")), "failed"),
+    ],
+    ids=["completed", "incomplete", "JSON"],
+)
+async def test_a_run_ends_though_upstream_ends_it_with_a_response_that_says_it_goes_on(
+    client: BackgroundClient, upstream: FakeUpstream, reply: Reply, status: str, store: bool
+) -> None:
+    upstream.enqueue(reply)
+    response_id = await client.order(store=store)
+    ended = await client.ended(response_id)
+    assert (ended["status"], ended["id"]) == (status, response_id)
+    assert (await client.ask("POST", response_id, "/cancel")).status_code == 400
     assert len(upstream.requests) == 1
 
 

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 
@@ -70,6 +71,51 @@ async def test_a_call_that_was_stopped_before_it_began_does_not_begin(
     with pytest.raises(ShutdownError):
         await wait_in(client, lambda: pytest.fail("the call began"))
     assert no_cancel_is_left()
+
+
+async def test_a_call_whose_client_left_before_it_began_does_not_begin(
+    registry: Registry, connection: Connection
+) -> None:
+    client = connection.client(registry)
+    connection.leave()
+    with pytest.raises(ClientGoneError):
+        await wait_in(client, lambda: pytest.fail("the call began"))
+    await asyncio.sleep(0)
+    assert no_cancel_is_left()
+
+
+async def test_a_call_that_fails_as_its_client_leaves_fails_with_that_and_nothing_follows(
+    registry: Registry, connection: Connection
+) -> None:
+    def fail() -> None:
+        with connection.client(registry):
+            connection.leave()
+            raise ValueError("unknown model")
+
+    with pytest.raises(ValueError, match="unknown model"):
+        fail()
+    # A cancellation that had not been delivered would be here.
+    await asyncio.sleep(0)
+    assert no_cancel_is_left()
+
+
+async def test_an_interruption_that_comes_too_late_takes_no_cancellation_of_others_away(
+    registry: Registry, connection: Connection
+) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+
+    def end() -> None:
+        with connection.client(registry):
+            task.cancel()
+            connection.leave()
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        end()
+    assert task.uncancel() == 0
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
 
 
 async def test_a_stop_after_the_call_changes_nothing(registry: Registry, connection: Connection) -> None:

@@ -21,6 +21,19 @@ async def test_a_whole_stream_is_settled_once_with_its_terminal_response(chunks:
     assert run.settling.statuses == ["completed"]
 
 
+@pytest.mark.parametrize("kind", ["completed", "failed", "incomplete"])
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_the_terminal_event_says_how_a_response_ended_whatever_its_object_says(kind: str, is_named: bool) -> None:
+    last = frame(f"response.{kind}", 4, response={"id": "resp_1", "status": "in_progress"})
+    if not is_named:
+        last = last[last.index(b"\n") + 1 :]
+    run = StreamRun([_CUT + last])
+    # What the client receives is what upstream sent.
+    assert await run.body() == _CUT + last
+    assert run.settling.statuses == ["in_progress"]
+    assert run.settling.ends == [kind]
+
+
 async def test_the_last_word_waits_for_the_commit_and_what_came_before_does_not() -> None:
     run = StreamRun([_BODY])
     run.settling.go.clear()

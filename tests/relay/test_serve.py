@@ -144,7 +144,15 @@ async def test_a_stop_after_the_answers_last_byte_adds_nothing(call: Call) -> No
 
 async def test_a_client_that_leaves_while_upstream_thinks_is_answered_by_nobody(call: Call) -> None:
     call.answers.clear()
+    serving = asyncio.create_task(call.serve())
+    await call.opening.wait()
+    call.connection.leave()
+    await serving
+    assert call.connection.sent == []
+
+
+async def test_for_a_client_that_left_before_its_call_began_no_upstream_is_asked(call: Call) -> None:
     call.connection.leave()
     await call.serve()
-    assert call.opening.is_set()
+    assert not call.opening.is_set()
     assert call.connection.sent == []

@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -97,6 +98,41 @@ async def test_what_is_no_response_object_can_be_passed_on_but_not_kept(raw: byt
         await Settler(30).settle(exchange(store), ACCOUNT, raw)
     assert caught.value.code == "upstream_invalid_answer"
     assert store.saved == []
+
+
+@pytest.mark.parametrize("said", ["queued", "in_progress"])
+@pytest.mark.parametrize("status", ["completed", "failed", "incomplete"])
+@pytest.mark.parametrize("background_id", [None, "resp_ours"])
+async def test_a_response_that_says_it_goes_on_has_ended_as_its_terminal_event_says(
+    said: str, status: str, background_id: str | None
+) -> None:
+    store = _Store()
+    turn = replace(exchange(store), background=background_id is not None, background_id=background_id)
+    answered = await Settler(30).settle(turn, ACCOUNT, body(status=said, temperature=1.50), status)
+    (kept,) = store.saved
+    assert kept.status == orjson.loads(kept.body)["status"] == status
+    assert answered == kept.body
+    assert b'"temperature":1.5' in kept.body
+
+
+async def test_an_answer_that_says_it_goes_on_ends_too_unless_upstream_runs_it_itself() -> None:
+    store = _Store()
+    foreground = exchange(store)
+    theirs = replace(foreground, background=True)
+    ours = replace(theirs, background_id="resp_ours")
+    for turn in (foreground, theirs, ours):
+        await Settler(30).settle(turn, ACCOUNT, body(status="in_progress", output=[says("Hm.")]))
+    assert [kept.status for kept in store.saved] == ["incomplete", "in_progress", "failed"]
+    failed = orjson.loads(store.saved[2].body)
+    assert (failed["id"], failed["status"], failed["output"]) == ("resp_ours", "failed", [says("Hm.")])
+    assert "upstream_unfinished" in failed["error"]["message"]
+
+
+async def test_who_polls_a_run_of_ours_finds_a_status_though_upstream_named_none() -> None:
+    store = _Store()
+    ours = replace(exchange(store), background=True, background_id="resp_ours")
+    await Settler(30).settle(ours, ACCOUNT, b'{"id":"resp_1","output":[]}')
+    assert orjson.loads(store.saved[0].body)["status"] == "completed"
 
 
 async def test_a_commit_that_fails_is_the_callers_to_tell() -> None:

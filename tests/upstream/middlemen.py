@@ -83,12 +83,13 @@ class Proxy:
 
     port: int
     refusal: bytes = b""
+    welcome: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n"
     asked: list[bytes] = field(default_factory=list)
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int | None:
         self.asked.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(self.refusal or b"HTTP/1.1 200 Connection established\r\n\r\n")
+        writer.write(self.refusal or self.welcome)
         await writer.drain()
         if self.refusal:
             await reader.read()

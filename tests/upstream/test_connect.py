@@ -116,28 +116,6 @@ async def test_the_whole_pool_is_walked_past_keys_that_are_out(
     assert len(upstream.requests) <= 30 + 9
 
 
-@pytest.mark.parametrize("fault", [Reply.hang_up(), Reply.reset()], ids=["FIN", "RST"])
-async def test_a_connection_closed_without_an_answer_is_tried_once_more(
-    fault: Reply, upstream: FakeUpstream, three: Rig
-) -> None:
-    upstream.enqueue(Reply.sse(EVENTS), fault, Reply.sse(EVENTS))
-    assert await three.read() == SSE
-    assert await three.read() == SSE
-    assert [request.connection for request in upstream.requests] == [1, 1, 2]
-    assert upstream.requests[1].headers["authorization"] == upstream.requests[2].headers["authorization"]
-
-
-async def test_an_upstream_that_always_hangs_up_is_asked_once_more_and_once_elsewhere(
-    upstream: FakeUpstream, three: Rig
-) -> None:
-    upstream.respond = lambda _: Reply.hang_up()
-    error = await failure(three.open())
-    assert (error.status, error.code) == (502, "upstream_disconnected")
-    assert error.headers == {"x-should-retry": "false"}
-    assert len(upstream.requests) == 3
-    assert three.client.possible_duplicates == 2
-
-
 @pytest.mark.parametrize(
     "fault", [Reply.sse([], then=Act.CLOSE), Reply.sse([]), Reply.raw(b"HTTP/1.1 204 None\r\n\r\n")]
 )

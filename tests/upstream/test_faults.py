@@ -6,6 +6,7 @@ from app.errors import UpstreamError, UpstreamRefusedError
 from app.upstream.exhausted import refused_keys, resting
 from app.upstream.faults import Fault, UpstreamBrokenError, broken, broken_off, last_word, refused
 from app.upstream.http1 import UnansweredError
+from app.upstream.tunnel import ProxyRefusedError
 
 HTML = b"<html>sk-canary-one at api.internal</html>"
 
@@ -107,7 +108,7 @@ def test_content_that_cannot_be_decrypted_may_be_another_accounts() -> None:
         ({}, shaped("rate_limit_exceeded"), "rate", None),
         ({"retry-after": "15"}, shaped("rate_limit_exceeded"), "rate", 15),
         ({"retry-after-ms": "1500"}, HTML, "rate", 1.5),
-        ({"retry-after": "0"}, HTML, "rate", 0.5),
+        ({"retry-after": "0"}, HTML, "rate", 0),
         ({"x-ratelimit-reset-requests": "6m0s"}, shaped(), "rate", 360),
         ({"retry-after": "1"}, shaped("insufficient_quota"), "quota", None),
         ({"retry-after": "1"}, shaped(None, "insufficient_quota"), "quota", None),
@@ -151,11 +152,17 @@ def test_a_server_error_in_openais_shape_is_relayed_when_it_is_the_last(status: 
     assert error.headers == {"x-should-retry": "false"}
 
 
-@pytest.mark.parametrize("status", [302, 307, 407, 408, 500, 503])
+@pytest.mark.parametrize("status", [302, 307, 408, 500, 503])
 def test_html_never_leaks(status: int) -> None:
     error = refuse(status, HTML).error
     assert (error.status, error.code) == (502, "upstream_error")
     assert error.message == f"Upstream answered with HTTP {status} and no usable error."
+
+
+def test_a_proxy_that_wants_other_credentials_is_named_and_no_fault_of_a_key() -> None:
+    for fault in (refuse(407, HTML), broken(ProxyRefusedError(407))):
+        assert (fault.error.status, fault.error.code, fault.blame) == (502, "upstream_proxy_refused", "unreachable")
+        assert fault.error.message == "The proxy on the way to upstream refused the call (HTTP 407)."
 
 
 def test_a_redirect_is_never_relayed_even_with_an_error_in_it() -> None:
@@ -171,7 +178,7 @@ def test_a_busy_server_rests_when_it_says_for_how_long() -> None:
     [
         (TimeoutError(), 504, "upstream_timeout", "server"),
         (httpx.ConnectTimeout(""), 504, "upstream_timeout", "unreachable"),
-        (httpx.PoolTimeout(""), 504, "upstream_timeout", "unreachable"),
+        (httpx.PoolTimeout(""), 503, "gateway_connections_exhausted", "machine"),
         (httpx.ReadTimeout(""), 504, "upstream_timeout", "server"),
         (httpx.ConnectError(""), 502, "upstream_unreachable", "unreachable"),
         (httpx.ProxyError(""), 502, "upstream_unreachable", "unreachable"),
@@ -186,7 +193,7 @@ def test_a_failed_exchange_is_named_after_what_happened(
 ) -> None:
     fault = broken(exception)
     assert (fault.error.status, fault.error.code, fault.blame, fault.rest) == (status, code, blame, None)
-    assert fault.unanswered == isinstance(exception, UnansweredError)
+    assert fault.is_stale == isinstance(exception, UnansweredError)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,27 @@ def test_a_rate_limited_account_is_left_out_for_as_long_as_it_was_told_and_not_a
     assert len(news) == 1
 
 
+def test_a_limit_that_is_said_to_end_at_once_is_left_alone_twice_as_long_each_time(pool: Pool, clock: Clock) -> None:
+    one, *_ = pool.accounts()
+    for least in (1, 2, 4, 8, 8):
+        # What was in flight when the limit was met is not another one.
+        for _ in range(3):
+            fail(pool, one, "rate", 0)
+        assert least <= pool.rest(one) <= 1.1 * least
+        clock.now += pool.rest(one)
+    serve(pool, one)
+    fail(pool, one, "rate", 0)
+    assert 1 <= pool.rest(one) <= 1.1
+
+
+def test_a_longer_rest_is_kept_to_the_moment_however_often_it_is_asked_for(pool: Pool, clock: Clock) -> None:
+    one, *_ = pool.accounts()
+    for _ in range(6):
+        fail(pool, one, "rate", 15)
+        assert pool.rest(one) == 15
+        clock.now += 15
+
+
 def test_a_rate_limit_without_a_time_lasts_one_cool_down(pool: Pool) -> None:
     one, *_ = pool.accounts()
     fail(pool, one, "rate")

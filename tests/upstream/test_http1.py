@@ -124,15 +124,19 @@ async def test_a_body_with_a_length_that_is_cut_short_is_an_error(native: Networ
         _ = await chunks_of(body)
 
 
-@pytest.mark.parametrize(("said", "error"), [(b"", UnansweredError), (b"HTTP", httpx.ReadError)])
+@pytest.mark.parametrize("said", [b"", b"HTTP"])
 @pytest.mark.parametrize("act", [Act.CLOSE, Act.RESET])
-async def test_silence_before_the_end_is_told_from_an_answer_that_was_cut(
-    native: Network, upstream: FakeUpstream, said: bytes, error: type[Exception], act: Act
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_only_a_kept_connection_that_is_closed_in_silence_is_stale(
+    native: Network, upstream: FakeUpstream, said: bytes, act: Act, is_kept: bool
 ) -> None:
+    if is_kept:
+        upstream.enqueue(Reply.json(200, 1))
+        assert await whole(native, upstream.url) == b"1"
     upstream.enqueue(Reply([said, 0.05, act]))
-    with pytest.raises(error) as caught:
+    with pytest.raises(httpx.ReadError) as caught:
         await ask(native, upstream.url)
-    assert type(caught.value) is error
+    assert type(caught.value) is (UnansweredError if is_kept and not said else httpx.ReadError)
 
 
 async def test_the_beginning_of_a_body_is_waited_for(native: Network, upstream: FakeUpstream) -> None:

@@ -14,9 +14,10 @@ pytestmark = pytest.mark.live
 
 async def test_a_body_of_20_megabytes_arrives_intact(upstream: FakeUpstream, one: Rig) -> None:
     body = b'{"input":"' + bytes(range(48, 58)) * 2_000_000 + b'"}'
-    upstream.enqueue(Reply.hang_up(), Reply.sse(EVENTS))
+    upstream.enqueue(Reply.sse(EVENTS), Reply.hang_up(), Reply.sse(EVENTS))
+    assert await one.read() == SSE
     assert await one.read(body) == SSE
-    for request in upstream.requests:
+    for request in upstream.requests[1:]:
         assert request.body == body
         assert request.headers["content-length"] == str(len(body))
         assert "transfer-encoding" not in request.headers

@@ -18,6 +18,8 @@ from tests.upstream.rig import EVENTS, KEYS, SSE, Rig, cooling, failure, rig, up
 
 pytestmark = pytest.mark.live
 
+PAST = "Wed, 21 Oct 2015 07:28:00 GMT"
+
 
 class Keys:
     """An upstream's opinion of each key; whoever is not named is served. `asked` has the key of each call."""
@@ -159,6 +161,21 @@ async def test_a_call_waits_for_a_key_that_is_soon_back(
     assert (await asyncio.gather(two.read(), mend()))[0] == SSE
     assert 0.59 < asyncio.get_running_loop().time() - started < 8
     assert len(keys.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "advice", [{"retry-after": "0"}, {"retry-after-ms": "0"}, {"retry-after": "-5"}, {"retry-after": PAST}]
+)
+async def test_a_limit_that_is_said_to_end_at_once_does_not_multiply_the_calls(
+    keys: Keys, upstream: FakeUpstream, transport: Transport, monkeypatch: pytest.MonkeyPatch, advice: dict[str, str]
+) -> None:
+    monkeypatch.setattr("app.upstream.health._SHORTEST_COOLING_SECONDS", 0.01)
+    two = rig(transport, upstream_settings(upstream.url, *KEYS[:2]), pool_wait_seconds=5)
+    keys.bad = dict.fromkeys(KEYS[:2], Reply.error(429, "rate_limit_exceeded", advice))
+    error = await failure(two.open())
+    assert (error.status, code_of(error)) == (429, "rate_limit_exceeded")
+    # Each key once, and once more after each of the four waits that a call has.
+    assert len(keys.asked) <= 2 + 4
 
 
 async def test_a_call_does_not_wait_for_a_key_that_is_long_away_nor_in_the_background(
