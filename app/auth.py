@@ -27,7 +27,7 @@ _RANDOM_LENGTH = 32
 _CHECKSUM_LENGTH = 6
 _KEY_LENGTH = len(_PREFIX) + _RANDOM_LENGTH + _CHECKSUM_LENGTH
 _CACHED_KEYS = 10_000
-# Of these a flood makes as many as it likes: they have a place of their own, and take none from the keys that there are.
+# A flood makes as many of these as it likes: they have a place of their own, and take none from keys that exist.
 _CACHED_REFUSALS = 1000
 # A hash costs as much as the rest of an identification.
 _REMEMBERED_HASHES = 1000
@@ -178,9 +178,7 @@ class Authenticator:
         """A key, or the project of keys, has changed: what is remembered of it counts no more."""
         self._changes += 1
         stale = [
-            key_hash
-            for key_hash, known in self._known.items()
-            if changed_id in (known.key.id, known.key.project_id)
+            key_hash for key_hash, known in self._known.items() if changed_id in (known.key.id, known.key.project_id)
         ]
         for key_hash in stale:
             del self._known[key_hash]

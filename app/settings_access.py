@@ -14,9 +14,9 @@ class AccessSettings(SettingsGroup):
 
     client_address_header: str | None = Field(
         None,
-        description="The one header in which trusted_proxies tell a client's address: `x-forwarded-for`, `forwarded`, or "
-        "one with a single address such as `x-real-ip` or `cf-connecting-ip`. When unset, clients behind them have no "
-        "address, and keys that are bound to networks are refused.",
+        description="The one header in which trusted_proxies tell a client's address: `x-forwarded-for`, `forwarded`, "
+        "or one with a single address such as `x-real-ip` or `cf-connecting-ip`. When unset, clients behind them have "
+        "no address, and keys that are bound to networks are refused.",
     )
     failed_keys_per_minute: int = Field(
         60,

@@ -67,7 +67,7 @@ class Throttle:
         bucket.refused += 1
         if now - bucket.logged_at >= _MINUTE_SECONDS:
             _log.warning(
-                "an address tries API keys in vain and is told to wait: see who that is, and block it in front if need be",
+                "an address tries API keys in vain and has to wait: see who that is, and block it in front if need be",
                 address="others" if bucket is self._others else origin,
                 refused=bucket.refused,
             )

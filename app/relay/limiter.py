@@ -194,7 +194,7 @@ def _check_members(caller: ApiKey, unknown: Collection[str]) -> None:
 
 
 def _is_checked(caller: ApiKey, member: str) -> bool:
-    """Whether something depends on this member: models and length may be free, and all others decide what is counted."""
+    """Whether this member is checked for this caller. Models and length may be free; all others say what is counted."""
     units = {limit.unit for limit in limits_of(caller)}
     if member == "model":
         return caller.is_bound_to_models or "usd" in units

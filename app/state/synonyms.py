@@ -1,7 +1,7 @@
 """Find the member of a create call that an upstream takes another member for, so that a key's policy holds for both.
 
-An upstream reads names in its own way, and what this gateway does not know it passes on unread. Two kinds of names reach
-a member that a policy is about: other spellings of it, and names that vendors gave to the same thing.
+An upstream reads names in its own way, and what this gateway does not know it passes on unread. Two kinds of names
+reach a member that a policy is about: other spellings of it, and names that vendors gave to the same thing.
 """
 
 import unicodedata
@@ -75,7 +75,7 @@ _ENVELOPES = (
 def folded(name: str) -> str:
     """A name as the most forgiving readers compare it: letters and digits alone, without case, width or accents.
 
-    Go's encoding/json takes `ſ` for s and `K` (Kelvin) for k, Java's equalsIgnoreCase `ı` for i, .NET and Jackson any
+    Go's encoding/json takes U+017F for s and U+212A for k, Java's equalsIgnoreCase U+0131 for i, .NET and Jackson any
     case; protocol buffers take `maxOutputTokens` for `max_output_tokens`.
     """
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).upper().casefold())

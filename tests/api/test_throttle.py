@@ -124,7 +124,9 @@ async def test_keys_that_do_not_exist_take_no_place_from_keys_that_do(
         (None, "192.0.2.1", False),
     ],
 )
-def test_an_ipv6_network_of_one_customer_counts_as_one(one: str | None, other: str, are_one: bool, clock: Clock) -> None:
+def test_an_ipv6_network_of_one_customer_counts_as_one(
+    one: str | None, other: str, are_one: bool, clock: Clock
+) -> None:
     throttled = Throttle(1)
     throttled.count(one)
     assert is_refused(throttled, one)

@@ -25,9 +25,10 @@ _LISTENERS = {
 _GATEWAY = "127.0.0.1:8000"
 _AROUND = {
     "nginx": (
-        "daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{ }}\n"
-        "http {{ access_log off; client_body_temp_path {folder}/1; proxy_temp_path {folder}/2;\n"
-        "fastcgi_temp_path {folder}/3; uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;\n",
+        """daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{ }}
+        http {{ access_log off; client_body_temp_path {folder}/1; proxy_temp_path {folder}/2;
+        fastcgi_temp_path {folder}/3; uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
+        """,
         "}}\n",
     ),
     "caddy": ("{{\n admin off\n auto_https off\n}}\n", ""),

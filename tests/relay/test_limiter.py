@@ -278,9 +278,7 @@ COUNTED = limited(requests_per_minute=100)
         ("client_metadata", []),
     ],
 )
-async def test_a_policy_holds_for_each_spelling_of_what_it_is_about(
-    rig: Rig, name: str, refused: list[ApiKey]
-) -> None:
+async def test_a_policy_holds_for_each_spelling_of_what_it_is_about(rig: Rig, name: str, refused: list[ApiKey]) -> None:
     rig.limiter = Limiter(rig.counts, Prices([]))
     for caller in (BOUND, CAPPED, SPENDING, COUNTED, make_caller()):
         for endpoint in ("responses", "compact", "input_tokens"):

@@ -50,7 +50,7 @@ def test_what_holds_others_may_hold_a_model_and_a_length(name: str) -> None:
     assert taken_for(name) == ("model", "max_output_tokens")
 
 
-@pytest.mark.parametrize("name", ["", "seed", "client_metadata", "modalities", "remodel", "max", "input_file", "_", "x"])
+@pytest.mark.parametrize("name", ["", "seed", "client_metadata", "modalities", "remodel", "max", "_", "x"])
 def test_other_members_are_taken_for_nothing(name: str) -> None:
     assert taken_for(name) == ()
 
