@@ -97,8 +97,8 @@ class Limiter:
         # A count without a model asks no upstream.
         if request.model and not caller.may_use(request.model):
             raise wording.inaccessible_model(request.model)
-        if unknown := request.fields.keys() - MEMBERS:
-            _check_members(caller, unknown)
+        if not request.fields.keys() <= MEMBERS:
+            _check_members(caller, request.fields.keys() - MEMBERS)
         cap = most_output_tokens(caller) if entry.endpoint == "responses" else None
         asked = request.fields.get(_MAX_OUTPUT_TOKENS)
         if cap is not None and asked is not None and asked > cap:
