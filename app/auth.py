@@ -10,15 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from pydantic import SecretStr
 
 from app.errors import AuthenticationError, PermissionDeniedError, StorageError
+from app.state.addresses import Network, read_address, read_network
 from app.state.policy import Scope, has_scope
 from app.state.records import ApiKey
 from app.storage.key_store import FoundKey, KeyStore
 from app.storage.key_uses import KeyUses
+from app.throttle import Throttle
 
 _PREFIX = "sk-aph_"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -26,6 +27,8 @@ _RANDOM_LENGTH = 32
 _CHECKSUM_LENGTH = 6
 _KEY_LENGTH = len(_PREFIX) + _RANDOM_LENGTH + _CHECKSUM_LENGTH
 _CACHED_KEYS = 10_000
+# A flood makes as many of these as it likes: they have a place of their own, and take none from keys that exist.
+_CACHED_REFUSALS = 1000
 # A hash costs as much as the rest of an identification.
 _REMEMBERED_HASHES = 1000
 _STALE_SECONDS = 60.0
@@ -125,28 +128,34 @@ def _digest(key: str) -> bytes:
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of a credential, with its networks read once. `until` is its end, if it is an earlier key's."""
+    """A key as it was read, with its networks. `until` is its end, if it is the one before a rotation."""
 
-    key: ApiKey | None
+    key: ApiKey
     until: int | None
-    networks: Sequence[IPv4Network | IPv6Network]
+    networks: Sequence[Network]
     read_at: float
 
 
 class Authenticator:
     """Turns a request's credential into the API key record that acts, if that may do what is asked.
 
-    Invariant: fails closed. Every way out is a record that was read as valid, AuthenticationError,
+    Invariant: fails closed. Every way out is a record that was read as valid, AuthenticationError, ThrottledError,
     PermissionDeniedError or StorageError. A change by another process is seen after `cache_seconds`; while the database
-    is down a key read within the last minute still serves.
+    is down a key read within the last minute still serves. Invariant: keys that do not exist take no place from keys
+    that do, and after so many of them from one address (`throttle`) no further one is looked up; known keys serve on.
     """
 
-    def __init__(self, keys: KeyStore, hasher: KeyHasher, uses: KeyUses, cache_seconds: float) -> None:
+    def __init__(
+        self, keys: KeyStore, hasher: KeyHasher, uses: KeyUses, cache_seconds: float, throttle: Throttle
+    ) -> None:
         self._keys = keys
         self._hasher = hasher
         self._uses = uses
         self._cache_seconds = cache_seconds
+        self._throttle = throttle
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        # When they were refused, by their hashes.
+        self._refused: OrderedDict[bytes, float] = OrderedDict()
         self._changes = 0
 
     async def identify(self, headers: Mapping[str, str], address: str | None, scope: Scope) -> ApiKey:
@@ -157,9 +166,9 @@ class Authenticator:
         key = _carried(headers)
         key_hash = self._hasher.hash(key)
         known = self._known.get(key_hash)
-        if known is None and not is_well_formed(key):
-            raise AuthenticationError(_INCORRECT, code="invalid_api_key")
-        if known is None or time.monotonic() - known.read_at >= self._cache_seconds:
+        if known is None:
+            known = await self._meet(key, key_hash, address)
+        elif time.monotonic() - known.read_at >= self._cache_seconds:
             known = await self._find(key, key_hash, known)
         caller = _permitted(known, address, scope)
         self._uses.note(caller.id)
@@ -169,19 +178,35 @@ class Authenticator:
         """A key, or the project of keys, has changed: what is remembered of it counts no more."""
         self._changes += 1
         stale = [
-            key_hash
-            for key_hash, known in self._known.items()
-            if known.key is not None and changed_id in (known.key.id, known.key.project_id)
+            key_hash for key_hash, known in self._known.items() if changed_id in (known.key.id, known.key.project_id)
         ]
         for key_hash in stale:
             del self._known[key_hash]
 
-    async def _find(self, key: str, key_hash: bytes, known: _Known | None) -> _Known:
+    async def _meet(self, key: str, key_hash: bytes, address: str | None) -> _Known | None:
+        """Look up a key that is not known; None where there is none. Raises ThrottledError before any query.
+
+        One that was refused a moment ago costs its address nothing: a client with a wrong key is no flood of keys.
+        """
+        refused_at = self._refused.get(key_hash)
+        if refused_at is not None and time.monotonic() - refused_at < self._cache_seconds:
+            return None
+        self._throttle.check(address)
+        known = await self._find(key, key_hash, None) if is_well_formed(key) else None
+        if known is None:
+            self._throttle.count(address)
+            self._refused[key_hash] = time.monotonic()
+            self._refused.move_to_end(key_hash)
+            if len(self._refused) > _CACHED_REFUSALS:
+                self._refused.popitem(last=False)
+        return known
+
+    async def _find(self, key: str, key_hash: bytes, known: _Known | None) -> _Known | None:
         now = time.monotonic()
         changes = self._changes
         try:
             found = await self._look_up(key, key_hash)
-            networks = tuple(map(ip_network, found.key.policy.addresses)) if found else ()
+            networks = tuple(map(read_network, found.key.policy.addresses)) if found else ()
         except StorageError:
             if known is not None and now - known.read_at < _STALE_SECONDS:
                 return known
@@ -189,7 +214,10 @@ class Authenticator:
         except Exception as error:
             # Fails closed: whatever broke, nobody was identified.
             raise StorageError("API keys cannot be checked now. Try again in a moment.") from error
-        read = _Known(found.key, found.until, networks, now) if found else _Known(None, None, (), now)
+        if found is None:
+            self._known.pop(key_hash, None)
+            return None
+        read = _Known(found.key, found.until, networks, now)
         # What was changed while it was read may be what was read: it serves this call, and no other.
         if changes == self._changes:
             self._known[key_hash] = read
@@ -212,11 +240,11 @@ class Authenticator:
         return None
 
 
-def _permitted(known: _Known, address: str | None, scope: Scope) -> ApiKey:
+def _permitted(known: _Known | None, address: str | None, scope: Scope) -> ApiKey:
     """The one policy of every surface and carrier: whether this key may act now, from here, on this."""
-    key = known.key
-    if key is None or key.revoked_at is not None or key.blocked_at is not None:
+    if known is None or known.key.revoked_at is not None or known.key.blocked_at is not None:
         raise AuthenticationError(_INCORRECT, code="invalid_api_key")
+    key = known.key
     if known.until is not None and time.time() >= known.until:
         raise AuthenticationError(_INCORRECT, code="invalid_api_key")
     if key.expires_at is not None and time.time() >= key.expires_at:
@@ -231,12 +259,9 @@ def _permitted(known: _Known, address: str | None, scope: Scope) -> ApiKey:
     return key
 
 
-def _is_within(address: str | None, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
-    try:
-        came_from = ip_address(address or "")
-    except ValueError:
-        return False
-    return any(came_from in network for network in networks)
+def _is_within(address: str | None, networks: Sequence[Network]) -> bool:
+    came_from = read_address(address or "")
+    return came_from is not None and any(came_from in network for network in networks)
 
 
 def _carried(headers: Mapping[str, str]) -> str:

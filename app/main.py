@@ -56,6 +56,7 @@ from app.storage.run_store import RunStore
 from app.storage.upstream_store import UpstreamStore
 from app.storage.usage_store import UsageStore
 from app.storage.writer import Writer
+from app.throttle import Throttle
 from app.upstream.connect import UpstreamClient
 from app.upstream.models import ModelCatalogue
 from app.upstream.networks import Networks
@@ -74,7 +75,9 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     keys, projects = KeyStore(database, writer), ProjectStore(database)
     uses = KeyUses(keys)
     hasher = KeyHasher(secret, storage.previous_secrets)
-    authenticator = Authenticator(keys, hasher, uses, storage.key_cache_seconds)
+    authenticator = Authenticator(
+        keys, hasher, uses, storage.key_cache_seconds, Throttle(settings.access.failed_keys_per_minute)
+    )
     audit = Audit(AuditStore(database, writer))
     registry = Registry(settings.server.max_concurrent_requests)
 
@@ -152,7 +155,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         responses=responses,
         conversations=ConversationStore(database, writer),
         open_conversations=open_conversations,
-        addresses=Addresses(settings.server.trusted_proxies),
+        addresses=Addresses(settings.server.trusted_proxies, settings.access.client_address_header),
         authenticator=authenticator,
         master_key=MasterKey(settings.server.admin_key),
         projects=Projects(projects, audit, changed=authenticator.forget),

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.errors import ConfigurationError
+from app.settings_access import AccessSettings
 from app.settings_limits import LimitsSettings
 from app.settings_prices import PriceSettings
 from app.settings_problems import described, lines
@@ -45,7 +46,7 @@ class ServerSettings(SettingsGroup):
     )
     trusted_proxies: tuple[str, ...] = Field(
         (),
-        description="Networks of the proxies in front, believed in X-Forwarded-For or Forwarded; with commas between.",
+        description="Networks of the proxies in front, with commas between; client_address_header is believed of them.",
     )
 
     @field_validator("admin_key")
@@ -229,6 +230,7 @@ class Settings(BaseSettings):
 
     # Order matters: a field's check sees the fields above it, those that are valid.
     server: ServerSettings = Field(default_factory=ServerSettings)
+    access: AccessSettings = Field(default_factory=AccessSettings)
     storage: StorageSettings = Field(default_factory=StorageSettings)
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
     relay: RelaySettings = Field(default_factory=RelaySettings)

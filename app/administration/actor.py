@@ -2,9 +2,9 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from app.errors import PermissionDeniedError
+from app.state.addresses import Network, read_network
 from app.state.policy import SCOPES, KeyPolicy, Scope, has_scope
 
 
@@ -43,13 +43,13 @@ class Actor:
             return
         if self.expires_at is not None and (expires_at is None or expires_at > self.expires_at):
             raise _stronger(f"It may administer until {self.expires_at} at the latest.", "expires_at")
-        own = [ip_network(network) for network in self.addresses]
-        given = [ip_network(network) for network in policy.addresses]
+        own = [read_network(network) for network in self.addresses]
+        given = [read_network(network) for network in policy.addresses]
         if own and not (given and all(any(_is_part(part, whole) for whole in own) for part in given)):
             raise _stronger(f"It may administer from {', '.join(self.addresses)} alone.", "policy.addresses")
 
 
-def _is_part(part: IPv4Network | IPv6Network, whole: IPv4Network | IPv6Network) -> bool:
+def _is_part(part: Network, whole: Network) -> bool:
     return part.version == whole.version and part.network_address in whole and part.broadcast_address in whole
 
 

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_network
 from typing import Any, TypeVar
 
 import msgspec
 
 from app.errors import InvalidRequestError
+from app.state.addresses import read_network
 from app.state.policy import Budget, KeyPolicy, Limits, ProjectPolicy
 from app.wire import wording
 
@@ -166,9 +166,9 @@ def _check_budget(budget: Budget, param: str) -> None:
 
 
 def _network(text: str, param: str) -> str:
-    """The network in its plain form: 10.1.2.3/8 is 10.0.0.0/8."""
+    """The network in its plain form: 10.1.2.3/8 is 10.0.0.0/8, and so is ::ffff:10.0.0.0/104."""
     try:
-        return str(ip_network(text, strict=False))
+        return str(read_network(text, strict=False))
     except ValueError:
         raise _refused(param, "expected a network or an address such as 10.0.0.0/8") from None
 

@@ -1,79 +1,126 @@
-"""Whence a call comes: the socket's address, or what trusted proxies say. Must not know who may come from where."""
+"""Find the address that a call comes from: its socket's, or the one that a trusted proxy tells in the one header named.
+
+What is not told clearly is no address. A key that is bound to networks is then refused.
+"""
 
 import re
-from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 
+import structlog
 from starlette.types import Scope
 
-# One element of Forwarded (RFC 7239): for=192.0.2.43, for="[2001:db8::1]:4711".
-_FOR = re.compile(r"(?i:(?:^|;)\s*for=)\"?([^\";\s]+)")
-_PORT = re.compile(r"^(?:\[(.+)\]|([0-9.]+))(?::\d+)?$")
+from app.state.addresses import Address, read_address, read_network
 
-_Address = IPv4Address | IPv6Address
+_Hops = Sequence[Address] | None
+
+# Proxies in a row. Nobody has as many, and a list may be of any size.
+_MOST_HOPS = 32
+_REMEMBERED_PEERS = 4096
+_BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")
+_V4_WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}")
+# One pair of an element of Forwarded, and what follows it (RFC 7239 §4). What stands between quotes may hold either.
+_PAIR = re.compile(r"[ \t]*([A-Za-z0-9!#$%&'*+.^_`|~-]+)=(?:\"([^\"\\]*)\"|([^\s\",;=\\]+))[ \t]*([,;]|$)")
+
+_log = structlog.get_logger("antiphon.addresses")
 
 
 class Addresses:
-    """The addresses of clients. `trusted_proxies` are networks whose word is taken for whom they pass on."""
+    """The addresses of clients.
 
-    def __init__(self, trusted_proxies: Sequence[str]) -> None:
-        self._trusted = [ip_network(network) for network in trusted_proxies]
+    `trusted_proxies` are the networks of proxies, `header` (in lower case) the one header that is believed of them. No
+    other is looked at, and none from anybody else.
+    """
+
+    def __init__(self, trusted_proxies: Sequence[str], header: str | None) -> None:
+        self._trusted = [read_network(network) for network in trusted_proxies]
+        self._header = None if header is None else header.encode()
+        self._read: Callable[[str], _Hops] = _READERS.get(header or "", _single)
+        self._peer = lru_cache(_REMEMBERED_PEERS)(self._look_at)
+        if self._trusted and header is None:
+            _log.warning(
+                "clients behind trusted_proxies have no address, and keys that are bound to networks are refused: "
+                "name the header that your proxy sets in ANTIPHON_CLIENT_ADDRESS_HEADER"
+            )
+        elif header is not None and not self._trusted:
+            _log.warning(
+                "client_address_header is not believed of anybody: name your proxy's network in "
+                "ANTIPHON_TRUSTED_PROXIES",
+                header=header,
+            )
 
     def of(self, scope: Scope) -> str | None:
-        """The client's address; None where the socket has none.
+        """The client's address; None where there is none, or where a trusted proxy does not tell one clearly.
 
-        Behind trusted proxies it is the nearest hop that is not one of them. What a client sends itself stands to the
-        left of that, and is never reached. Where X-Forwarded-For and Forwarded disagree, neither is believed: only one
-        of them is the proxy's.
+        Clearly is: the header once, each element of it an address. Of a list it is the right-most address that is no
+        trusted proxy's, because what a client sends itself stands to the left of what a proxy appends; where all are
+        proxies, the left-most. Any other header holds exactly one address.
         """
         client = scope.get("client")
         if client is None:
             return None
-        host: str = client[0]
-        nearest = _parsed(host) if self._trusted else None
-        if nearest is None:
-            return host
-        if not self._is_trusted(nearest):
-            return str(nearest)
-        told = {self._nearest(hops) for hops in (_forwarded_for(scope), _forwarded(scope)) if hops}
-        return str(told.pop() or nearest) if len(told) == 1 else str(nearest)
+        peer, is_trusted = self._peer(client[0])
+        return self._told(scope["headers"]) if is_trusted else peer
 
-    def _nearest(self, hops: Sequence[str]) -> _Address | None:
-        """The right-most of these that is no trusted proxy, or the last that can be read."""
-        nearest = None
-        for hop in reversed(hops):
-            address = _parsed(hop)
-            if address is None:
-                break
-            nearest = address
-            if not self._is_trusted(address):
-                break
-        return nearest
+    def _look_at(self, host: str) -> tuple[str | None, bool]:
+        address = read_address(host)
+        return (None, False) if address is None else (str(address), self._is_trusted(address))
 
-    def _is_trusted(self, address: _Address) -> bool:
+    def _told(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+        values = [value for name, value in headers if name == self._header]
+        hops = self._read(values[0].decode("latin-1")) if len(values) == 1 else None
+        if not hops:
+            return None
+        return str(next((hop for hop in reversed(hops) if not self._is_trusted(hop)), hops[0]))
+
+    def _is_trusted(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)
 
 
-def _forwarded_for(scope: Scope) -> Sequence[str]:
-    return [hop.strip() for hop in _elements(scope, b"x-forwarded-for")]
+def _single(value: str) -> _Hops:
+    address = _node(value.strip(" \t"))
+    return None if address is None else [address]
 
 
-def _forwarded(scope: Scope) -> Sequence[str]:
-    found = (_FOR.search(element) for element in _elements(scope, b"forwarded"))
-    return [match[1] if match else "" for match in found]
+def _listed(value: str) -> _Hops:
+    """The hops of X-Forwarded-For, with commas between."""
+    return _all(_node(element.strip(" \t")) for element in value.split(",", _MOST_HOPS))
 
 
-def _elements(scope: Scope, name: bytes) -> Iterator[str]:
-    for header, value in scope["headers"]:
-        if header == name:
-            yield from value.decode("latin-1").split(",")
+def _standard(value: str) -> _Hops:
+    """The hops of Forwarded (RFC 7239), each the one `for` of an element."""
+    hops: list[Address | None] = []
+    node: str | None = None
+    at = 0
+    while (pair := _PAIR.match(value, at)) is not None:
+        name, quoted, token, end = pair.groups()
+        if name.lower() == "for":
+            if node is not None:
+                return None
+            node = token if quoted is None else quoted
+        if end != ";":
+            hops.append(_node(node or ""))
+            node = None
+            if not end:
+                return _all(hops)
+        at = pair.end()
+    return None
 
 
-def _parsed(host: str) -> _Address | None:
-    """The address in a host with or without a port; an IPv4 address that is written as IPv6 is IPv4."""
-    match = _PORT.match(host)
-    try:
-        address = ip_address((match[1] or match[2]) if match else host)
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
+def _all(hops: Iterable[Address | None]) -> _Hops:
+    """These hops, if every one of them is an address and they are not too many."""
+    found: list[Address] = []
+    for hop in hops:
+        if hop is None or len(found) == _MOST_HOPS:
+            return None
+        found.append(hop)
+    return found
+
+
+def _node(text: str) -> Address | None:
+    """The address in a host with or without a port, an IPv6 one with a port in brackets."""
+    match = _BRACKETED.fullmatch(text) or _V4_WITH_PORT.fullmatch(text)
+    return read_address(match[1] if match else text)
+
+
+_READERS: Mapping[str, Callable[[str], _Hops]] = {"x-forwarded-for": _listed, "forwarded": _standard}

@@ -1,6 +1,5 @@
 """The outermost layer of every request, a WebSocket's too: its id, path, log line, its answer when all else fails."""
 
-import re
 import time
 from collections.abc import Mapping, MutableMapping
 from itertools import chain
@@ -24,7 +23,7 @@ _MAX_HEADERS = 128
 _MAX_HEADER_BYTES = 65_536
 _QUIET = frozenset({"/livez", "/readyz", "/health", "/healthz"})
 _API_ROOTS = ("/responses", "/models", "/conversations")
-_SLASHES = re.compile(r"/{2,}")
+_ADMIN_ROOT = "/admin"
 _HEADS = frozenset({"http.response.start", "websocket.accept"})
 
 
@@ -53,7 +52,7 @@ class Edge:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
-        path = scope["path"] = canonical_path(scope["path"])
+        path = scope["path"] = canonical_path(scope["raw_path"])
         if scope["type"] == "websocket":
             scope["method"], send = _SOCKET, refusing(send)
         begin_request(request_id)
@@ -96,12 +95,20 @@ class Edge:
         )
 
 
-def canonical_path(path: str) -> str:
-    """The path without doubled or trailing slashes, and with the `/v1` that people forget."""
-    if "//" in path:
-        path = _SLASHES.sub("/", path)
+def canonical_path(raw_path: bytes) -> str:
+    """The path that routes are matched with: the one that was sent, with what base URLs are known to get wrong.
+
+    Those are a slash at the end, a second slash behind `/v1`, and no `/v1` at all. Nothing is decoded (a route decodes
+    what stands for an id in it, `routes.LiteralRoute`), no dots are resolved, and `/admin` has one spelling alone: a
+    proxy's rule about a path holds for all that is served there.
+    """
+    path = raw_path.decode("latin-1")
+    if path.startswith(_ADMIN_ROOT):
+        return path
     if path.endswith("/") and len(path) > 1:
-        path = path.rstrip("/")
+        path = path[:-1]
+    if path.startswith("/v1//"):
+        path = f"/v1{path[4:]}"
     if path.startswith(_API_ROOTS):
         path = f"/v1{path}"
     return path

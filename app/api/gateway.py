@@ -16,7 +16,9 @@ class Gateway(FastAPI):
     """The whole HTTP surface over these services. `options` are the framework's."""
 
     def __init__(self, services: Services, **options: Any) -> None:
-        super().__init__(title="Antiphon", version=__version__, docs_url=None, redoc_url=None, **options)
+        super().__init__(
+            title="Antiphon", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False, **options
+        )
         self.state.services = services
         self._edge = Edge(super().__call__, add_routes(self, services))
 

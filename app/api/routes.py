@@ -1,10 +1,13 @@
 """The whole API, as one table."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import unquote
 
 from fastapi import Depends, FastAPI, Response
 from fastapi.routing import APIRoute
+from starlette.routing import Match
 from starlette.types import ASGIApp
+from starlette.types import Scope as Asgi
 
 from app.api import context, conversations, health, models, responses, usage, websocket
 from app.api.admin.routes import add_admin_routes
@@ -48,6 +51,16 @@ PROBES: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = (
 )
 
 
+class LiteralRoute(APIRoute):
+    """A route that is matched with the path as it was sent. What stands for an id is decoded then, and nothing else."""
+
+    def matches(self, scope: Asgi) -> tuple[Match, Asgi]:
+        match, found = super().matches(scope)
+        if match is not Match.NONE:
+            found["path_params"] = {name: unquote(sent) for name, sent in found["path_params"].items()}
+        return match, found
+
+
 class DirectRoute(APIRoute):
     """A route in the framework's table and document whose calls are plain ASGI, and authenticate by themselves."""
 
@@ -64,6 +77,7 @@ def add_routes(app: FastAPI, services: Services) -> Mapping[tuple[str, str], ASG
 
     Invariant: what is under /v1 authenticates, for a scope, as a part of its route, not by a test of its path.
     """
+    app.router.route_class = LiteralRoute
     direct = {(method, f"/v1{path}"): endpoint(services, scope) for method, path, scope, endpoint in DIRECT}
     for (method, path), call in direct.items():
         app.router.routes.append(DirectRoute(path, call, method=method))

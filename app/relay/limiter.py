@@ -27,9 +27,10 @@ from app.state.limits import (
     most_output_tokens,
 )
 from app.state.records import ApiKey, Usage
+from app.state.synonyms import taken_for
 from app.wire import wording
 from app.wire.body import LARGE_BYTES, Json
-from app.wire.requests import CreateRequest
+from app.wire.requests import MEMBERS, CreateRequest
 
 _MAX_OUTPUT_TOKENS = "max_output_tokens"
 
@@ -88,13 +89,16 @@ class Limiter:
         """Grant the call that this is the entry of.
 
         Raises NotFoundError for a model that is not for this caller, LimitError (429), InvalidRequestError for more
-        output than it may ask for, and StorageError. A request that names no `max_output_tokens` gets the caller's cap.
+        output than it may ask for or a member that could say so in other words, and StorageError. A request that names
+        no `max_output_tokens` gets the caller's cap.
         """
         if caller.is_unrestricted:
             return NOTHING
         # A count without a model asks no upstream.
         if request.model and not caller.may_use(request.model):
             raise wording.inaccessible_model(request.model)
+        if not request.fields.keys() <= MEMBERS:
+            _check_members(caller, request.fields.keys() - MEMBERS)
         cap = most_output_tokens(caller) if entry.endpoint == "responses" else None
         asked = request.fields.get(_MAX_OUTPUT_TOKENS)
         if cap is not None and asked is not None and asked > cap:
@@ -177,6 +181,26 @@ class Limiter:
         if any(limit.unit == "usd" for limit, _, _ in reservation.taken):
             money = await self._prices.cost(entry.model_served, entry.model, usage, entry.account)
         return _Estimate(usage.input_tokens, usage.total_tokens, money)
+
+
+def _check_members(caller: ApiKey, unknown: Collection[str]) -> None:
+    """Refuse a member that an upstream may take for one that this caller's policies have checked."""
+    for name in sorted(unknown):
+        for member in taken_for(name):
+            if _is_checked(caller, member):
+                raise wording.unsupported(
+                    name, f"with this API key, whose policy is about '{member}': an upstream may take it for that"
+                )
+
+
+def _is_checked(caller: ApiKey, member: str) -> bool:
+    """Whether this member is checked for this caller. Models and length may be free; all others say what is counted."""
+    units = {limit.unit for limit in limits_of(caller)}
+    if member == "model":
+        return caller.is_bound_to_models or "usd" in units
+    if member == _MAX_OUTPUT_TOKENS:
+        return most_output_tokens(caller) is not None or not units.isdisjoint(("tokens", "usd"))
+    return True
 
 
 def _claims(limits: Collection[Limit], estimate: _Estimate, *, is_stream: bool) -> tuple[Claim, ...]:

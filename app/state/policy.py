@@ -58,5 +58,10 @@ def has_scope(scopes: Collection[Scope], scope: Scope) -> bool:
 
 
 def allows_model(globs: tuple[str, ...], model: str) -> bool:
-    """Whether the model matches one of these globs."""
-    return "*" in globs or any(fnmatchcase(model, glob) for glob in globs)
+    """Whether the model matches one of these globs.
+
+    So does each of several with commas between: LiteLLM takes them for a list.
+    """
+    if "*" in globs:
+        return True
+    return all(any(fnmatchcase(name.strip(), glob) for glob in globs) for name in model.split(","))

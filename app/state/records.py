@@ -201,7 +201,12 @@ class ApiKey:
         """Compare the policies with those that allow everything, once."""
         key, project = self.policy, self.project_policy
         asks_nothing = key.limits == ANY_KEY.limits and project.limits == ANY_PROJECT.limits
-        object.__setattr__(self, "is_unrestricted", asks_nothing and "*" in key.models and "*" in project.models)
+        object.__setattr__(self, "is_unrestricted", asks_nothing and not self.is_bound_to_models)
+
+    @property
+    def is_bound_to_models(self) -> bool:
+        """Whether there are models that the key or its project does not allow."""
+        return not ("*" in self.policy.models and "*" in self.project_policy.models)
 
     def may_use(self, model: str) -> bool:
         """Whether the key and its project both allow this model."""

@@ -235,3 +235,6 @@ _FIELDS: Mapping[str, Check] = {
     "access_programs": _OBJECT,
     "image": _OBJECT,
 }
+
+MEMBERS = frozenset(_FIELDS)
+"""The members that are known here, by their one spelling."""

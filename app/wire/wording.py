@@ -46,8 +46,9 @@ def unknown_parameter(path: str) -> InvalidRequestError:
 
 def unsupported(path: str, where: str) -> InvalidRequestError:
     """A parameter that means something, but not here; `where` says it: "by this gateway yet", "with this model"."""
+    shown = path[:_LONGEST_QUOTE]
     return InvalidRequestError(
-        f"Unsupported parameter: '{path}' is not supported {where}.", code="unsupported_parameter", param=path
+        f"Unsupported parameter: '{shown}' is not supported {where}.", code="unsupported_parameter", param=shown
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app import auth
+from app import auth, throttle
 from app.auth import Authenticator
 from tests.builders import make_caller
 from tests.fakes.administrator import Administrator, administering
@@ -28,6 +28,7 @@ async def sqlite_admin(sqlite_url: str) -> AsyncIterator[Administrator]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(auth, "time", clock)
+    monkeypatch.setattr(throttle, "time", clock)
     return clock
 
 

@@ -89,8 +89,9 @@ def outcome(status: int, body: bytes) -> tuple[int, str | None]:
 @pytest.fixture
 async def client(sqlite_url: str) -> AsyncIterator[Client]:
     server = {"admin_key": MASTER_KEY, "trusted_proxies": ("127.0.0.0/8",)}
+    access = {"client_address_header": "X-Forwarded-For"}
     async with (
-        running_gateway(sqlite_url, server=server) as gateway,
+        running_gateway(sqlite_url, server=server, access=access) as gateway,
         httpx2.AsyncClient(base_url=gateway.url, timeout=20) as http,
     ):
         yield Client(gateway, http)
@@ -188,6 +189,8 @@ async def test_what_proxies_say_counts_where_they_are_trusted(client: Client) ->
         ("203.0.113.1, 192.0.2.9", 200),
         ("192.0.2.9, 203.0.113.1", 403),
         ("203.0.113.1", 403),
+        ("192.0.2.9, unknown", 403),
+        ("", 403),
     ):
         headers = {**carrying(key), "x-forwarded-for": hops}
         assert (await client.http.get("/v1/models", headers=headers)).status_code == status, hops

@@ -51,7 +51,7 @@ async def test_every_socket_authenticates_before_it_opens(tmp_path: Path) -> Non
         async def send(message: MutableMapping[str, Any], sent: list[MutableMapping[str, Any]] = sent) -> None:
             sent.append(message)
 
-        await app({"type": "websocket", "path": f"/v1{path}", "headers": []}, receive, send)
+        await app({"type": "websocket", "raw_path": f"/v1{path}".encode(), "headers": []}, receive, send)
         assert [message["type"] for message in sent] == [
             "websocket.http.response.start",
             "websocket.http.response.body",

@@ -24,6 +24,7 @@ from app.installation import opened
 from app.main import create_app
 from app.server.run import configuration, listen
 from app.settings import BackgroundSettings, RelaySettings, ServerSettings, Settings, StorageSettings
+from app.settings_access import AccessSettings
 from app.settings_upstream import KeySettings, UpstreamSettings
 
 SECRET = b"a secret of sixteen characters and more"
@@ -66,6 +67,7 @@ async def running_gateway(
     upstreams: Sequence[UpstreamSettings] = (),
     *,
     server: Mapping[str, Any] | None = None,
+    access: Mapping[str, Any] | None = None,
     storage: Mapping[str, Any] | None = None,
     relay: Mapping[str, Any] | None = None,
     background: Mapping[str, Any] | None = None,
@@ -77,6 +79,7 @@ async def running_gateway(
     """
     settings = Settings(
         server=ServerSettings(port=0, drain_seconds=5, **(server or {})),
+        access=AccessSettings(**(access or {})),
         storage=StorageSettings(database_url=SecretStr(database_url), **(storage or {})),
         relay=RelaySettings(**(relay or {})),
         background=BackgroundSettings(**(background or {})),

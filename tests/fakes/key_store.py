@@ -6,6 +6,7 @@ from app.auth import Authenticator, KeyHasher
 from app.state.records import ApiKey
 from app.storage.key_store import FoundKey
 from app.storage.key_uses import KeyUses
+from app.throttle import Throttle
 from tests.builders import NOW
 
 KEY = "sk-aph_Ep10Lfej9i4IWVSwLF5W7RXM7llcUMDo49Yt9X"
@@ -51,6 +52,6 @@ class Keys:
         self.found[new_hash] = self.found.pop(old_hash)
 
 
-def authenticator_of(keys: Keys, hasher: KeyHasher = HASHER) -> Authenticator:
+def authenticator_of(keys: Keys, hasher: KeyHasher = HASHER, failed_keys_per_minute: int = 60) -> Authenticator:
     store: Any = keys
-    return Authenticator(store, hasher, KeyUses(store), CACHE_SECONDS)
+    return Authenticator(store, hasher, KeyUses(store), CACHE_SECONDS, Throttle(failed_keys_per_minute))

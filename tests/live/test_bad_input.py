@@ -240,10 +240,10 @@ async def test_a_model_name_out_of_proportion_leaves_a_line_in_proportion(sqlite
     assert len(line["model"]) <= 200
 
 
-@pytest.mark.parametrize("target", ["//v1//responses", "/v1/responses/", "/responses", "//responses//"])
-async def test_a_sloppy_path_is_tolerated(sqlite_gateway: LiveGateway, target: str) -> None:
+@pytest.mark.parametrize("target", ["/v1//responses", "/v1/responses/", "/responses"])
+async def test_a_sloppy_base_url_is_tolerated(sqlite_gateway: LiveGateway, target: str) -> None:
     async with RawClient.to(sqlite_gateway.url) as client:
         created = await client.ask("POST", target, sqlite_gateway.headers(), GOOD)
         assert created.status == 200
-        read = await client.ask("GET", f"{target}/{created.json['id']}", sqlite_gateway.headers())
+        read = await client.ask("GET", f"{target.rstrip('/')}/{created.json['id']}", sqlite_gateway.headers())
         assert read.json == created.json

@@ -256,3 +256,46 @@ async def test_what_has_no_price_costs_nothing() -> None:
     entry.usage, entry.attempts = USED, 1
     await limiter.settle(reservation, entry)
     assert counts.used == {"usd_per_day": 0}
+
+
+BOUND = make_caller(policy=KeyPolicy(models=("demo*",)))
+CAPPED = limited(max_output_tokens=50)
+SPENDING = limited(budgets=(Budget("day", usd=1),))
+COUNTED = limited(requests_per_minute=100)
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("Model", [BOUND, SPENDING]),
+        ("models", [BOUND, SPENDING]),
+        ("provider", [BOUND, SPENDING]),
+        ("MAX_OUTPUT_TOKENS", [CAPPED, SPENDING]),
+        ("max_tokens", [CAPPED, SPENDING]),
+        ("extra_body", [BOUND, CAPPED, SPENDING]),
+        ("\u017ftream", [BOUND, CAPPED, SPENDING, COUNTED]),
+        ("Previous_Response_Id", [BOUND, CAPPED, SPENDING, COUNTED]),
+        ("client_metadata", []),
+    ],
+)
+async def test_a_policy_holds_for_each_spelling_of_what_it_is_about(rig: Rig, name: str, refused: list[ApiKey]) -> None:
+    rig.limiter = Limiter(rig.counts, Prices([]))
+    for caller in (BOUND, CAPPED, SPENDING, COUNTED, make_caller()):
+        for endpoint in ("responses", "compact", "input_tokens"):
+            entry = replace(make_entry(), endpoint=endpoint)
+            request = make_request(**{name: "x"})
+            if caller not in refused:
+                await rig.limiter.admit(caller, request, entry)
+                continue
+            with pytest.raises(InvalidRequestError) as raised:
+                await rig.limiter.admit(caller, request, entry)
+            error = raised.value
+            assert (error.status, error.code, error.param) == (400, "unsupported_parameter", name)
+            assert f"'{name}'" in error.message
+
+
+async def test_a_project_policy_holds_for_each_spelling_too(rig: Rig) -> None:
+    caller = make_caller(project_policy=ProjectPolicy(models=("demo",)))
+    assert (await rig.refusal(caller, models=["gpt-5-pro"])).param == "models"
+    caller = make_caller(project_policy=ProjectPolicy(limits=Limits(max_output_tokens=50)))
+    assert (await rig.refusal(caller, maxOutputTokens=99)).param == "maxOutputTokens"
