@@ -29,6 +29,7 @@ from app.relay.ledger import Ledger
 from app.relay.limiter import Limiter
 from app.relay.meter import Meter
 from app.relay.prices import Prices
+from app.relay.readiness import Readiness
 from app.relay.registry import Registry
 from app.relay.reload import Reload
 from app.relay.resume import LogReader
@@ -64,7 +65,7 @@ from app.upstream.transport import InProcessTransport, Transport
 
 
 def create_app(settings: Settings, secret: bytes) -> Gateway:
-    """Build the gateway. The database must have the current schema; connections open when the app starts."""
+    """Build the gateway. The database is not asked before `open`, and must have the current schema by then."""
     storage = settings.storage
     database = Database(storage.url, storage.pool_size, storage.commit_timeout_seconds)
     writer = Writer(database, storage.commit_timeout_seconds)
@@ -76,7 +77,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     hasher = KeyHasher(secret, storage.previous_secrets)
     authenticator = Authenticator(keys, hasher, uses, storage.key_cache_seconds)
     audit = Audit(AuditStore(database, writer))
-    registry = Registry(settings.server.max_concurrent_requests)
+    readiness, registry = Readiness(), Registry(settings.server.max_concurrent_requests)
 
     vault = vault_of(secret, storage.previous_secrets)
     roster = Roster(settings.upstreams, vault)
@@ -170,6 +171,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         ),
         settings=lambda: effective(settings, reload.latest),
         catalogue=ModelCatalogue(pool, transport_of, settings.relay.models_cache_seconds),
+        readiness=readiness,
         registry=registry,
         reload=reload,
         relay=relay,
@@ -222,22 +224,30 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         writer.aclose,
         database.aclose,
     )
-    return Gateway(services, lifespan=_lifespan(keeper.load, registry, duties, closing))
+    return Gateway(services, _opening(keeper.load, services, duties), lifespan=_lifespan(closing))
+
+
+def _opening(
+    load: Callable[[], Awaitable[None]], services: Services, duties: Callable[[], Iterable[Coroutine[Any, Any, None]]]
+) -> Callable[[], Awaitable[None]]:
+    """What has the app serve, once its database is there: what is kept is loaded, and its duties go on from then."""
+
+    async def open_() -> None:
+        await load()
+        for duty in duties():
+            services.registry.spawn(duty)
+        services.readiness.serves()
+
+    return open_
 
 
 def _lifespan(
-    begin: Callable[[], Awaitable[None]],
-    registry: Registry,
-    duties: Callable[[], Iterable[Coroutine[Any, Any, None]]],
     closing: Iterable[Callable[[], Awaitable[None]]],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """The time that the app serves: its duties go on in it, and all is closed in order behind it."""
+    """The time that the app serves; behind it all is closed, in order."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await begin()
-        for duty in duties():
-            registry.spawn(duty)
         try:
             yield
         finally:

@@ -21,6 +21,7 @@ from app.relay.background import Background
 from app.relay.context_calls import ContextCalls
 from app.relay.conversation import Conversations
 from app.relay.limiter import Limiter
+from app.relay.readiness import Readiness
 from app.relay.registry import Registry
 from app.relay.reload import Reload
 from app.relay.serve import Relay
@@ -53,6 +54,7 @@ class Services:
     upstreams: Upstreams
     settings: Callable[[], Sequence[EffectiveSetting]]
     catalogue: ModelCatalogue
+    readiness: Readiness
     registry: Registry
     reload: Reload
     relay: Relay

@@ -12,6 +12,7 @@ from structlog.testing import CapturingLogger
 from app.api.edge import Edge, canonical_path
 from app.errors import StorageError
 from app.observability import logging
+from app.relay.readiness import Readiness
 from tests.builders import Connection
 
 
@@ -57,11 +58,17 @@ def lines(log: CapturingLogger) -> list[dict[str, Any]]:
     return [call.kwargs for call in log.calls]
 
 
+def serving() -> Readiness:
+    readiness = Readiness()
+    readiness.serves()
+    return readiness
+
+
 async def call(app: ASGIApp, path: str = "/v1/responses", headers: int = 0, value: bytes = b"1") -> Connection:
     connection = Connection()
     sent = [(b"x-%d" % number, value) for number in range(headers)]
     scope: Scope = {"type": "http", "method": "GET", "path": path, "headers": sent}
-    await Edge(app, {})(scope, connection.receive, connection.send)
+    await Edge(app, {}, serving())(scope, connection.receive, connection.send)
     return connection
 
 
@@ -178,6 +185,6 @@ async def test_what_is_no_http_request_passes() -> None:
         seen.append(scope)
 
     connection = Connection()
-    await Edge(app, {})({"type": "lifespan"}, connection.receive, connection.send)
+    await Edge(app, {}, serving())({"type": "lifespan"}, connection.receive, connection.send)
     assert seen == [{"type": "lifespan"}]
     assert connection.sent == []

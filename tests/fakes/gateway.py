@@ -22,7 +22,8 @@ from pydantic import SecretStr
 
 from app.installation import opened
 from app.main import create_app
-from app.server.run import configuration, listen
+from app.server.listener import listen
+from app.server.run import configuration
 from app.settings import BackgroundSettings, RelaySettings, ServerSettings, Settings, StorageSettings
 from app.settings_upstream import KeySettings, UpstreamSettings
 
@@ -97,6 +98,7 @@ async def running_gateway(
             while not serving.started:
                 assert not task.done(), task
                 await asyncio.sleep(0.01)
+            await app.open()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         yield LiveGateway(url, key, other_key, app, settings)
     finally:
@@ -126,6 +128,7 @@ class GatewayProcess:
             },
             "ANTIPHON_DATA_DIR": str(self.data_dir),
             "ANTIPHON_SECRET_KEY": SECRET.decode(),
+            "ANTIPHON_SHUTDOWN_GRACE_SECONDS": "0",
             **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
