@@ -16,28 +16,30 @@ _OTHERS = 64
 _log = structlog.get_logger("antiphon.start")
 
 
-def raise_limit(settings: Settings) -> int:
-    """Raise the soft limit of open files to the hard one; returns it. Says so where it is too low for the settings."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+def limit() -> int:
+    """How many files and connections this process may have open at once."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST if soft == resource.RLIM_INFINITY else soft
+
+
+def raise_limit(settings: Settings) -> None:
+    """Raise the soft limit to the hard one, for this process and its workers; warn if the settings need more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+    if limit() < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError) as error:
-            _log.warning("the limit of open files cannot be raised", limit=soft, reason=str(error))
-            wanted = soft
-    else:
-        wanted = _MOST if soft == resource.RLIM_INFINITY else soft
+            _log.warning("the limit of open files cannot be raised", limit=limit(), reason=str(error))
     needed = needed_by(settings)
-    if wanted < needed:
+    if limit() < needed:
         _log.warning(
             "too few open files are allowed for these settings: connections will be refused under full load",
-            limit=wanted,
+            limit=limit(),
             needed=needed,
             advice="raise the hard limit (LimitNOFILE= of systemd, --ulimit nofile= of Docker, ulimit -Hn), or lower "
             "max_concurrent_requests and max_upstream_connections",
         )
-    return wanted
 
 
 def needed_by(settings: Settings) -> int:

@@ -45,6 +45,7 @@ from app.storage.audit_store import AuditStore
 from app.storage.condition_store import ConditionStore
 from app.storage.conversation_store import ConversationStore
 from app.storage.database import Database
+from app.storage.health_check import HealthCheck
 from app.storage.hold_store import HoldStore
 from app.storage.key_store import KeyStore
 from app.storage.key_uses import KeyUses
@@ -149,7 +150,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     services = Services(
         limits=settings.server,
         intake=Intake(settings.server),
-        database=database,
+        health=HealthCheck(database),
         responses=responses,
         conversations=ConversationStore(database, writer),
         open_conversations=open_conversations,

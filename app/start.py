@@ -12,7 +12,7 @@ import structlog
 
 from app import __version__
 from app.banner import banner
-from app.descriptors import raise_limit
+from app.descriptors import limit, raise_limit
 from app.errors import ConfigurationError
 from app.installation import read_secret
 from app.main import create_app
@@ -35,7 +35,7 @@ def start(settings: Settings) -> None:
     logging.configure(settings.logging.level, settings.logging.format)
     server = settings.server
     secret = read_secret(settings.storage)
-    descriptors = raise_limit(settings)
+    raise_limit(settings)
     with _only_process(settings.storage):
         try:
             listener = listen(server)
@@ -44,7 +44,6 @@ def start(settings: Settings) -> None:
                 f"Cannot listen on {server.host}:{server.port} ({error.strerror}). "
                 "Choose another with --host and --port."
             ) from error
-        _log.info("starting", version=__version__, workers=server.workers, descriptors=descriptors)
         if server.workers == 1:
             _serve(settings, secret, listener, announces=True)
         else:
@@ -81,6 +80,8 @@ def _serve(
             name = Location.parse(settings.storage.url).name
             sys.stderr.write(banner(settings, found.upstreams, url, name, found.first_keys))
             sys.stderr.flush()
+            workers = settings.server.workers
+            _log.info("serving", version=__version__, url=url, workers=workers, open_files=limit())
         await app.open()
 
     # A call makes hundreds of containers and next to no cycles: the collector need not look after every seventh call.

@@ -29,7 +29,7 @@ from app.settings import ServerSettings
 from app.state.policy import Scope
 from app.state.records import ApiKey
 from app.storage.conversation_store import ConversationStore
-from app.storage.database import Database
+from app.storage.health_check import HealthCheck
 from app.storage.response_store import ResponseStore
 from app.storage.usage_store import UsageStore
 from app.upstream.models import ModelCatalogue
@@ -41,7 +41,7 @@ class Services:
 
     limits: ServerSettings
     intake: Intake
-    database: Database
+    health: HealthCheck
     responses: ResponseStore
     conversations: ConversationStore
     open_conversations: Conversations

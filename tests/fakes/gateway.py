@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -37,6 +38,13 @@ def upstream_settings(url: str, *keys: str, name: str = "fake", **options: Any) 
     return UpstreamSettings(
         name=name, base_url=url, keys=tuple(KeySettings(secret=SecretStr(key)) for key in keys), **options
     )
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
 
 
 @dataclass(frozen=True)
@@ -150,13 +158,8 @@ class GatewayProcess:
 
     def start(self, *arguments: str) -> Self:
         """Start it and wait until it is ready."""
-        with self.log.open("ab") as log, self.banner.open("wb") as banner:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "app", "serve", "--port", str(self._port), *arguments],
-                stdout=log,
-                stderr=banner,
-                env=self._environment,
-            )
+        self.launch(*arguments)
+        assert self._process is not None
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             assert self._process.poll() is None, self.banner.read_text()
@@ -167,6 +170,22 @@ class GatewayProcess:
                     return self
             time.sleep(0.02)
         raise AssertionError(f"not ready: {self.banner.read_text()}")
+
+    def launch(self, *arguments: str) -> Self:
+        """Start it, and wait for nothing."""
+        with self.log.open("ab") as log, self.banner.open("wb") as banner:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "app", "serve", "--port", str(self._port), *arguments],
+                stdout=log,
+                stderr=banner,
+                env=self._environment,
+            )
+        return self
+
+    def exit_status(self) -> int:
+        """Wait for its end."""
+        assert self._process is not None
+        return self._process.wait(timeout=_STOP_SECONDS)
 
     def run(self, *arguments: str) -> str:
         """Run another verb of the command in the same environment; returns its standard output."""
