@@ -40,7 +40,6 @@ async def open_installation(settings: Settings, secret: bytes, readiness: Readin
     waited = False
     while True:
         try:
-            readiness.waits("the database is being prepared")
             await migrate_aside(settings.storage.url)
             found = await _prepare(settings, secret)
         except StorageError as error:

@@ -11,6 +11,8 @@ class Readiness:
     def __init__(self) -> None:
         self.obstacle: str | None = "starting"
         """Why no call is served yet, in words for anybody; None from then on when calls are."""
+        self.is_waiting = False
+        """Whether something has to come from outside before calls are served."""
         self.is_leaving = False
         """Whether the process is about to end: calls are served, but no connection outlives its answer."""
 
@@ -22,10 +24,12 @@ class Readiness:
     def waits(self, obstacle: str) -> None:
         """Say what is waited for."""
         self.obstacle = obstacle
+        self.is_waiting = True
 
     def serves(self) -> None:
         """Serve calls from now on."""
         self.obstacle = None
+        self.is_waiting = False
 
     def leaves(self) -> None:
         """Serve what comes, and have no more sent."""

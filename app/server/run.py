@@ -25,6 +25,8 @@ from app.settings import ServerSettings
 # Time to end and commit the responses that did not finish within the budget.
 ENDING_SECONDS = 5.0
 _TICK_SECONDS = 0.1
+# Time that a start takes before probes get an answer; a migration may take longer.
+_OPENING_SECONDS = 10.0
 # Time for connections that the kernel has made, or is making, when it takes no more.
 _ACCEPTING_SECONDS = 0.3
 # Time that requests have to arrive on connections that are there when no more are taken.
@@ -37,10 +39,10 @@ _KEEP_ALIVE_SECONDS = 75
 
 
 class GatewayServer(uvicorn.Server):
-    """A uvicorn server that listens before it is opened, and whose end refuses nobody.
+    """A uvicorn server that also listens while its app cannot be opened yet, and whose end refuses nobody.
 
-    `open_` makes the app serve calls; until it returns, there is an answer to probes. What it raises ends the server,
-    and is `failure` then. At the first signal readiness falls, after the grace no connection is taken any more, each
+    `open_` makes the app serve calls; while that takes time, probes are answered. What it raises ends the server, and
+    is `failure` then. At the first signal readiness falls, after the grace no connection is taken any more, each
     request that came gets its answer, then admission closes and live runs have their budget. A second signal ends it at
     once. A worker's signals come from its parent and from who stops them all, so there only SIGINT is a second one.
     """
@@ -75,14 +77,24 @@ class GatewayServer(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and from then on read the settings again at SIGHUP."""
+        """Open the app, and listen: once it serves, or as soon as it is known that this takes time.
+
+        Not before: a proxy that asks nobody for readiness goes elsewhere while it is refused. From then on the settings
+        are read again at SIGHUP.
+        """
+        opening = self._services.registry.spawn(self._open_app())
+        await self._await_opening(opening)
+        if self.should_exit and not (opening.done() and self.failure is None):
+            self._captured_signals.clear()
+            return
         await super().startup(sockets)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._services.reload)
 
-    async def main_loop(self) -> None:
-        """Open the app, and serve until there is an end to it."""
-        self._services.registry.spawn(self._open_app())
-        await super().main_loop()
+    async def _await_opening(self, opening: asyncio.Task[None]) -> None:
+        loop, readiness = asyncio.get_running_loop(), self._services.readiness
+        until = loop.time() + _OPENING_SECONDS
+        while not (self.should_exit or readiness.is_waiting or opening.done()) and loop.time() < until:
+            await asyncio.wait({opening}, timeout=_TICK_SECONDS)
 
     async def _open_app(self) -> None:
         try:

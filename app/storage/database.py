@@ -112,7 +112,7 @@ class Database:
         await self.read(lambda connection: connection.execute(text("SELECT 1")))
 
     async def check_writable(self) -> None:
-        """Raise StorageError if nothing can be committed now: a full disk, a read-only database, the last write failed."""
+        """Raise StorageError if nothing can be committed now: full, read-only, or the last write failed."""
         obstacle = await self.read(self._driver.obstacle)
         if obstacle is not None:
             raise StorageError(obstacle)
