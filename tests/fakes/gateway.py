@@ -29,7 +29,7 @@ from app.settings import BackgroundSettings, RelaySettings, ServerSettings, Sett
 from app.settings_upstream import KeySettings, UpstreamSettings
 
 SECRET = b"a secret of sixteen characters and more"
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 
 
@@ -142,6 +142,16 @@ class GatewayProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def environment(self) -> Mapping[str, str]:
+        """All that it is started with."""
+        return self._environment
+
+    @property
+    def port(self) -> int:
+        """Where it listens; 0 before a start that chooses."""
+        return self._port
+
+    @property
     def key(self) -> str:
         """The first API key, as the first start saved it."""
         return (self.data_dir / "first-api-key").read_text().strip()
@@ -197,6 +207,11 @@ class GatewayProcess:
     def client(self, key: str | None = None, **options: Any) -> OpenAI:
         options.setdefault("max_retries", 0)
         return OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, **options)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """End it as a crash does."""
