@@ -29,6 +29,7 @@ from app.relay.ledger import Ledger
 from app.relay.limiter import Limiter
 from app.relay.meter import Meter
 from app.relay.prices import Prices
+from app.relay.readiness import Readiness
 from app.relay.registry import Registry
 from app.relay.reload import Reload
 from app.relay.resume import LogReader
@@ -44,6 +45,7 @@ from app.storage.audit_store import AuditStore
 from app.storage.condition_store import ConditionStore
 from app.storage.conversation_store import ConversationStore
 from app.storage.database import Database
+from app.storage.health_check import HealthCheck
 from app.storage.hold_store import HoldStore
 from app.storage.key_store import KeyStore
 from app.storage.key_uses import KeyUses
@@ -65,7 +67,7 @@ from app.upstream.transport import InProcessTransport, Transport
 
 
 def create_app(settings: Settings, secret: bytes) -> Gateway:
-    """Build the gateway. The database must have the current schema; connections open when the app starts."""
+    """Build the gateway. The database is not asked before `open`, and must have the current schema by then."""
     storage = settings.storage
     database = Database(storage.url, storage.pool_size, storage.commit_timeout_seconds)
     writer = Writer(database, storage.commit_timeout_seconds)
@@ -79,7 +81,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         keys, hasher, uses, storage.key_cache_seconds, Throttle(settings.access.failed_keys_per_minute)
     )
     audit = Audit(AuditStore(database, writer))
-    registry = Registry(settings.server.max_concurrent_requests)
+    readiness, registry = Readiness(), Registry(settings.server.max_concurrent_requests)
 
     vault = vault_of(secret, storage.previous_secrets)
     roster = Roster(settings.upstreams, vault)
@@ -151,7 +153,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     services = Services(
         limits=settings.server,
         intake=Intake(settings.server),
-        database=database,
+        health=HealthCheck(database),
         responses=responses,
         conversations=ConversationStore(database, writer),
         open_conversations=open_conversations,
@@ -173,6 +175,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         ),
         settings=lambda: effective(settings, reload.latest),
         catalogue=ModelCatalogue(pool, transport_of, settings.relay.models_cache_seconds),
+        readiness=readiness,
         registry=registry,
         reload=reload,
         relay=relay,
@@ -225,22 +228,30 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         writer.aclose,
         database.aclose,
     )
-    return Gateway(services, lifespan=_lifespan(keeper.load, registry, duties, closing))
+    return Gateway(services, _opening(keeper.load, services, duties), lifespan=_lifespan(closing))
+
+
+def _opening(
+    load: Callable[[], Awaitable[None]], services: Services, duties: Callable[[], Iterable[Coroutine[Any, Any, None]]]
+) -> Callable[[], Awaitable[None]]:
+    """What has the app serve, once its database is there: what is kept is loaded, and its duties go on from then."""
+
+    async def open_() -> None:
+        await load()
+        for duty in duties():
+            services.registry.spawn(duty)
+        services.readiness.serves()
+
+    return open_
 
 
 def _lifespan(
-    begin: Callable[[], Awaitable[None]],
-    registry: Registry,
-    duties: Callable[[], Iterable[Coroutine[Any, Any, None]]],
     closing: Iterable[Callable[[], Awaitable[None]]],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """The time that the app serves: its duties go on in it, and all is closed in order behind it."""
+    """The time that the app serves; behind it all is closed, in order."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await begin()
-        for duty in duties():
-            registry.spawn(duty)
         try:
             yield
         finally:

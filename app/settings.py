@@ -38,6 +38,9 @@ class ServerSettings(SettingsGroup):
     max_concurrent_requests: int = Field(2000, ge=1, description="Create calls in flight per process; more get a 503.")
     body_timeout_seconds: float = Field(30.0, gt=0, description="Time a client has to send its request body.")
     write_timeout_seconds: float = Field(60.0, gt=0, description="A client that reads nothing for this long is cut.")
+    shutdown_grace_seconds: float = Field(
+        4.0, ge=0, description="Time /readyz says no at SIGTERM before new connections are; longer than proxies check."
+    )
     drain_seconds: float = Field(30.0, ge=0, description="Time live calls have to finish at shutdown.")
     websocket_idle_seconds: float = Field(600.0, gt=0, description="An idle WebSocket is closed after this time.")
     websocket_seconds: float = Field(3600.0, gt=0, description="Any WebSocket is closed after this time.")

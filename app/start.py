@@ -1,99 +1,92 @@
-"""From valid settings to a serving gateway: secret, schema, first key, banner, processes."""
+"""From valid settings to a serving gateway: descriptors, secret, socket, processes, and the banner once it serves."""
 
-import asyncio
 import fcntl
 import gc
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
+import structlog
+
+from app import __version__
 from app.banner import banner
+from app.descriptors import limit, raise_limit
 from app.errors import ConfigurationError
-from app.installation import FirstKeys, opened, read_secret, write_private
+from app.installation import read_secret
 from app.main import create_app
 from app.observability import logging
-from app.processes import serve_with_workers
-from app.relay.roster import Roster
-from app.server.run import listen, serve
-from app.settings import Settings, StorageSettings, load_settings
-from app.settings_upstream import UpstreamSettings
+from app.opening import open_installation
+from app.processes import Ending, Parent, Workers
+from app.server.listener import listen, turn_away
+from app.server.run import serve
+from app.settings import Settings, StorageSettings
 from app.storage.location import Location
-from app.storage.schema import migrate
 
 # New containers, less those that are gone, before the collector looks at them. Python's own 700 costs 3 % of a call.
 _COLLECTED_AT = 10_000
+
+_log = structlog.get_logger("antiphon.start")
 
 
 def start(settings: Settings) -> None:
     """Serve until a signal ends it. Raises ConfigurationError when the gateway cannot be started as configured."""
     logging.configure(settings.logging.level, settings.logging.format)
-    storage = settings.storage
-    secret = read_secret(storage)
-    with _only_process(storage):
-        migrate(storage.url)
-        first_keys, upstreams = asyncio.run(_prepare(settings, secret))
+    server = settings.server
+    secret = read_secret(settings.storage)
+    raise_limit(settings)
+    with _only_process(settings.storage):
         try:
-            listener = listen(settings.server)
+            listener = listen(server)
         except OSError as error:
             raise ConfigurationError(
-                f"Cannot listen on {settings.server.host}:{settings.server.port} ({error.strerror}). "
+                f"Cannot listen on {server.host}:{server.port} ({error.strerror}). "
                 "Choose another with --host and --port."
             ) from error
-        url = f"http://{settings.server.local_host}:{listener.getsockname()[1]}"
-        sys.stderr.write(banner(settings, upstreams, url, Location.parse(storage.url).name, first_keys))
-        sys.stderr.flush()
-        if settings.server.workers == 1:
-            _serve(settings, secret, listener)
+        if server.workers == 1:
+            _serve(settings, secret, listener, announces=True)
         else:
-            serve_with_workers(work, settings.server.workers, listener)
+            ending = Ending(turn_away, server.shutdown_grace_seconds, server.drain_seconds)
+            Workers(partial(_work, settings, secret), server.workers, listener, ending).run()
 
 
-def work(listener: socket.socket) -> None:
-    """Serve in a worker process, with the settings of its parent's environment."""
-    settings = load_settings()
+def _work(settings: Settings, secret: bytes, listener: socket.socket, parent: Parent) -> None:
+    """Serve in a worker process, with the settings of its parent."""
     logging.configure(settings.logging.level, settings.logging.format)
-    _serve(settings, read_secret(settings.storage), listener)
+    try:
+        _serve(settings, secret, listener, announces=parent.is_first, parent=parent)
+    except ConfigurationError as error:
+        parent.tell(error.problems)
 
 
-def _serve(settings: Settings, secret: bytes, listener: socket.socket) -> None:
+def _serve(
+    settings: Settings, secret: bytes, listener: socket.socket, *, announces: bool, parent: Parent | None = None
+) -> None:
+    """Listen, open the installation and serve it; the banner is printed by the process that `announces`."""
     app = create_app(settings, secret)
-    # What is loaded and built by now stays: a full collection would walk it (50 ms in which no stream moves) in vain.
-    gc.freeze()
+    services = app.state.services
+
+    async def open_() -> None:
+        found = await open_installation(settings, secret, services.readiness)
+        if parent is not None and parent.was_reloaded:
+            # What the others were told at a SIGHUP.
+            services.reload()
+        # What is loaded and built by now stays: a full collection would walk it (50 ms without a stream) in vain.
+        gc.freeze()
+        # Of several that start at once one makes the first keys, which are shown this once.
+        if announces or found.first_keys is not None:
+            url = f"http://{settings.server.local_host}:{listener.getsockname()[1]}"
+            name = Location.parse(settings.storage.url).name
+            sys.stderr.write(banner(settings, found.upstreams, url, name, found.first_keys))
+            sys.stderr.flush()
+            workers = settings.server.workers
+            _log.info("serving", version=__version__, url=url, workers=workers, open_files=limit())
+        await app.open()
+
     # A call makes hundreds of containers and next to no cycles: the collector need not look after every seventh call.
     gc.set_threshold(_COLLECTED_AT)
-    serve(app, settings.server, listener)
-
-
-async def _prepare(settings: Settings, secret: bytes) -> tuple[FirstKeys | None, Sequence[UpstreamSettings]]:
-    """The keys of a first start, and the upstreams that will be served.
-
-    Raises ConfigurationError where others could reach a gateway that nobody administers.
-    """
-    server, storage = settings.server, settings.storage
-    async with opened(storage, secret) as installation:
-        await installation.take_over_secrets()
-        upstreams = Roster(settings.upstreams, installation.vault).upstreams(await installation.upstreams.read())
-        keys = await installation.first_keys(with_admin=server.admin_key is None)
-        if not (server.is_local or server.admin_key is not None or await installation.keys.has_administrator()):
-            raise ConfigurationError(
-                f"Nobody could administer this gateway, and it would listen on {server.host}, where others reach it. "
-                "Set ANTIPHON_ADMIN_KEY to 16 characters or more (`openssl rand -hex 32`), or make an admin key with "
-                "`antiphon keys create --name admin --scope admin`."
-            )
-    if keys is not None:
-        _save(storage, "first-api-key", keys.key)
-        if keys.admin_key is not None:
-            _save(storage, "first-admin-key", keys.admin_key)
-    return keys, upstreams
-
-
-def _save(storage: StorageSettings, name: str, key: str) -> None:
-    # The file of an earlier database is not overwritten, and beside PostgreSQL there may be no folder to write in.
-    # The banner shows the key in any case.
-    with suppress(OSError):
-        storage.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(storage.data_dir / name, f"{key}\n")
+    serve(app, settings.server, listener, open_, is_worker=parent is not None)
 
 
 @contextmanager

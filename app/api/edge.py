@@ -14,6 +14,7 @@ from app.api.errors import refusal, send_error
 from app.errors import ApiError, InvalidRequestError
 from app.ids import new_request_id
 from app.observability.logging import begin_request
+from app.relay.readiness import Readiness
 
 _SOCKET = "WEBSOCKET"
 _SWITCHING = 101
@@ -25,14 +26,16 @@ _QUIET = frozenset({"/livez", "/readyz", "/health", "/healthz"})
 _API_ROOTS = ("/responses", "/models", "/conversations")
 _ADMIN_ROOT = "/admin"
 _HEADS = frozenset({"http.response.start", "websocket.accept"})
+_LAST = (b"connection", b"close")
 
 
 class Edge:
     """Pure ASGI, because anything that wraps the streams hides the client's disconnect."""
 
-    def __init__(self, app: ASGIApp, direct: Mapping[tuple[str, str], ASGIApp]) -> None:
+    def __init__(self, app: ASGIApp, direct: Mapping[tuple[str, str], ASGIApp], readiness: Readiness) -> None:
         self._app = app
         self._direct = direct
+        self._readiness = readiness
         # Bound once: the lazy logger would be put together anew for every line.
         self._log = structlog.get_logger("antiphon.access").bind()
 
@@ -50,6 +53,8 @@ class Edge:
             if message["type"] in _HEADS:
                 status = message.get("status", _SWITCHING)
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                if self._readiness.is_leaving and status != _SWITCHING:
+                    message["headers"].append(_LAST)
             await send(message)
 
         path = scope["path"] = canonical_path(scope["raw_path"])
@@ -60,6 +65,7 @@ class Edge:
         app = direct or (self._app if scope["type"] == "http" else no_socket)
         try:
             check_headers(scope["headers"])
+            self._check_ready(path)
             await app(scope, receive, send_named)
             # An app that answers nothing had nobody to answer.
             status = status or _CLIENT_LEFT
@@ -76,6 +82,10 @@ class Edge:
                 route = path if direct else _route(scope)
                 elapsed = round((time.monotonic() - started) * 1000, 1)
                 self._log.info("request", method=scope["method"], route=route, status=status, ms=elapsed)
+
+    def _check_ready(self, path: str) -> None:
+        if self._readiness.obstacle is not None and path not in _QUIET:
+            raise self._readiness.refusal()
 
     def _as_answer(self, error: Exception, scope: Scope, request_id: str) -> ApiError:
         if isinstance(error, ApiError):

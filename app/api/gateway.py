@@ -1,5 +1,6 @@
 """The app: the framework's router behind the edge, which every request meets first."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,14 +14,18 @@ from app.api.services import Services
 
 
 class Gateway(FastAPI):
-    """The whole HTTP surface over these services. `options` are the framework's."""
+    """The whole HTTP surface over these services. It serves calls once `open` has been awaited, probes before.
 
-    def __init__(self, services: Services, **options: Any) -> None:
+    `options` are the framework's.
+    """
+
+    def __init__(self, services: Services, open_: Callable[[], Awaitable[None]], **options: Any) -> None:
         super().__init__(
             title="Antiphon", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False, **options
         )
         self.state.services = services
-        self._edge = Edge(super().__call__, add_routes(self, services))
+        self.open = open_
+        self._edge = Edge(super().__call__, add_routes(self, services), services.readiness)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._edge(scope, receive, send)

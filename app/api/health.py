@@ -4,8 +4,6 @@ import orjson
 from fastapi import Response
 
 from app.api.services import ServicesOf
-from app.errors import StorageError
-from app.storage.schema import is_current
 
 
 async def livez() -> Response:
@@ -14,13 +12,15 @@ async def livez() -> Response:
 
 
 async def readyz(services: ServicesOf) -> Response:
-    """Answer whether calls can be served now: admission is open, the database answers, its schema is this version's."""
-    checks = {"admission": "ok" if services.registry.is_open else "closed", "database": "ok", "schema": "ok"}
-    try:
-        await services.database.ping()
-        checks["schema"] = "ok" if await is_current(services.database) else "run `antiphon migrate`"
-    except StorageError as error:
-        checks["database"] = error.message
+    """Answer whether calls should be sent here.
+
+    They should if the gateway is open and not about to end, its database takes writes, its schema is this version's.
+    """
+    readiness = services.readiness
+    if readiness.obstacle is not None:
+        return _report({"status": "not ready", "admission": "starting", "reason": readiness.obstacle}, status=503)
+    admission = "ok" if services.registry.is_open else "closed"
+    checks = {"admission": "draining" if readiness.is_leaving else admission, **await services.health.report()}
     ready = all(state == "ok" for state in checks.values())
     return _report({"status": "ready" if ready else "not ready", **checks}, status=200 if ready else 503)
 

@@ -21,6 +21,7 @@ from app.relay.background import Background
 from app.relay.context_calls import ContextCalls
 from app.relay.conversation import Conversations
 from app.relay.limiter import Limiter
+from app.relay.readiness import Readiness
 from app.relay.registry import Registry
 from app.relay.reload import Reload
 from app.relay.serve import Relay
@@ -28,7 +29,7 @@ from app.settings import ServerSettings
 from app.state.policy import Scope
 from app.state.records import ApiKey
 from app.storage.conversation_store import ConversationStore
-from app.storage.database import Database
+from app.storage.health_check import HealthCheck
 from app.storage.response_store import ResponseStore
 from app.storage.usage_store import UsageStore
 from app.upstream.models import ModelCatalogue
@@ -40,7 +41,7 @@ class Services:
 
     limits: ServerSettings
     intake: Intake
-    database: Database
+    health: HealthCheck
     responses: ResponseStore
     conversations: ConversationStore
     open_conversations: Conversations
@@ -53,6 +54,7 @@ class Services:
     upstreams: Upstreams
     settings: Callable[[], Sequence[EffectiveSetting]]
     catalogue: ModelCatalogue
+    readiness: Readiness
     registry: Registry
     reload: Reload
     relay: Relay

@@ -1,6 +1,9 @@
 """HTTP/1.1 on one client connection: the app is called for one request after the other. Must not know what is asked."""
 
 import asyncio
+import fcntl
+import struct
+import termios
 from collections import deque
 from typing import Any, cast
 
@@ -16,6 +19,8 @@ from app.server.reader import RequestReader
 from app.server.refusal import refused
 
 _HEAD_SECONDS = 30.0
+# Who opens a connection has this long to send a request on it, before a server that ends closes it.
+_STILL_SECONDS = 1.0
 
 _log = structlog.get_logger("antiphon.server")
 
@@ -113,6 +118,26 @@ class HttpProtocol(asyncio.Protocol):
             self._line[0].keeps_alive = False
         else:
             self.close()
+
+    # What a server calls that accepts no more connections.
+
+    def take_leave(self) -> bool:
+        """End the connection behind the answer under way, or now if it is idle. False while a request may be coming."""
+        if self._line:
+            self._line[0].keeps_alive = False
+            return self._line[0].is_begun
+        is_still = self._loop.time() - self._since >= _STILL_SECONDS and not self._reader.is_in_head
+        if is_still and not self._has_unread():
+            self.close()
+            return True
+        return self.is_lost
+
+    def _has_unread(self) -> bool:
+        """Whether the kernel has bytes that were not read: to close now would reset the connection under a request."""
+        number = self.transport.get_extra_info("socket").fileno()
+        unread: int
+        (unread,) = struct.unpack("i", fcntl.ioctl(number, termios.FIONREAD, bytes(4)))
+        return unread > 0
 
     # What cycles call.
 

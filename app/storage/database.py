@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -20,6 +21,8 @@ T = TypeVar("T")
 
 # Seconds that a statement gets to end once it was interrupted.
 _GRACE = 2.0
+# Seconds for which a write that failed speaks for those that come; then one more has to be tried.
+_FAILED_SECONDS = 5.0
 
 # Primary SQLite codes (ERROR, TOOBIG, CONSTRAINT, MISMATCH, MISUSE, RANGE) and SQLSTATE classes (data, integrity,
 # rollback, syntax, check option, program limit) that blame one statement; all others blame the database.
@@ -72,7 +75,7 @@ class Database:
         location.prepare()
         self._timeout = commit_timeout
         self._deadline = Deadline(commit_timeout)
-        driver = _driver(location, commit_timeout)
+        self._driver = driver = _driver(location, commit_timeout)
         self.reader = driver.engine(writes=False)
         self.writer = driver.engine(writes=True)
         self._readers = Workers(
@@ -107,6 +110,15 @@ class Database:
     async def ping(self) -> None:
         """Raise StorageError unless the database answers."""
         await self.read(lambda connection: connection.execute(text("SELECT 1")))
+
+    async def check_writable(self) -> None:
+        """Raise StorageError if nothing can be committed now: full, read-only, or the last write failed."""
+        obstacle = await self.read(self._driver.obstacle)
+        if obstacle is not None:
+            raise StorageError(obstacle)
+        failed = self._driver.write_error
+        if failed is not None and time.monotonic() < failed[0] + _FAILED_SECONDS and is_outage(failed[1]):
+            raise StorageError("The database could not keep what was last written.")
 
     async def aclose(self) -> None:
         """Close every connection; the writer's last, so that SQLite's final checkpoint is the writer's too."""

@@ -5,7 +5,7 @@ import socket
 import sys
 
 import psycopg
-from sqlalchemy import URL, Engine, NullPool, create_engine
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, text
 
 from app.storage.session import Driver
 
@@ -53,6 +53,10 @@ class Postgres(Driver):
         except psycopg.Error:
             with socket.socket(fileno=os.dup(connection.pgconn.socket)) as line:
                 line.shutdown(socket.SHUT_RDWR)
+
+    def obstacle(self, connection: Connection) -> str | None:
+        is_read_only = connection.scalar(text("SELECT current_setting('transaction_read_only') = 'on'"))
+        return "The database is read-only: a standby, or set so." if is_read_only else None
 
     def lengthen_log(self, connection: psycopg.Connection) -> None:
         # The server looks after its own.

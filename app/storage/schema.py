@@ -1,12 +1,15 @@
 """The schema's version: read, compared with the code's, moved forward under a lock. Must not know rows."""
 
+import asyncio
 import fcntl
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,6 +25,15 @@ from app.storage.tables import REVISION
 _ADVISORY_LOCK = 0x616E7469
 # Alembic's own table; it holds one row, as our history has no branches.
 _VERSION = text("SELECT version_num FROM alembic_version")
+# Seconds to connect to a server that does not answer at all.
+_CONNECT_SECONDS = 5
+# SQLite's BUSY, LOCKED, IOERR and FULL pass by themselves; a file that is read-only or no database does not.
+_PASSING = frozenset({5, 6, 10, 13})
+# What a server says that will not have this user or has no such database. A connection that fails has no SQLSTATE.
+_REFUSED = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|not permitted to log in|no such (user|database)"
+    r'|(role|database) ".*" does not exist|permission denied|SSL was required|SSL negotiation|certificate'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,33 @@ def migrate(url: str, lock_wait: float = 30.0) -> SchemaChange:
             if found != REVISION:
                 _upgrade(connection)
     return SchemaChange(found, REVISION)
+
+
+async def migrate_aside(url: str) -> SchemaChange:
+    """`migrate`, in a thread that a process does not wait for when it has to end. Raises as that does."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[SchemaChange] = loop.create_future()
+
+    def settle(change: SchemaChange | None, error: Exception | None) -> None:
+        if outcome.done():
+            return
+        if change is None:
+            outcome.set_exception(error or RuntimeError("no schema"))
+        else:
+            outcome.set_result(change)
+
+    def run() -> None:
+        change, error = None, None
+        try:
+            change = migrate(url)
+        except Exception as caught:  # noqa: BLE001 - it is the waiter's
+            error = caught
+        # A loop that is closed has nobody waiting in it.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, change, error)
+
+    Thread(target=run, name="migration", daemon=True).start()
+    return await outcome
 
 
 def pending(url: str) -> bool:
@@ -91,7 +130,8 @@ def open_for_migration(url: str) -> Iterator[Connection]:
 
 
 def _engine(location: Location) -> Engine:
-    engine = create_engine(location.url, poolclass=NullPool, hide_parameters=True)
+    options = {} if location.file is not None else {"connect_timeout": _CONNECT_SECONDS}
+    engine = create_engine(location.url, poolclass=NullPool, hide_parameters=True, connect_args=options)
     if location.file is not None:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin)
@@ -173,9 +213,18 @@ def _explained(location: Location) -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         reason = str(getattr(error, "orig", error)).partition("\n")[0]
-        if location.file is None and is_outage(error):
+        if _may_pass(error, location):
             raise StorageError(f"The database {location.name} cannot be reached or is busy.") from error
         raise ConfigurationError(
             f"The database {location.name} cannot be used as it is ({reason}). It was left unchanged:"
             " repair it, restore a backup, or name another database."
         ) from error
+
+
+def _may_pass(error: Exception, location: Location) -> bool:
+    """Whether the same may go well in a moment, with nothing changed by anybody here."""
+    cause = getattr(error, "orig", error)
+    if location.file is not None:
+        code = getattr(cause, "sqlite_errorcode", None)
+        return code is not None and code & 0xFF in _PASSING
+    return is_outage(error) and _REFUSED.search(str(cause)) is None

@@ -1,5 +1,6 @@
 """A thread's use of the database: its connection, its transactions. Must not know the tables."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,9 @@ class Driver(ABC):
     bounds_each_statement: bool
     """Whether the time of a statement that writes is bounded without a transaction begun for it."""
 
+    write_error: tuple[float, BaseException] | None = None
+    """How the last write failed, and when (monotonic); None when it was committed."""
+
     @abstractmethod
     def engine(self, *, writes: bool) -> Engine:
         """An engine whose connections are prepared for writing or for reading."""
@@ -30,6 +34,10 @@ class Driver(ABC):
     @abstractmethod
     def interrupt(self, connection: Any) -> None:
         """End the statement that another thread runs on this connection of the driver. May block for a second."""
+
+    @abstractmethod
+    def obstacle(self, connection: Connection) -> str | None:
+        """Why no write would be committed now, as far as can be seen without one. `connection` is a reader's."""
 
     @abstractmethod
     def lengthen_log(self, connection: Any) -> None:
@@ -59,17 +67,15 @@ class Session:
         The driver begins and commits, not SQLAlchemy: here the interpreter is waited for, so the less of it the better.
         One statement is a transaction by itself, where nothing else has to be begun for it.
         """
-        if is_one_statement and self._driver.bounds_each_statement:
-            return self._run(work)
-        connection = self._once_more(self._begin)
         try:
-            result = work(connection)
-            _driven(connection).commit()
-        except BaseException:
-            _roll_back(connection)
+            if is_one_statement and self._driver.bounds_each_statement:
+                result = self._run(work)
+            else:
+                result = self._transact(work)
+        except BaseException as error:
+            self._driver.write_error = (time.monotonic(), error)
             raise
-        # SQLAlchemy takes its own statements for a transaction, and has not seen the end of it.
-        connection.rollback()
+        self._driver.write_error = None
         return result
 
     def lengthen_log(self) -> None:
@@ -123,6 +129,18 @@ class Session:
         except BaseException:
             _roll_back(connection)
             raise
+        connection.rollback()
+        return result
+
+    def _transact(self, work: Callable[[Connection], T]) -> T:
+        connection = self._once_more(self._begin)
+        try:
+            result = work(connection)
+            _driven(connection).commit()
+        except BaseException:
+            _roll_back(connection)
+            raise
+        # SQLAlchemy takes its own statements for a transaction, and has not seen the end of it.
         connection.rollback()
         return result
 

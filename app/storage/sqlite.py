@@ -2,9 +2,11 @@
 
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
-from sqlalchemy import URL, Engine, NullPool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from app.storage.session import Driver
 from app.storage.statements import MOST_ROWS
@@ -18,6 +20,8 @@ _READER = ("wal_autocheckpoint=0", "query_only=ON", "cache_size=-500")
 _LOG_PAGES = 4000
 _PAGE_BYTES = 4096
 _WRITER = ("journal_mode=WAL", "secure_delete=ON", f"wal_autocheckpoint={_LOG_PAGES}")
+# What the disk must have room for, that commits go on: a long turn, and the log's pages on their way into the file.
+_ROOM_BYTES = 1024 * 1024
 # A reader from outside (a backup) may hold the log; the writer does not wait long for it.
 _CHECKPOINT_WAIT = 200
 
@@ -47,6 +51,16 @@ class Sqlite(Driver):
 
     def interrupt(self, connection: sqlite3.Connection) -> None:
         connection.interrupt()
+
+    def obstacle(self, connection: Connection) -> str | None:  # noqa: ARG002 (the disk is asked)
+        folder = Path(self._url.database or "").parent
+        try:
+            # Not what the file system says is free: a quota, or a limit of the process, tells only who writes.
+            with TemporaryFile(dir=folder, buffering=0) as file:
+                written = file.write(bytes(_ROOM_BYTES))
+        except OSError as error:
+            return f"The data folder cannot be written to ({error.strerror})."
+        return None if written == _ROOM_BYTES else "The data folder's disk is full."
 
     def lengthen_log(self, connection: sqlite3.Connection) -> None:
         # More than the cache takes, so that its pages go into the log, of a table that is never made.

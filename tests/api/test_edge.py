@@ -12,6 +12,7 @@ from structlog.testing import CapturingLogger
 from app.api.edge import Edge, canonical_path
 from app.errors import StorageError
 from app.observability import logging
+from app.relay.readiness import Readiness
 from tests.builders import Connection
 
 
@@ -104,11 +105,23 @@ def lines(log: CapturingLogger) -> list[dict[str, Any]]:
     return [call.kwargs for call in log.calls]
 
 
-async def call(app: ASGIApp, path: str = "/v1/responses", headers: int = 0, value: bytes = b"1") -> Connection:
+def serving() -> Readiness:
+    readiness = Readiness()
+    readiness.serves()
+    return readiness
+
+
+async def call(
+    app: ASGIApp,
+    path: str = "/v1/responses",
+    headers: int = 0,
+    value: bytes = b"1",
+    readiness: Readiness | None = None,
+) -> Connection:
     connection = Connection()
     sent = [(b"x-%d" % number, value) for number in range(headers)]
     scope: Scope = {"type": "http", "method": "GET", "raw_path": path.encode(), "headers": sent}
-    await Edge(app, {})(scope, connection.receive, connection.send)
+    await Edge(app, {}, readiness or serving())(scope, connection.receive, connection.send)
     return connection
 
 
@@ -225,6 +238,30 @@ async def test_what_is_no_http_request_passes() -> None:
         seen.append(scope)
 
     connection = Connection()
-    await Edge(app, {})({"type": "lifespan"}, connection.receive, connection.send)
+    await Edge(app, {}, serving())({"type": "lifespan"}, connection.receive, connection.send)
     assert seen == [{"type": "lifespan"}]
     assert connection.sent == []
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/models", "/admin/v1/keys", "/openapi.json", "/nowhere"])
+async def test_before_the_gateway_is_open_calls_are_told_to_come_back(path: str) -> None:
+    readiness = Readiness()
+    readiness.waits("the database cannot be reached")
+    connection = await call(fine, path, readiness=readiness)
+    start, body = connection.sent
+    assert start["status"] == 503
+    assert int(dict(start["headers"])[b"retry-after"]) >= 1
+    assert orjson.loads(body["body"])["error"]["code"] == "storage_unavailable"
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/healthz"])
+async def test_before_the_gateway_is_open_probes_are_answered(path: str) -> None:
+    connection = await call(fine, path, readiness=Readiness())
+    assert connection.sent[0]["status"] == 204
+
+
+async def test_a_process_that_is_about_to_end_keeps_no_connection() -> None:
+    readiness = serving()
+    assert b"connection" not in dict((await call(fine, readiness=readiness)).sent[0]["headers"])
+    readiness.leaves()
+    assert dict((await call(fine, readiness=readiness)).sent[0]["headers"])[b"connection"] == b"close"

@@ -12,7 +12,7 @@ import pytest
 
 from app import __version__
 from app.__main__ import cli
-from app.server.run import _ENDING_SECONDS
+from app.server.run import ENDING_SECONDS
 from app.settings import ServerSettings, Settings
 from app.settings_sources import CONFIG, OPENAI_KEY, OPENAI_KEY_FILE, OPENAI_URL, settings_of
 from tests.fakes.gateway import GatewayProcess
@@ -171,8 +171,9 @@ def test_the_container_may_write_its_data_and_a_temporary_folder_only(gateway: A
 
 
 def test_the_container_is_not_killed_before_its_streams_had_their_time(gateway: Any) -> None:
-    # The registry's ending comes after the drain, uvicorn's own graceful time after that.
-    needed = ServerSettings().drain_seconds + 2 * _ENDING_SECONDS
+    # The drain comes after the grace, the registry's ending after the drain, uvicorn's own graceful time after that.
+    server = ServerSettings()
+    needed = server.shutdown_grace_seconds + server.drain_seconds + 2 * ENDING_SECONDS
     assert float(gateway["stop_grace_period"].removesuffix("s")) > needed
 
 

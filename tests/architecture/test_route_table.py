@@ -33,6 +33,7 @@ def test_every_route_but_the_probes_authenticates(tmp_path: Path) -> None:
 
 async def test_every_direct_route_authenticates_before_it_reads(tmp_path: Path) -> None:
     app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), b"secret of sixteen")
+    app.state.services.readiness.serves()
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
         for method, path, *_ in routes.DIRECT:
@@ -42,6 +43,7 @@ async def test_every_direct_route_authenticates_before_it_reads(tmp_path: Path) 
 
 async def test_every_socket_authenticates_before_it_opens(tmp_path: Path) -> None:
     app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), b"secret of sixteen")
+    app.state.services.readiness.serves()
     for path, *_ in routes.SOCKETS:
         sent: list[MutableMapping[str, Any]] = []
 

@@ -79,4 +79,5 @@ async def administering(
         app.router.lifespan_context(app),
         httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client,
     ):
+        await app.open()
         yield Administrator(client)

@@ -112,7 +112,7 @@ async def until(chunks: AsyncIterator[bytes], mark: bytes) -> bytes:
 async def orphan(gateway: LiveGateway, response_id: str) -> None:
     """Have another process own this run, which is dead."""
     taken = {"owner": "gone", "epoch": runs.c.epoch + 1, "lease_until": 0}
-    database = gateway.app.state.services.database
+    database = gateway.app.state.services.health._database
 
     def work(session: Any) -> None:
         statement = update(runs).where(runs.c.id == response_id).values(taken)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +23,8 @@ from pydantic import SecretStr
 
 from app.installation import opened
 from app.main import create_app
-from app.server.run import configuration, listen
+from app.server.listener import listen
+from app.server.run import configuration
 from app.settings import BackgroundSettings, RelaySettings, ServerSettings, Settings, StorageSettings
 from app.settings_access import AccessSettings
 from app.settings_upstream import KeySettings, UpstreamSettings
@@ -37,6 +39,13 @@ def upstream_settings(url: str, *keys: str, name: str = "fake", **options: Any) 
     return UpstreamSettings(
         name=name, base_url=url, keys=tuple(KeySettings(secret=SecretStr(key)) for key in keys), **options
     )
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,7 @@ async def running_gateway(
             while not serving.started:
                 assert not task.done(), task
                 await asyncio.sleep(0.01)
+            await app.open()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         yield LiveGateway(url, key, other_key, app, settings)
     finally:
@@ -129,9 +139,20 @@ class GatewayProcess:
             },
             "ANTIPHON_DATA_DIR": str(self.data_dir),
             "ANTIPHON_SECRET_KEY": SECRET.decode(),
+            "ANTIPHON_SHUTDOWN_GRACE_SECONDS": "0",
             **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """All that it is started with."""
+        return self._environment
+
+    @property
+    def port(self) -> int:
+        """Where it listens; 0 before a start that chooses."""
+        return self._port
 
     @property
     def key(self) -> str:
@@ -150,13 +171,8 @@ class GatewayProcess:
 
     def start(self, *arguments: str) -> Self:
         """Start it and wait until it is ready."""
-        with self.log.open("ab") as log, self.banner.open("wb") as banner:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "app", "serve", "--port", str(self._port), *arguments],
-                stdout=log,
-                stderr=banner,
-                env=self._environment,
-            )
+        self.launch(*arguments)
+        assert self._process is not None
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             assert self._process.poll() is None, self.banner.read_text()
@@ -168,6 +184,22 @@ class GatewayProcess:
             time.sleep(0.02)
         raise AssertionError(f"not ready: {self.banner.read_text()}")
 
+    def launch(self, *arguments: str) -> Self:
+        """Start it, and wait for nothing."""
+        with self.log.open("ab") as log, self.banner.open("wb") as banner:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "app", "serve", "--port", str(self._port), *arguments],
+                stdout=log,
+                stderr=banner,
+                env=self._environment,
+            )
+        return self
+
+    def exit_status(self) -> int:
+        """Wait for its end."""
+        assert self._process is not None
+        return self._process.wait(timeout=_STOP_SECONDS)
+
     def run(self, *arguments: str) -> str:
         """Run another verb of the command in the same environment; returns its standard output."""
         command = [sys.executable, "-m", "app", *arguments]
@@ -178,6 +210,11 @@ class GatewayProcess:
     def client(self, key: str | None = None, **options: Any) -> OpenAI:
         options.setdefault("max_retries", 0)
         return OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, **options)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """End it as a crash does."""

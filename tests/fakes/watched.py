@@ -12,7 +12,7 @@ from sqlalchemy import NullPool, create_engine, make_url, text
 
 from app.storage.location import Location
 from tests.fakes.canaries import Evidence
-from tests.fakes.gateway import GatewayProcess
+from tests.fakes.gateway import GatewayProcess, free_port
 from tests.fakes.upstream import FakeUpstream
 
 SECONDS = 60.0
@@ -105,6 +105,24 @@ class Watched:
         said = refused.banner.read_text()
         assert told in said, said
         self.said.add("refusal to start", f"{said}{caught.value}")
+
+    async def waits_for_its_database(self, **environment: str) -> None:
+        """Start one whose database is not there, and keep what it says of that."""
+        port = free_port()
+        waiting = GatewayProcess(self.folder, {**self.environment, **environment}, port)
+        waiting.log = self.folder / "waiting.log"
+        waiting.launch()
+        try:
+            async with asyncio.timeout(SECONDS), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+                while "waiting for the database" not in waiting.log.read_text():
+                    await asyncio.sleep(0.05)
+                for path in ("/readyz", "/v1/models", "/admin/v1/keys"):
+                    answer = await client.get(path)
+                    assert answer.status_code == 503
+                    await self.said.add_answer(answer)
+        finally:
+            waiting.stop()
+        self.said.add("waiting for its database", waiting.log.read_text() + waiting.banner.read_text())
 
     def client(self, key: str = "first") -> httpx.AsyncClient:
         """A client with the secret of this name, all of whose answers are kept."""

@@ -1,7 +1,6 @@
 """The `antiphon` command as an operator types it: settings, schema, keys, projects, health."""
 
 import re
-import socket
 import sqlite3
 import stat
 import subprocess
@@ -19,7 +18,7 @@ from app import __version__
 from app.__main__ import cli
 from app.installation import read_secret
 from app.settings import StorageSettings
-from tests.fakes.gateway import GatewayProcess
+from tests.fakes.gateway import GatewayProcess, free_port
 
 pytestmark = pytest.mark.live
 
@@ -41,13 +40,6 @@ def serving(tmp_path: Path) -> Iterator[GatewayProcess]:
         yield gateway.start()
     finally:
         gateway.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def refusal(command: GatewayProcess, *arguments: str, **environment: str) -> list[str]:

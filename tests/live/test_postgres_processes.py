@@ -5,8 +5,10 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import orjson
 import pytest
 
@@ -99,6 +101,68 @@ def test_a_worker_that_dies_is_replaced(fresh: GatewayProcess) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert chained(fresh, fresh.key) == "Your city is Utrecht."
+
+
+def gone(pids: set[int]) -> None:
+    """Wait until none of these processes is there."""
+    deadline = time.monotonic() + SECONDS
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_workers_end_with_their_parent_and_leave_the_port(fresh: GatewayProcess) -> None:
+    fresh.start("--workers", "2")
+    workers = children(fresh.pid)
+    fresh.kill()
+    gone(workers)
+    fresh.start("--workers", "2")
+    assert chained(fresh, fresh.key) == "Your city is Utrecht."
+
+
+def test_workers_have_the_flags_of_their_parent(tmp_path: Path, empty_postgresql_url: str) -> None:
+    # An upstream on the port that is the gateway's own, where no flag says otherwise.
+    environment = {"DATABASE_URL": empty_postgresql_url, "OPENAI_BASE_URL": "http://127.0.0.1:8000/v1"}
+    gateway = GatewayProcess(tmp_path, environment)
+    try:
+        gateway.start("--workers", "2")
+        assert len(children(gateway.pid)) == 2
+    finally:
+        gateway.stop()
+
+
+def test_workers_that_keep_dying_end_the_gateway(fresh: GatewayProcess) -> None:
+    fresh.start("--workers", "2")
+    deadline = time.monotonic() + 3 * SECONDS
+    while is_alive(fresh.pid):
+        assert time.monotonic() < deadline
+        for worker in children(fresh.pid):
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+        time.sleep(0.05)
+    assert fresh.exit_status() == 1
+    assert fresh.banner.read_text().splitlines()[-1].startswith("antiphon: Worker processes keep dying")
+
+
+def test_a_second_signal_to_the_parent_ends_all_at_once(tmp_path: Path, empty_postgresql_url: str) -> None:
+    environment = {"DATABASE_URL": empty_postgresql_url, "ANTIPHON_SHUTDOWN_GRACE_SECONDS": "600"}
+    gateway = GatewayProcess(tmp_path, environment)
+    try:
+        gateway.start("--workers", "2")
+        workers = children(gateway.pid)
+        gateway.send(signal.SIGTERM)
+        # Whoever stops all processes of a service sends them the first signal too: that is no second one.
+        for worker in workers:
+            os.kill(worker, signal.SIGTERM)
+        deadline = time.monotonic() + SECONDS
+        while (answer := httpx.get(f"{gateway.url}/readyz")).status_code != 503:
+            assert time.monotonic() < deadline
+        assert answer.json()["admission"] == "draining"
+        gateway.send(signal.SIGTERM)
+        gateway.exit_status()
+        gone(workers)
+    finally:
+        gateway.kill()
 
 
 def test_two_gateways_that_start_at_once_make_one_installation(

@@ -1,0 +1,50 @@
+"""File descriptors: as many as the process may have, and whether they are enough for what the settings promise."""
+
+import resource
+
+import structlog
+
+from app.settings import Settings
+
+# A hard limit can be a thousand million; the kernel keeps a table as long as the highest descriptor in use.
+_MOST = 1_048_576
+# A call has its client's connection and one to upstream.
+_EACH_CALL = 2
+# Files, pipes, the log, the loop's own.
+_OTHERS = 64
+
+_log = structlog.get_logger("antiphon.start")
+
+
+def limit() -> int:
+    """How many files and connections this process may have open at once."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST if soft == resource.RLIM_INFINITY else soft
+
+
+def raise_limit(settings: Settings) -> None:
+    """Raise the soft limit to the hard one, for this process and its workers; warn if the settings need more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
+    if limit() < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError) as error:
+            _log.warning("the limit of open files cannot be raised", limit=limit(), reason=str(error))
+    needed = needed_by(settings)
+    if limit() < needed:
+        _log.warning(
+            "too few open files are allowed for these settings: connections will be refused under full load",
+            limit=limit(),
+            needed=needed,
+            advice="raise the hard limit (LimitNOFILE= of systemd, --ulimit nofile= of Docker, ulimit -Hn), or lower "
+            "max_concurrent_requests and max_upstream_connections",
+        )
+
+
+def needed_by(settings: Settings) -> int:
+    """The descriptors of one process under full load."""
+    calls = settings.server.max_concurrent_requests * _EACH_CALL
+    # A kept connection to upstream may be nobody's at the moment.
+    kept = max(0, settings.relay.max_upstream_connections - settings.server.max_concurrent_requests)
+    return calls + kept + settings.storage.pool_size + 1 + _OTHERS

@@ -1,0 +1,50 @@
+"""The listening socket: bound before anything is served, and closed without resetting a connection that just came."""
+
+import ctypes
+import socket
+import struct
+import sys
+from contextlib import suppress
+
+from app.settings import ServerSettings
+
+# Linux, asm-generic/socket.h; Python has no name for it.
+_SO_ATTACH_FILTER = 26
+# Classic BPF, on the TCP header: a packet whose SYN flag is set is dropped, every other one is kept.
+_NO_SYN = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # load the flags
+        (0x45, 0, 1, 0x02),  # is SYN among them?
+        (0x06, 0, 0, 0),  # drop
+        (0x06, 0, 0, 0xFFFFFFFF),  # keep
+    )
+)
+
+
+def listen(settings: ServerSettings) -> socket.socket:
+    """Bind the listening socket. Raises OSError."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # The protocol is named because asyncio turns Nagle's delay (40 ms an answer) off only where it is.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # A client that reads nothing keeps its connection open for ever, even when we have closed ours: the kernel ends it.
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.write_timeout_seconds * 1000))
+    listener.bind((settings.host, settings.port))
+    listener.set_inheritable(True)
+    return listener
+
+
+def turn_away(listener: socket.socket) -> None:
+    """Have the kernel take no new connection, while those it has made can still be accepted.
+
+    To close a listening socket resets what waits to be accepted, whose clients take it for made and may have sent a
+    request. With the first packet of a handshake dropped, nothing new waits, and who tries again after the close is
+    refused: what a proxy answers by trying another server. Best effort: elsewhere than on Linux nothing is done.
+    """
+    if sys.platform == "linux":
+        program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+        filter_ = struct.pack("HP", len(_NO_SYN) // 8, ctypes.addressof(program))
+        with suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)

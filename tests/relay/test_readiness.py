@@ -1,0 +1,25 @@
+"""What proxies and early callers are told of a process that starts or ends."""
+
+from app.relay.readiness import Readiness
+
+
+def test_a_process_is_ready_between_its_opening_and_its_end() -> None:
+    readiness = Readiness()
+    assert not readiness.is_ready
+    readiness.serves()
+    assert readiness.is_ready
+    readiness.leaves()
+    assert not readiness.is_ready
+    assert readiness.obstacle is None
+
+
+def test_what_is_waited_for_is_told_until_it_is_there() -> None:
+    readiness = Readiness()
+    assert not readiness.is_waiting
+    readiness.waits("the database cannot be reached")
+    assert readiness.is_waiting
+    refusal = readiness.refusal()
+    assert "the database cannot be reached" in refusal.message
+    assert (refusal.status, int(refusal.headers["retry-after"]) >= 1) == (503, True)
+    readiness.serves()
+    assert not readiness.is_waiting

@@ -1,0 +1,35 @@
+"""The listening socket at its end: what it has is accepted, what is new is refused, and nothing is reset."""
+
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from app.server.listener import listen, turn_away
+from app.settings import ServerSettings
+
+_SECONDS = 30.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel is not told")
+def test_a_listener_that_turns_away_still_has_what_came_before_and_refuses_what_comes_after() -> None:
+    listener = listen(ServerSettings(port=0))
+    listener.listen(8)
+    address = listener.getsockname()
+    with socket.create_connection(address, _SECONDS) as before, ThreadPoolExecutor(1) as thread:
+        before.sendall(b"a request")
+        turn_away(listener)
+        after = thread.submit(socket.create_connection, address, _SECONDS)
+        listener.settimeout(_SECONDS)
+        accepted, _ = listener.accept()
+        with accepted:
+            listener.close()
+            assert accepted.recv(64) == b"a request"
+            # What is established is not touched: bytes go both ways.
+            before.sendall(b"more")
+            assert accepted.recv(64) == b"more"
+            accepted.sendall(b"an answer")
+            assert before.recv(64) == b"an answer"
+        with pytest.raises(ConnectionRefusedError):
+            after.result(_SECONDS)
