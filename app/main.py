@@ -1,8 +1,7 @@
 """The composition root: everything is built here, once, in order."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 
@@ -24,8 +23,9 @@ from app.relay.compaction import Compactor
 from app.relay.conductor import Conductor
 from app.relay.context_calls import ContextCalls
 from app.relay.conversation import Conversations
+from app.relay.duties import Duties, Duty
 from app.relay.keeper import Changes, Keeper
-from app.relay.ledger import Ledger
+from app.relay.ledger import RECOVERY_SECONDS, Ledger
 from app.relay.limiter import Limiter
 from app.relay.meter import Meter
 from app.relay.prices import Prices
@@ -46,11 +46,11 @@ from app.storage.conversation_store import ConversationStore
 from app.storage.database import Database
 from app.storage.hold_store import HoldStore
 from app.storage.key_store import KeyStore
-from app.storage.key_uses import KeyUses
+from app.storage.key_uses import WRITE_SECONDS, KeyUses
 from app.storage.limit_counting import LimitCounting
 from app.storage.limit_store import LimitStore
 from app.storage.project_store import ProjectStore
-from app.storage.purge import purge_forever
+from app.storage.purge import Purge
 from app.storage.response_store import ResponseStore
 from app.storage.run_store import RunStore
 from app.storage.upstream_store import UpstreamStore
@@ -108,7 +108,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
 
     prices = Prices(settings.prices)
     usage = UsageStore(database, writer)
-    ledger = Ledger(usage, prices)
+    ledger = Ledger(usage, prices, is_alone=storage.is_sqlite)
     limits = LimitCounting(settings.limits, LimitStore(database, writer), is_alone=storage.is_sqlite)
     limiter = Limiter(limits.counts, prices)
     meter = Meter(limiter, ledger)
@@ -171,6 +171,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         settings=lambda: effective(settings, reload.latest),
         catalogue=ModelCatalogue(pool, transport_of, settings.relay.models_cache_seconds),
         registry=registry,
+        duties=Duties(registry),
         reload=reload,
         relay=relay,
         archive=archive,
@@ -198,19 +199,18 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         limiter=limiter,
     )
 
-    def duties() -> tuple[Coroutine[Any, Any, None], ...]:
-        return (
-            database.lengthen_log(),
-            keeper.keep_forever(),
-            purge_forever(responses, runs, usage, limits.store, storage),
-            *limits.renewals(),
-            uses.write_forever(),
-            conductor.conduct_forever(),
-            open_conversations.extend_forever(),
-            prices.load(),
-            ledger.flush_forever(),
-            ledger.recover_forever(is_alone=storage.is_sqlite),
-        )
+    services.duties.add(
+        Duty("log file", database.lengthen_log, None),
+        Duty("prices", prices.load, None),
+        Duty("pool sync", keeper.keep, 0),
+        Duty("background runs", conductor.conduct, 0),
+        Duty("conversation leases", open_conversations.extend, open_conversations.extend_seconds),
+        *(Duty(f"stream leases {n}", leased.renew, leased.renew_seconds) for n, leased in enumerate(limits.leased, 1)),
+        Duty("ledger", ledger.flush_when_due, 0),
+        Duty("ledger recovery", ledger.recover, RECOVERY_SECONDS),
+        Duty("key uses", uses.write, WRITE_SECONDS),
+        Duty("purge", Purge(responses, runs, usage, limits.store, storage).sweep, storage.purge_interval_seconds),
+    )
 
     # What is in front uses what is behind it.
     closing = (
@@ -222,13 +222,12 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         writer.aclose,
         database.aclose,
     )
-    return Gateway(services, lifespan=_lifespan(keeper.load, registry, duties, closing))
+    return Gateway(services, lifespan=_lifespan(keeper.load, services.duties.start, closing))
 
 
 def _lifespan(
     begin: Callable[[], Awaitable[None]],
-    registry: Registry,
-    duties: Callable[[], Iterable[Coroutine[Any, Any, None]]],
+    start: Callable[[], None],
     closing: Iterable[Callable[[], Awaitable[None]]],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """The time that the app serves: its duties go on in it, and all is closed in order behind it."""
@@ -236,8 +235,7 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await begin()
-        for duty in duties():
-            registry.spawn(duty)
+        start()
         try:
             yield
         finally:

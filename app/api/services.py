@@ -20,6 +20,7 @@ from app.relay.archive import Archive
 from app.relay.background import Background
 from app.relay.context_calls import ContextCalls
 from app.relay.conversation import Conversations
+from app.relay.duties import Duties
 from app.relay.limiter import Limiter
 from app.relay.registry import Registry
 from app.relay.reload import Reload
@@ -54,6 +55,7 @@ class Services:
     settings: Callable[[], Sequence[EffectiveSetting]]
     catalogue: ModelCatalogue
     registry: Registry
+    duties: Duties
     reload: Reload
     relay: Relay
     archive: Archive

@@ -27,7 +27,6 @@ from app.state.limits import (
 from app.storage.clock import DatabaseMilliseconds
 from app.storage.database import Database
 from app.storage.limit_tables import limit_counts, limit_streams
-from app.storage.stream_leases import renew_forever
 from app.storage.writer import Write, Writer
 
 _AT_ONCE = 500
@@ -100,16 +99,19 @@ class LimitStore:
 
         return await self._database.read(look)
 
-    async def renew_forever(self) -> None:
-        """Keep the streams of this process alive, three times a lease."""
-        await renew_forever(self._held, self._lease_ms, self._renew)
+    @property
+    def renew_seconds(self) -> float:
+        """How often the streams of this process have to be renewed: three times a lease."""
+        return self._lease_ms / 3000
+
+    async def renew(self) -> None:
+        """Keep the streams of this process alive. Raises StorageError."""
+        if self._held:
+            await self._writer.submit(RenewStreams(tuple(self._held), self._lease_ms))
 
     async def purge_expired(self, grace_seconds: int = 3600) -> int:
         """Remove the counts of windows and the streams that have been over for so long; return how many."""
         return await self._writer.submit(PurgeLimits(grace_seconds * 1000))
-
-    async def _renew(self) -> None:
-        await self._writer.submit(RenewStreams(tuple(self._held), self._lease_ms))
 
 
 @dataclass(frozen=True, slots=True)
