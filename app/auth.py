@@ -7,13 +7,14 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from pydantic import SecretStr
 
+from app.deadline import Deadline
 from app.errors import AuthenticationError, PermissionDeniedError, StorageError
 from app.state.policy import Scope, has_scope
 from app.state.records import ApiKey
@@ -29,6 +30,8 @@ _CACHED_KEYS = 10_000
 # A hash costs as much as the rest of an identification.
 _REMEMBERED_HASHES = 1000
 _STALE_SECONDS = 60.0
+# How long a key that may still serve is looked up again, while the database does not answer.
+_PATIENCE_SECONDS = 1.0
 
 _MISSING = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
@@ -146,6 +149,7 @@ class Authenticator:
         self._hasher = hasher
         self._uses = uses
         self._cache_seconds = cache_seconds
+        self._patience = Deadline(_PATIENCE_SECONDS)
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._changes = 0
 
@@ -179,11 +183,14 @@ class Authenticator:
     async def _find(self, key: str, key_hash: bytes, known: _Known | None) -> _Known:
         now = time.monotonic()
         changes = self._changes
+        may_be_stale = known is not None and now - known.read_at < _STALE_SECONDS
         try:
-            found = await self._look_up(key, key_hash)
+            # The rest of the call has to go on in the time that a database which hangs leaves it.
+            with self._patience.block() if may_be_stale else nullcontext():
+                found = await self._look_up(key, key_hash)
             networks = tuple(map(ip_network, found.key.policy.addresses)) if found else ()
-        except StorageError:
-            if known is not None and now - known.read_at < _STALE_SECONDS:
+        except (StorageError, TimeoutError):
+            if known is not None and may_be_stale:
                 return known
             raise
         except Exception as error:

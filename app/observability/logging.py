@@ -159,8 +159,8 @@ def _console_lines() -> list[Processor]:
     ]
 
 
-def _console_line(_logger: WrappedLogger, _method: str, text: str) -> bytes:
-    return text.encode(errors="backslashreplace") + b"\n"
+def _console_line(_logger: WrappedLogger, _method: str, text: Any) -> bytes:
+    return str(text).encode(errors="backslashreplace") + b"\n"
 
 
 def _of_request(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -12,8 +12,9 @@ from app.state.runs import ENDED, IN_FLIGHT, Order, Page, Run
 from app.storage.clock import DatabaseTime
 from app.storage.hold_store import SaveTurn
 from app.storage.response_store import SaveResponse
+from app.storage.row_locks import Row, keyed, named
 from app.storage.tables import insert_if_new, run_events, runs
-from app.storage.writer import Write
+from app.storage.writer import Rank, Write
 
 T = TypeVar("T")
 
@@ -26,6 +27,8 @@ IS_KEPT = or_(runs.c.expires_at.is_(None), runs.c.expires_at > DatabaseTime())
 
 class SingleWrite(Write[T]):
     """A change that gains nothing from others of its kind beside it."""
+
+    rank: ClassVar[Rank] = Rank.RUNS
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[T]:
@@ -115,9 +118,16 @@ class ClaimRuns(SingleWrite[list[Run]]):
 class RenewLeases(SingleWrite[None]):
     """The leases of these runs, from now on."""
 
+    is_apart: ClassVar[bool] = True
+
     owner: str
     keys: tuple[int, ...]
     lease_seconds: int
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The runs."""
+        return tuple([keyed("runs", key) for key in self.keys])
 
     def make(self, connection: Connection) -> None:
         connection.execute(
@@ -129,7 +139,9 @@ class RenewLeases(SingleWrite[None]):
 
 @dataclass(frozen=True, slots=True)
 class EndOtherLeases(SingleWrite[None]):
-    """The end of every lease but this owner's."""
+    """The end of every lease but this owner's, by a process that is alone with its database."""
+
+    is_apart: ClassVar[bool] = True
 
     owner: str
 
@@ -148,6 +160,11 @@ class MoveRun(SingleWrite[bool]):
     body: bytes
     pause_seconds: int | None
 
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The run."""
+        return (keyed("runs", self.key),)
+
     def make(self, connection: Connection) -> bool:
         values: dict[str, Any] = {"status": self.status, "body": self.body}
         if self.pause_seconds is not None:
@@ -163,9 +180,14 @@ class AppendEvents(SingleWrite[bool]):
     epoch: int
     page: Page
 
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The run."""
+        return (keyed("runs", self.key),)
+
     def make(self, connection: Connection) -> bool:
-        # What takes the run over changes its row: it waits for this transaction, or is seen by it.
-        ours = select(runs.c.key).where(*_ours(self.key, self.epoch)).with_for_update()
+        # What takes the run over changes its row, which is locked by now: it waits, or is seen.
+        ours = select(runs.c.key).where(*_ours(self.key, self.epoch))
         if connection.scalar(ours) is None:
             return False
         # It is there already where an earlier commit was made and nobody heard of it.
@@ -178,12 +200,24 @@ class AppendEvents(SingleWrite[bool]):
 class EndRun(SingleWrite[bool]):
     """The end of a run, and the turn that it leaves. False when the epoch is over."""
 
+    rank: ClassVar[Rank] = Rank.TURNS
+
     key: int
     epoch: int
     status: str
     body: bytes
     keep_seconds: int
     turn: SaveResponse | SaveTurn | None
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The run, and what its turn changes."""
+        return (keyed("runs", self.key), *(() if self.turn is None else self.turn.rows))
+
+    @property
+    def unique_name(self) -> tuple[str, ...]:
+        """The turn's."""
+        return () if self.turn is None else self.turn.unique_name
 
     def make(self, connection: Connection) -> bool:
         ended = connection.execute(
@@ -216,6 +250,11 @@ class RequestCancel(SingleWrite[None]):
 
     key: int
 
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The run."""
+        return (keyed("runs", self.key),)
+
     def make(self, connection: Connection) -> None:
         # One that waits for its time has nobody who would see it.
         until = case((runs.c.owner.is_(None), DatabaseTime()), else_=runs.c.lease_until)
@@ -232,6 +271,11 @@ class DeleteRun(SingleWrite[bool]):
     project_id: str
     response_id: str
 
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The run."""
+        return (named("runs", self.project_id, self.response_id),)
+
     def make(self, connection: Connection) -> bool:
         own = (runs.c.project_id == self.project_id, runs.c.id == self.response_id, ~IS_IN_FLIGHT, IS_KEPT)
         return connection.execute(delete(runs).where(*own)).rowcount > 0
@@ -241,12 +285,18 @@ class DeleteRun(SingleWrite[bool]):
 class PurgeRuns(SingleWrite[int]):
     """The removal of up to `batch` runs whose time is over; how many went."""
 
+    is_apart: ClassVar[bool] = True
     erases: ClassVar[bool] = True
 
     batch: int
 
     def make(self, connection: Connection) -> int:
-        old = select(runs.c.key).where(runs.c.expires_at <= DatabaseTime()).limit(self.batch)
+        old = (
+            select(runs.c.key)
+            .where(runs.c.expires_at <= DatabaseTime())
+            .limit(self.batch)
+            .with_for_update(skip_locked=True)
+        )
         return connection.execute(delete(runs).where(runs.c.key.in_(old))).rowcount
 
 

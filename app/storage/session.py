@@ -19,6 +19,9 @@ class Driver(ABC):
     bounds_each_statement: bool
     """Whether the time of a statement that writes is bounded without a transaction begun for it."""
 
+    locks_rows: bool
+    """Whether transactions that write go on side by side, and wait for each other's rows."""
+
     @abstractmethod
     def engine(self, *, writes: bool) -> Engine:
         """An engine whose connections are prepared for writing or for reading."""
@@ -48,6 +51,7 @@ class Session:
         self._engine = engine
         self._connection: Connection | None = None
         self._interrupted = False
+        self.locks_rows = driver.locks_rows
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Return what this makes of the connection. It may be run again, and holds no transaction."""

@@ -109,7 +109,7 @@ async def test_a_write_that_is_cut_short_by_the_shutdown_is_not_made_twice(
     async with asyncio.timeout(10):
         while not store.tasks:
             await asyncio.sleep(0.01)
-    flushing.cancel()
+    await flushing._registry.aclose()
     ledger.record(entry("req_2"))
     store.going_on.set()
     await ledger.aclose()
