@@ -8,7 +8,7 @@ _COUNTED_SHARE = 0.05
 
 
 class Allowance:
-    """What a call has spent waiting for its storage. It is given back as fast, while the call waits for other things."""
+    """What a call has spent waiting for its storage. It comes back while the call waits for other things."""
 
     __slots__ = ("_at", "_spent")
 
@@ -17,7 +17,7 @@ class Allowance:
         self._at = 0.0
 
     def left(self, whole: float) -> float:
-        """How many of these seconds the step that begins now may take; all of them, where the steps before were fast."""
+        """How many of these seconds the step that begins now may take: all, where the steps before were fast."""
         if not self._spent:
             return whole
         return max(0.0, whole - max(0.0, self._spent - (time.monotonic() - self._at)))

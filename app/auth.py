@@ -189,11 +189,11 @@ class Authenticator:
             with self._patience.block() if may_be_stale else nullcontext():
                 found = await self._look_up(key, key_hash)
             networks = tuple(map(ip_network, found.key.policy.addresses)) if found else ()
-        except (StorageError, TimeoutError):
-            if known is not None and may_be_stale:
-                return known
-            raise
         except Exception as error:
+            if known is not None and may_be_stale and isinstance(error, StorageError | TimeoutError):
+                return known
+            if isinstance(error, StorageError):
+                raise
             # Fails closed: whatever broke, nobody was identified.
             raise StorageError("API keys cannot be checked now. Try again in a moment.") from error
         read = _Known(found.key, found.until, networks, now) if found else _Known(None, None, (), now)

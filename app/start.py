@@ -3,16 +3,19 @@
 import asyncio
 import fcntl
 import gc
+import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
-from app.banner import banner
+from app.banner import FirstKey, banner, no_key
 from app.errors import ConfigurationError
-from app.installation import FirstKeys, opened, read_secret, write_private
+from app.installation import opened, read_secret, write_private
 from app.main import create_app
 from app.observability import logging
+from app.observability.line_writer import LineWriter
 from app.processes import serve_with_workers
 from app.relay.roster import Roster
 from app.server.run import listen, serve
@@ -23,6 +26,11 @@ from app.storage.schema import migrate
 
 # New containers, less those that are gone, before the collector looks at them. Python's own 700 costs 3 % of a call.
 _COLLECTED_AT = 10_000
+_STDERR = 2
+# How long a start waits for whoever reads what it says.
+_TELLING_SECONDS = 1.0
+# Earlier databases whose first keys one folder keeps.
+_MOST_FILES = 100
 
 
 def start(settings: Settings) -> None:
@@ -32,7 +40,8 @@ def start(settings: Settings) -> None:
     secret = read_secret(storage)
     with _only_process(storage):
         migrate(storage.url)
-        first_keys, upstreams = asyncio.run(_prepare(settings, secret))
+        shows_keys = sys.stderr is not None and sys.stderr.isatty()
+        first_keys, upstreams = asyncio.run(_prepare(settings, secret, shows_keys=shows_keys))
         try:
             listener = listen(settings.server)
         except OSError as error:
@@ -41,8 +50,8 @@ def start(settings: Settings) -> None:
                 "Choose another with --host and --port."
             ) from error
         url = f"http://{settings.server.local_host}:{listener.getsockname()[1]}"
-        sys.stderr.write(banner(settings, upstreams, url, Location.parse(storage.url).name, first_keys))
-        sys.stderr.flush()
+        database = Location.parse(storage.url).name
+        _tell(banner(settings, upstreams, url, database, first_keys, shows_keys=shows_keys))
         if settings.server.workers == 1:
             _serve(settings, secret, listener)
         else:
@@ -65,35 +74,60 @@ def _serve(settings: Settings, secret: bytes, listener: socket.socket) -> None:
     serve(app, settings.server, listener)
 
 
-async def _prepare(settings: Settings, secret: bytes) -> tuple[FirstKeys | None, Sequence[UpstreamSettings]]:
+def _tell(text: str) -> None:
+    """Write to stderr; where nobody reads that, without waiting for it."""
+    lines = LineWriter(None if sys.stderr is None else _STDERR, lambda _: b"")
+    lines.write(text.encode(errors="backslashreplace"))
+    lines.close(_TELLING_SECONDS)
+
+
+async def _prepare(
+    settings: Settings, secret: bytes, *, shows_keys: bool
+) -> tuple[Sequence[FirstKey], Sequence[UpstreamSettings]]:
     """The keys of a first start, and the upstreams that will be served.
 
+    A key that can be neither shown nor saved is not made: nobody would ever have it.
     Raises ConfigurationError where others could reach a gateway that nobody administers.
     """
     server, storage = settings.server, settings.storage
     async with opened(storage, secret) as installation:
         await installation.take_over_secrets()
         upstreams = Roster(settings.upstreams, installation.vault).upstreams(await installation.upstreams.read())
-        keys = await installation.first_keys(with_admin=server.admin_key is None)
+        may_make = shows_keys or _is_writable(storage.data_dir)
+        keys = await installation.first_keys(with_admin=server.admin_key is None) if may_make else None
+        if not may_make and not await installation.projects.list(limit=1):
+            _tell(no_key(storage.data_dir))
         if not (server.is_local or server.admin_key is not None or await installation.keys.has_administrator()):
             raise ConfigurationError(
                 f"Nobody could administer this gateway, and it would listen on {server.host}, where others reach it. "
                 "Set ANTIPHON_ADMIN_KEY to 16 characters or more (`openssl rand -hex 32`), or make an admin key with "
                 "`antiphon keys create --name admin --scope admin`."
             )
-    if keys is not None:
-        _save(storage, "first-api-key", keys.key)
-        if keys.admin_key is not None:
-            _save(storage, "first-admin-key", keys.admin_key)
-    return keys, upstreams
+    made = [] if keys is None else [("API", "first-api-key", keys.key)]
+    if keys is not None and keys.admin_key is not None:
+        made.append(("admin", "first-admin-key", keys.admin_key))
+    return [FirstKey(kind, key, _save(storage, name, key)) for kind, name, key in made], upstreams
 
 
-def _save(storage: StorageSettings, name: str, key: str) -> None:
-    # The file of an earlier database is not overwritten, and beside PostgreSQL there may be no folder to write in.
-    # The banner shows the key in any case.
+def _is_writable(folder: Path) -> bool:
     with suppress(OSError):
-        storage.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(storage.data_dir / name, f"{key}\n")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.access(folder, os.W_OK | os.X_OK)
+    return False
+
+
+def _save(storage: StorageSettings, name: str, key: str) -> Path | None:
+    """The file that has the key now. That of an earlier database is not overwritten."""
+    for number in range(1, _MOST_FILES):
+        file = storage.data_dir / (name if number == 1 else f"{name}-{number}")
+        try:
+            write_private(file, f"{key}\n")
+        except FileExistsError:
+            continue
+        except OSError:
+            return None
+        return file
+    return None
 
 
 @contextmanager

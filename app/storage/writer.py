@@ -111,8 +111,8 @@ class Writer:
         """Wait until the write is committed, and return its result.
 
         Raises StorageError when it failed, when what its call has left of `commit_timeout` (seconds) passed, when
-        `capacity` writes are waiting, or after closing. Invariant: neither a cancelled caller nor a late one takes its write back. So after a timeout
-        the outcome is unknown: the write may still be committed.
+        `capacity` writes are waiting, or after closing. Invariant: neither a cancelled caller nor a late one takes its
+        write back. So after a timeout the outcome is unknown: the write may still be committed.
         """
         ours = allowance.of_call()
         began = time.monotonic()
