@@ -89,13 +89,15 @@ class LineWriter:
             self._woken.wait()
             self._hurried.wait(_GATHER_SECONDS)
             self._woken.clear()
+            lost = 0
             while lines := self._take():
                 lost = self._send(lines)
                 with self._lock:
                     self._bytes -= sum(map(len, lines))
                     self._dropped += lost
-                if self._dropped and not lost:
-                    self._tell()
+            # Behind the lines that came before those.
+            if self._dropped and not lost:
+                self._tell()
         if self._descriptor is not None:
             os.close(self._descriptor)
 
