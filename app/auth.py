@@ -7,12 +7,13 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
 from pydantic import SecretStr
 
+from app.deadline import Deadline
 from app.errors import AuthenticationError, PermissionDeniedError, StorageError
 from app.state.addresses import Network, read_address, read_network
 from app.state.policy import Scope, has_scope
@@ -32,6 +33,8 @@ _CACHED_REFUSALS = 1000
 # A hash costs as much as the rest of an identification.
 _REMEMBERED_HASHES = 1000
 _STALE_SECONDS = 60.0
+# How long a key that may still serve is looked up again, while the database does not answer.
+_PATIENCE_SECONDS = 1.0
 
 _MISSING = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
@@ -153,6 +156,7 @@ class Authenticator:
         self._uses = uses
         self._cache_seconds = cache_seconds
         self._throttle = throttle
+        self._patience = Deadline(_PATIENCE_SECONDS)
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         # When they were refused, by their hashes.
         self._refused: OrderedDict[bytes, float] = OrderedDict()
@@ -204,14 +208,17 @@ class Authenticator:
     async def _find(self, key: str, key_hash: bytes, known: _Known | None) -> _Known | None:
         now = time.monotonic()
         changes = self._changes
+        may_be_stale = known is not None and now - known.read_at < _STALE_SECONDS
         try:
-            found = await self._look_up(key, key_hash)
+            # The rest of the call has to go on in the time that a database which hangs leaves it.
+            with self._patience.block() if may_be_stale else nullcontext():
+                found = await self._look_up(key, key_hash)
             networks = tuple(map(read_network, found.key.policy.addresses)) if found else ()
-        except StorageError:
-            if known is not None and now - known.read_at < _STALE_SECONDS:
-                return known
-            raise
         except Exception as error:
+            if known is not None and may_be_stale and isinstance(error, StorageError | TimeoutError):
+                return known
+            if isinstance(error, StorageError):
+                raise
             # Fails closed: whatever broke, nobody was identified.
             raise StorageError("API keys cannot be checked now. Try again in a moment.") from error
         if found is None:

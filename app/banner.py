@@ -1,10 +1,10 @@
-"""What an operator is told at start: where things are and what to type next. Holds no secret but the first keys."""
+"""Tell the operator at start where things are and what to type next. The first keys are shown to a terminal alone."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from app import __version__
-from app.installation import FirstKeys
 from app.relay.roster import DEMO
 from app.settings import Settings
 from app.settings_upstream import UpstreamSettings
@@ -13,23 +13,49 @@ _DEMO_NOTICE = """\
   !! No upstream is configured, so this gateway serves the built-in DEMO model only: it answers `model="demo"`
   !! with canned text and calls nothing. Set OPENAI_API_KEY to reach a real model.
 """
-_FIRST_KEY_NOTICE = """\
+_SHOWN_NOTICE = """\
   Your first {kind} key (shown this once{saved}):
 
       {key}
 
 """
+_SAVED_NOTICE = """\
+  Your first {kind} key is in {file}
+
+"""
+_NO_KEY_NOTICE = """\
+  !! No API key was made, because there is no terminal to show it to and it cannot be saved in {folder}.
+  !! Make one: `antiphon keys create --name NAME`, and `--scope admin` for one that administers.
+
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstKey:
+    """A key that this start made, and the file that keeps it, if one could be written."""
+
+    kind: str
+    key: str = field(repr=False)
+    file: Path | None
 
 
 def banner(
-    settings: Settings, upstreams: Sequence[UpstreamSettings], url: str, database: str, first_keys: FirstKeys | None
+    settings: Settings,
+    upstreams: Sequence[UpstreamSettings],
+    url: str,
+    database: str,
+    first_keys: Sequence[FirstKey],
+    *,
+    shows_keys: bool,
 ) -> str:
-    """The text printed when the gateway is about to serve these upstreams at this URL."""
+    """The text printed when the gateway is about to serve these upstreams at this URL.
+
+    Without `shows_keys` it may end up in a log, and names the files of the first keys.
+    """
     demo = upstreams[0] is DEMO
-    data_dir = settings.storage.data_dir
-    key_file = data_dir / "first-api-key"
-    saved = key_file.exists() if first_keys is None else _is_saved(first_keys.key, key_file)
-    shown_key = f"$(cat {key_file})" if saved else "$ANTIPHON_KEY"
+    files = [first.file for first in first_keys if first.kind == "API"]
+    key_file = files[0] if files else _earlier(settings.storage.data_dir / "first-api-key")
+    shown_key = f"$(cat {key_file})" if key_file else "$ANTIPHON_KEY"
     model = "demo" if demo else "MODEL"
     return (
         f"\n  Antiphon {__version__}\n"
@@ -37,29 +63,29 @@ def banner(
         f"    database   {database}\n"
         f"    upstreams  {', '.join(map(_described, upstreams))}\n\n"
         + (_DEMO_NOTICE + "\n" if demo else "")
-        + _first_key_notices(first_keys, data_dir)
+        + "".join(_notice(first, shows_keys=shows_keys) for first in first_keys)
         + f'  Try it:\n\n      curl {url}/v1/responses -H "Authorization: Bearer {shown_key}" \\\n'
         f'        -H \'Content-Type: application/json\' -d \'{{"model": "{model}", "input": "Hello!"}}\'\n'
     )
 
 
-def _first_key_notices(first_keys: FirstKeys | None, data_dir: Path) -> str:
-    if first_keys is None:
-        return ""
-    notices = [_first_key_notice("API", first_keys.key, data_dir / "first-api-key")]
-    if first_keys.admin_key is not None:
-        notices.append(_first_key_notice("admin", first_keys.admin_key, data_dir / "first-admin-key"))
-    return "".join(notices)
+def no_key(folder: Path) -> str:
+    """The text where a first key could be neither shown nor saved, so that none was made."""
+    return _NO_KEY_NOTICE.format(folder=folder)
 
 
-def _first_key_notice(kind: str, key: str, file: Path) -> str:
-    saved = f"; also saved in {file}" if _is_saved(key, file) else ""
-    return _FIRST_KEY_NOTICE.format(kind=kind, key=key, saved=saved)
+def _notice(first: FirstKey, *, shows_keys: bool) -> str:
+    if shows_keys:
+        saved = f"; also saved in {first.file}" if first.file else ""
+        return _SHOWN_NOTICE.format(kind=first.kind, key=first.key, saved=saved)
+    return _SAVED_NOTICE.format(kind=first.kind, file=first.file)
 
 
-def _is_saved(key: str, file: Path) -> bool:
-    # It may be an earlier database's, with another key in it.
-    return file.exists() and file.read_text().strip() == key
+def _earlier(file: Path) -> Path | None:
+    try:
+        return file if file.exists() else None
+    except OSError:
+        return None
 
 
 def _described(upstream: UpstreamSettings) -> str:

@@ -1,8 +1,7 @@
 """The composition root: everything is built here, once, in order."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 
@@ -24,8 +23,9 @@ from app.relay.compaction import Compactor
 from app.relay.conductor import Conductor
 from app.relay.context_calls import ContextCalls
 from app.relay.conversation import Conversations
+from app.relay.duties import Duties, Duty
 from app.relay.keeper import Changes, Keeper
-from app.relay.ledger import Ledger
+from app.relay.ledger import RECOVERY_SECONDS, Ledger
 from app.relay.limiter import Limiter
 from app.relay.meter import Meter
 from app.relay.prices import Prices
@@ -48,11 +48,11 @@ from app.storage.database import Database
 from app.storage.health_check import HealthCheck
 from app.storage.hold_store import HoldStore
 from app.storage.key_store import KeyStore
-from app.storage.key_uses import KeyUses
+from app.storage.key_uses import WRITE_SECONDS, KeyUses
 from app.storage.limit_counting import LimitCounting
 from app.storage.limit_store import LimitStore
 from app.storage.project_store import ProjectStore
-from app.storage.purge import purge_forever
+from app.storage.purge import Purge
 from app.storage.response_store import ResponseStore
 from app.storage.run_store import RunStore
 from app.storage.upstream_store import UpstreamStore
@@ -113,7 +113,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
 
     prices = Prices(settings.prices)
     usage = UsageStore(database, writer)
-    ledger = Ledger(usage, prices)
+    ledger = Ledger(usage, prices, is_alone=storage.is_sqlite)
     limits = LimitCounting(settings.limits, LimitStore(database, writer), is_alone=storage.is_sqlite)
     limiter = Limiter(limits.counts, prices)
     meter = Meter(limiter, ledger)
@@ -177,6 +177,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         catalogue=ModelCatalogue(pool, transport_of, settings.relay.models_cache_seconds),
         readiness=readiness,
         registry=registry,
+        duties=Duties(registry),
         reload=reload,
         relay=relay,
         archive=archive,
@@ -204,19 +205,18 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         limiter=limiter,
     )
 
-    def duties() -> tuple[Coroutine[Any, Any, None], ...]:
-        return (
-            database.lengthen_log(),
-            keeper.keep_forever(),
-            purge_forever(responses, runs, usage, limits.store, storage),
-            *limits.renewals(),
-            uses.write_forever(),
-            conductor.conduct_forever(),
-            open_conversations.extend_forever(),
-            prices.load(),
-            ledger.flush_forever(),
-            ledger.recover_forever(is_alone=storage.is_sqlite),
-        )
+    services.duties.add(
+        Duty("log file", database.lengthen_log, None),
+        Duty("prices", prices.load, None),
+        Duty("pool sync", keeper.keep, 0),
+        Duty("background runs", conductor.conduct, 0),
+        Duty("conversation leases", open_conversations.extend, open_conversations.extend_seconds),
+        *(Duty(f"stream leases {n}", leased.renew, leased.renew_seconds) for n, leased in enumerate(limits.leased, 1)),
+        Duty("ledger", ledger.flush_when_due, 0),
+        Duty("ledger recovery", ledger.recover, RECOVERY_SECONDS),
+        Duty("key uses", uses.write, WRITE_SECONDS),
+        Duty("purge", Purge(responses, runs, usage, limits.store, storage).sweep, storage.purge_interval_seconds),
+    )
 
     # What is in front uses what is behind it.
     closing = (
@@ -228,18 +228,15 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         writer.aclose,
         database.aclose,
     )
-    return Gateway(services, _opening(keeper.load, services, duties), lifespan=_lifespan(closing))
+    return Gateway(services, _opening(keeper.load, services), lifespan=_lifespan(closing))
 
 
-def _opening(
-    load: Callable[[], Awaitable[None]], services: Services, duties: Callable[[], Iterable[Coroutine[Any, Any, None]]]
-) -> Callable[[], Awaitable[None]]:
+def _opening(load: Callable[[], Awaitable[None]], services: Services) -> Callable[[], Awaitable[None]]:
     """What has the app serve, once its database is there: what is kept is loaded, and its duties go on from then."""
 
     async def open_() -> None:
         await load()
-        for duty in duties():
-            services.registry.spawn(duty)
+        services.duties.start()
         services.readiness.serves()
 
     return open_

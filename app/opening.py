@@ -5,14 +5,17 @@ disk. What somebody has to change ends the start: a password, a database's name,
 """
 
 import asyncio
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
+from app.banner import FirstKey
 from app.errors import ConfigurationError, StorageError
-from app.installation import FirstKeys, opened, write_private
+from app.installation import opened, write_private
 from app.relay.readiness import Readiness
 from app.relay.roster import Roster
 from app.settings import Settings, StorageSettings
@@ -20,19 +23,27 @@ from app.settings_upstream import UpstreamSettings
 from app.storage.schema import migrate_aside
 
 _AGAIN_SECONDS = 1.0
+# Earlier databases whose first keys one folder keeps.
+_MOST_FILES = 100
 
 _log = structlog.get_logger("antiphon.start")
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The keys of a first start, and the upstreams that will be served."""
+    """The keys of a first start, and the upstreams that will be served.
 
-    first_keys: FirstKeys | None
+    `lacks_keys`: no first key could be made, because there is neither a terminal to show it nor a folder to save it.
+    """
+
+    first_keys: Sequence[FirstKey]
     upstreams: Sequence[UpstreamSettings]
+    lacks_keys: bool
 
 
-async def open_installation(settings: Settings, secret: bytes, readiness: Readiness) -> Opened:
+async def open_installation(
+    settings: Settings, secret: bytes, readiness: Readiness, *, shows_keys: bool
+) -> Opened:
     """Bring the schema up to date, take over secrets and make first keys, once the database is there.
 
     Until then `readiness` and the log say what is waited for. Raises ConfigurationError for what does not pass.
@@ -41,7 +52,7 @@ async def open_installation(settings: Settings, secret: bytes, readiness: Readin
     while True:
         try:
             await migrate_aside(settings.storage.url)
-            found = await _prepare(settings, secret)
+            found = await _prepare(settings, secret, shows_keys=shows_keys)
         except StorageError as error:
             readiness.waits("the database cannot be reached, or cannot be written to")
             if not waited:
@@ -59,13 +70,18 @@ def _first_line(cause: BaseException | None) -> str | None:
     return None if cause is None else str(getattr(cause, "orig", cause)).partition("\n")[0]
 
 
-async def _prepare(settings: Settings, secret: bytes) -> Opened:
-    """Raises ConfigurationError where others could reach a gateway that nobody administers."""
+async def _prepare(settings: Settings, secret: bytes, *, shows_keys: bool) -> Opened:
+    """Make the keys of a first start. One that can be neither shown nor saved is not made: nobody would ever have it.
+
+    Raises ConfigurationError where others could reach a gateway that nobody administers.
+    """
     server, storage = settings.server, settings.storage
     async with opened(storage, secret) as installation:
         await installation.take_over_secrets()
         upstreams = Roster(settings.upstreams, installation.vault).upstreams(await installation.upstreams.read())
-        keys = await installation.first_keys(with_admin=server.admin_key is None)
+        may_make = shows_keys or _is_writable(storage.data_dir)
+        keys = await installation.first_keys(with_admin=server.admin_key is None) if may_make else None
+        lacks_keys = not may_make and not await installation.projects.list(limit=1)
         if keys is None and not (
             server.is_local or server.admin_key is not None or await installation.keys.has_administrator()
         ):
@@ -74,16 +90,29 @@ async def _prepare(settings: Settings, secret: bytes) -> Opened:
                 "Set ANTIPHON_ADMIN_KEY to 16 characters or more (`openssl rand -hex 32`), or make an admin key with "
                 "`antiphon keys create --name admin --scope admin`."
             )
-    if keys is not None:
-        _save(storage, "first-api-key", keys.key)
-        if keys.admin_key is not None:
-            _save(storage, "first-admin-key", keys.admin_key)
-    return Opened(keys, upstreams)
+    made = [] if keys is None else [("API", "first-api-key", keys.key)]
+    if keys is not None and keys.admin_key is not None:
+        made.append(("admin", "first-admin-key", keys.admin_key))
+    first_keys = [FirstKey(kind, key, _save(storage, name, key)) for kind, name, key in made]
+    return Opened(first_keys, upstreams, lacks_keys)
 
 
-def _save(storage: StorageSettings, name: str, key: str) -> None:
-    # The file of an earlier database is not overwritten, and beside PostgreSQL there may be no folder to write in.
-    # The banner shows the key in any case.
+def _is_writable(folder: Path) -> bool:
     with suppress(OSError):
-        storage.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(storage.data_dir / name, f"{key}\n")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.access(folder, os.W_OK | os.X_OK)
+    return False
+
+
+def _save(storage: StorageSettings, name: str, key: str) -> Path | None:
+    """Write the key into a file of its own and return that. The file of an earlier database is not overwritten."""
+    for number in range(1, _MOST_FILES):
+        file = storage.data_dir / (name if number == 1 else f"{name}-{number}")
+        try:
+            write_private(file, f"{key}\n")
+        except FileExistsError:
+            continue
+        except OSError:
+            return None
+        return file
+    return None

@@ -108,10 +108,12 @@ class StorageSettings(SettingsGroup):
     retention_days: int = Field(30, ge=1, le=36500, description="Days a response is kept, unless its project says.")
     usage_days: int = Field(400, ge=1, le=36500, description="Days a call's entry in the ledger is kept.")
     commit_timeout_seconds: float = Field(
-        5.0, gt=0, description="Time a read or a write has before the client gets an error."
+        5.0, gt=0, description="Time a call's reads and writes have together before the client gets an error."
     )
     purge_interval_seconds: float = Field(300.0, gt=0, description="Pause between two sweeps of expired responses.")
-    pool_size: int = Field(10, ge=1, description="Database connections per process that read; one more writes.")
+    pool_size: int = Field(
+        10, ge=1, description="Database connections per process that read; one more writes, on PostgreSQL two."
+    )
     key_cache_seconds: float = Field(
         5.0,
         ge=0,

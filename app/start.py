@@ -11,12 +11,13 @@ from functools import partial
 import structlog
 
 from app import __version__
-from app.banner import banner
+from app.banner import banner, no_key
 from app.descriptors import limit, raise_limit
 from app.errors import ConfigurationError
 from app.installation import read_secret
 from app.main import create_app
 from app.observability import logging
+from app.observability.line_writer import LineWriter
 from app.opening import open_installation
 from app.processes import Ending, Parent, Workers
 from app.server.listener import listen, turn_away
@@ -26,6 +27,9 @@ from app.storage.location import Location
 
 # New containers, less those that are gone, before the collector looks at them. Python's own 700 costs 3 % of a call.
 _COLLECTED_AT = 10_000
+_STDERR = 2
+# How long a start waits for whoever reads what it says.
+_TELLING_SECONDS = 1.0
 
 _log = structlog.get_logger("antiphon.start")
 
@@ -68,18 +72,20 @@ def _serve(
     services = app.state.services
 
     async def open_() -> None:
-        found = await open_installation(settings, secret, services.readiness)
+        shows_keys = sys.stderr is not None and sys.stderr.isatty()
+        found = await open_installation(settings, secret, services.readiness, shows_keys=shows_keys)
         if parent is not None and parent.was_reloaded:
             # What the others were told at a SIGHUP.
             services.reload()
         # What is loaded and built by now stays: a full collection would walk it (50 ms without a stream) in vain.
         gc.freeze()
         # Of several that start at once one makes the first keys, which are shown this once.
-        if announces or found.first_keys is not None:
+        if announces or found.first_keys:
             url = f"http://{settings.server.local_host}:{listener.getsockname()[1]}"
             name = Location.parse(settings.storage.url).name
-            sys.stderr.write(banner(settings, found.upstreams, url, name, found.first_keys))
-            sys.stderr.flush()
+            _tell(banner(settings, found.upstreams, url, name, found.first_keys, shows_keys=shows_keys))
+            if found.lacks_keys:
+                _tell(no_key(settings.storage.data_dir))
             workers = settings.server.workers
             _log.info("serving", version=__version__, url=url, workers=workers, open_files=limit())
         await app.open()
@@ -87,6 +93,13 @@ def _serve(
     # A call makes hundreds of containers and next to no cycles: the collector need not look after every seventh call.
     gc.set_threshold(_COLLECTED_AT)
     serve(app, settings.server, listener, open_, is_worker=parent is not None)
+
+
+def _tell(text: str) -> None:
+    """Write to stderr; where nobody reads that, without waiting for it."""
+    lines = LineWriter(None if sys.stderr is None else _STDERR, lambda _: b"")
+    lines.write(text.encode(errors="backslashreplace"))
+    lines.close(_TELLING_SECONDS)
 
 
 @contextmanager

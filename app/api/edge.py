@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app import allowance
 from app.api.errors import refusal, send_error
 from app.errors import ApiError, InvalidRequestError
 from app.ids import new_request_id
@@ -61,6 +62,7 @@ class Edge:
         if scope["type"] == "websocket":
             scope["method"], send = _SOCKET, refusing(send)
         begin_request(request_id)
+        allowance.begin_call()
         direct = self._direct.get((scope["method"], path))
         app = direct or (self._app if scope["type"] == "http" else no_socket)
         try:

@@ -22,6 +22,9 @@ async def readyz(services: ServicesOf) -> Response:
     admission = "ok" if services.registry.is_open else "closed"
     checks = {"admission": "draining" if readiness.is_leaving else admission, **await services.health.report()}
     ready = all(state == "ok" for state in checks.values())
+    if failing := services.duties.failing:
+        # They are tried again by themselves, and calls can be served meanwhile.
+        checks["failing duties"] = ", ".join(f"{duty.name} ({duty.reason})" for duty in failing)
     return _report({"status": "ready" if ready else "not ready", **checks}, status=200 if ready else 503)
 
 

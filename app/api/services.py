@@ -20,6 +20,7 @@ from app.relay.archive import Archive
 from app.relay.background import Background
 from app.relay.context_calls import ContextCalls
 from app.relay.conversation import Conversations
+from app.relay.duties import Duties
 from app.relay.limiter import Limiter
 from app.relay.readiness import Readiness
 from app.relay.registry import Registry
@@ -56,6 +57,7 @@ class Services:
     catalogue: ModelCatalogue
     readiness: Readiness
     registry: Registry
+    duties: Duties
     reload: Reload
     relay: Relay
     archive: Archive

@@ -11,6 +11,7 @@ from typing import TypeVar
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from app import allowance
 from app.api.channel import Channel, Peer
 from app.api.intake import headers_of
 from app.api.services import Services
@@ -213,6 +214,7 @@ class Session:
     async def _turn(self, message: ClientMessage) -> None:
         """Serve one turn, and log it."""
         begin_request(self._request_id)
+        allowance.begin_call()
         started = time.monotonic()
         fault: ApiError | None = None
         try:

@@ -1,9 +1,12 @@
-"""One JSON line per event on stdout, also for what libraries log. What looks like a key is blanked in every line."""
+"""One JSON line per event on stdout, also for what libraries log. What looks like a key is blanked in every line.
+
+A call that logs never waits for the log and never fails by it: lines are written by a thread (`line_writer`).
+"""
 
 import logging
 import re
 import sys
-from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -12,8 +15,14 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from app.observability.line_writer import LineWriter
+
 _SECRET = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+\S+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
 _BLANK = "[redacted]"
+_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
+_STDOUT = 1
+# What lines that still wait get at the end of the process.
+_FLUSH_SECONDS = 1.0
 # The server warns of each upgrade that it does not serve; the request's own line says it already.
 _UPGRADE_WARNING = re.compile(r"^Unsupported upgrade request")
 
@@ -39,19 +48,15 @@ def note(**facts: Any) -> None:
 def configure(level: str, form: str) -> None:
     """Set up logging for the process. `form` is "json" or "console"."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    # Both write a line and its end at once: other threads and workers write to the same place.
-    factory: Callable[..., WrappedLogger]
-    ours: list[Processor]
-    theirs: list[Processor]
-    if form == "json":
-        ours, theirs, factory = [_json_line], [_json_text], structlog.BytesLoggerFactory(sys.stdout.buffer)
-    else:
-        ours = theirs = _console_lines()
-        factory = structlog.WriteLoggerFactory(sys.stdout)
+    lines = LineWriter(_stdout(), _drop_notice if form == "json" else _drop_notice_text)
+    ours: list[Processor] = [_json_line] if form == "json" else [*_console_lines(), _console_line]
+    theirs: list[Processor] = [_json_text] if form == "json" else _console_lines()
     structlog.configure(
-        processors=ours, wrapper_class=structlog.make_filtering_bound_logger(threshold), logger_factory=factory
+        processors=ours,
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=lambda *_: _Logger(lines),
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Handler(lines)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *theirs]
@@ -59,10 +64,55 @@ def configure(level: str, form: str) -> None:
     )
     handler.addFilter(lambda record: not _UPGRADE_WARNING.search(str(record.msg)))
     root = logging.getLogger()
+    for before in root.handlers:
+        if isinstance(before, _Handler):
+            before.close()
     root.handlers[:] = [handler]
     root.setLevel(max(threshold, logging.INFO))
     for library in ("alembic", "asyncio", "sqlalchemy", "uvicorn"):
         logging.getLogger(library).setLevel(max(threshold, logging.WARNING))
+
+
+class _Logger:
+    """What structlog hands finished lines to, whatever their level."""
+
+    def __init__(self, lines: LineWriter) -> None:
+        self.msg = lines.write
+        self.debug = self.info = self.warning = self.error = self.critical = lines.write
+
+
+class _Handler(logging.Handler):
+    """The lines of libraries. One that cannot be put together is left out. `logging` flushes it at exit."""
+
+    def __init__(self, lines: LineWriter) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(Exception):
+            self._lines.write(self.format(record).encode(errors="backslashreplace") + b"\n")
+
+    def flush(self) -> None:
+        self._lines.flush(_FLUSH_SECONDS)
+
+    def close(self) -> None:
+        self._lines.close(_FLUSH_SECONDS)
+        super().close()
+
+
+def _stdout() -> int | None:
+    # Python has none where it was closed at start, and the number is another file's by now.
+    return None if sys.stdout is None else _STDOUT
+
+
+def _drop_notice(count: int) -> bytes:
+    return _json_line(
+        None, "warning", {"event": "log lines were dropped, because they could not be written", "count": count}
+    )
+
+
+def _drop_notice_text(count: int) -> bytes:
+    return b"warning: %d log lines were dropped, because they could not be written\n" % count
 
 
 def _json_line(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
@@ -78,16 +128,24 @@ def _json_line(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
 
 
 def _json_text(logger: WrappedLogger, method: str, event: EventDict) -> str:
-    return _json_line(logger, method, event).decode()
+    # Whoever takes text puts the end on it.
+    return _json_line(logger, method, event)[:-1].decode()
 
 
 def _dump(line: EventDict) -> bytes:
-    return orjson.dumps(line, default=_shown, option=orjson.OPT_UTC_Z)
+    try:
+        return orjson.dumps(line, default=_shown, option=_OPTIONS)
+    except orjson.JSONEncodeError:
+        # Half a character, a number without end: shown as Python writes them.
+        return orjson.dumps({str(name): _shown(value) for name, value in line.items()}, option=_OPTIONS)
 
 
 def _shown(value: object) -> str:
     """What is no JSON, as it is shown."""
-    return _SECRET.sub(_BLANK, repr(value))
+    try:
+        return _SECRET.sub(_BLANK, repr(value))
+    except Exception:  # noqa: BLE001 (what it is the log cannot say, and nobody fails for that)
+        return f"<{type(value).__name__}>"
 
 
 def _console_lines() -> list[Processor]:
@@ -99,6 +157,10 @@ def _console_lines() -> list[Processor]:
         redact,
         structlog.dev.ConsoleRenderer(),
     ]
+
+
+def _console_line(_logger: WrappedLogger, _method: str, text: Any) -> bytes:
+    return str(text).encode(errors="backslashreplace") + b"\n"
 
 
 def _of_request(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -6,15 +6,10 @@ The table is looked at again and again, which is how a cancellation or a run wit
 import asyncio
 from contextlib import suppress
 
-import structlog
-
-from app.errors import StorageError
 from app.ids import new_id
 from app.relay.performance import Performance, Stop
 from app.relay.stage import Stage
 from app.state.runs import Run
-
-_log = structlog.get_logger("antiphon.background")
 
 
 class Conductor:
@@ -60,20 +55,18 @@ class Conductor:
         performance = self._live.get(key)
         return None if performance is None else performance.listen()
 
-    async def conduct_forever(self) -> None:
-        """Look, and act on what is seen. A database that is down is asked again."""
-        while True:
-            try:
-                await self._look()
-            except StorageError as error:
-                if self._now >= self._claims_from:
-                    _log.warning("runs cannot be seen", reason=error.message)
-                # Others could not renew their leases either. They get the time to do so before one is taken over.
-                self._claims_from = self._now + self._lease_seconds / 3
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._look_seconds):
-                    await self._woken.wait()
-            self._woken.clear()
+    async def conduct(self) -> None:
+        """Look, act on what is seen, and wait for the time of the next look. Raises StorageError."""
+        try:
+            await self._look()
+        except Exception:
+            # Others could not renew their leases either. They get the time to do so before one is taken over.
+            self._claims_from = self._now + self._lease_seconds / 3
+            raise
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._look_seconds):
+                await self._woken.wait()
+        self._woken.clear()
 
     @property
     def _now(self) -> float:

@@ -3,7 +3,6 @@
 Must not know how a hold is kept. A run in the background holds one as a foreground call does.
 """
 
-import asyncio
 from collections.abc import Collection
 
 import structlog
@@ -112,13 +111,12 @@ class Conversations:
         hold = await self._store.acquire(project_id, conversation_id, holder, self._lease_seconds)
         return HeldConversation(self._store, memory, hold, self._held)
 
-    async def extend_forever(self) -> None:
-        """Extend every hold of this process, three times a lease."""
-        while True:
-            await asyncio.sleep(self._lease_seconds / 3)
-            if not self._held:
-                continue
-            try:
-                await self._store.extend(tuple(self._held), self._lease_seconds)
-            except StorageError as error:
-                _log.warning("holds were not extended", count=len(self._held), reason=error.message)
+    @property
+    def extend_seconds(self) -> float:
+        """How often the holds of this process have to be extended: three times a lease."""
+        return self._lease_seconds / 3
+
+    async def extend(self) -> None:
+        """Extend every hold of this process. Raises StorageError."""
+        if self._held:
+            await self._store.extend(tuple(self._held), self._lease_seconds)

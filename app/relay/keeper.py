@@ -95,20 +95,22 @@ class Keeper:
         self._is_down = False
 
     async def load(self) -> None:
-        """See what there is, before anything is served."""
-        await self._turn()
-
-    async def keep_forever(self) -> None:
-        """Write and look until cancelled. A database that is down is asked again."""
-        while True:
-            pause = max(0.0, self._looks_at - _now())
-            if self._is_down:
-                await asyncio.sleep(pause)
-            else:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._changes.noted.wait()
+        """See what there is, before anything is served. A database that is down is asked again by `keep`."""
+        try:
             await self._turn()
+        except StorageError as error:
+            _log.warning("the health of upstreams cannot be shared", reason=error.message)
+
+    async def keep(self) -> None:
+        """Write and look, when there is something to write or it is time to look. Raises StorageError."""
+        pause = max(0.0, self._looks_at - _now())
+        if self._is_down:
+            await asyncio.sleep(pause)
+        else:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._changes.noted.wait()
+        await self._turn()
 
     def wake(self) -> None:
         """Look now: something was changed in the database."""
@@ -122,20 +124,12 @@ class Keeper:
         self.wake()
 
     async def _turn(self) -> None:
-        try:
-            await self._write()
-            if _now() >= self._looks_at:
-                self._looks_at = _now() + self._look_seconds
-                await self._look()
-        except StorageError as error:
-            if not self._is_down:
-                _log.warning("the health of upstreams cannot be shared", reason=error.message)
-            self._is_down = True
+        self._is_down = True
+        await self._write()
+        if _now() >= self._looks_at:
             self._looks_at = _now() + self._look_seconds
-        else:
-            if self._is_down:
-                _log.info("the health of upstreams is shared again")
-            self._is_down = False
+            await self._look()
+        self._is_down = False
 
     async def _write(self) -> None:
         taken = self._changes.take()

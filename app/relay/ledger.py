@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -17,9 +18,10 @@ _FLUSH_SECONDS = 1.0
 _FLUSH_AT = _LARGEST_WRITE = 2048
 # How many entries wait for a database that is away; then the oldest go.
 _MOST_WAITING = 100_000
-# How old a stored response is whose entry has not come, and how often they are looked for.
+# How old a stored response is whose entry has not come.
 _LATE_SECONDS = 30
-_RECOVERY_SECONDS = 30.0
+RECOVERY_SECONDS = 30.0
+"""How often they are looked for."""
 # Between two looks, while there is much to go through: calls come first.
 _PAUSE_SECONDS = 0.1
 # What shutdown gives a write that is under way.
@@ -35,9 +37,11 @@ class Ledger:
     committed.
     """
 
-    def __init__(self, store: UsageStore, prices: Prices) -> None:
+    def __init__(self, store: UsageStore, prices: Prices, *, is_alone: bool = False) -> None:
         self._store = store
         self._prices = prices
+        # A process that is alone knows at its start that no entry is on its way.
+        self._late_seconds = 0 if is_alone else _LATE_SECONDS
         self._waiting: deque[Entry] = deque(maxlen=_MOST_WAITING)
         self._full = asyncio.Event()
         self._dropped = 0
@@ -74,42 +78,25 @@ class Ledger:
                 raise
             self._outcome, self._batch = None, []
 
-    async def flush_forever(self) -> None:
-        """Write what waits each second, and sooner when it is much."""
-        while True:
-            try:
-                async with asyncio.timeout(_FLUSH_SECONDS):
-                    await self._full.wait()
-            except TimeoutError:
-                pass
-            try:
-                await self.flush()
-            except StorageError as error:
-                _log.warning("usage waits", count=len(self._batch) + len(self._waiting), reason=error.message)
-                await asyncio.sleep(_FLUSH_SECONDS)
+    async def flush_when_due(self) -> None:
+        """Write what waits after a second, and sooner when it is much. Raises as `flush` does."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH_SECONDS):
+                await self._full.wait()
+        await self.flush()
 
-    async def recover(self, late_seconds: int = _LATE_SECONDS) -> None:
-        """Make the entries that stored responses of this age lack. Raises StorageError."""
+    async def recover(self) -> None:
+        """Make the entries that stored responses lack: late ones, and at the start of one that is alone, all."""
         while True:
-            found, swept = await self._store.unrecorded(int(time.time()), late_seconds)
+            found, swept = await self._store.unrecorded(int(time.time()), self._late_seconds)
             if swept is None:
-                return
+                break
             await self._price(found)
             await self._store.record(found, swept)
             if found:
                 _log.info("usage was recovered from stored responses", count=len(found))
             await asyncio.sleep(_PAUSE_SECONDS)
-
-    async def recover_forever(self, *, is_alone: bool) -> None:
-        """Recover at start, and then now and again: one that `is_alone` knows at first that no entry is on its way."""
-        late_seconds = 0 if is_alone else _LATE_SECONDS
-        while True:
-            try:
-                await self.recover(late_seconds)
-            except StorageError as error:
-                _log.warning("usage could not be recovered", reason=error.message)
-            late_seconds = _LATE_SECONDS
-            await asyncio.sleep(_RECOVERY_SECONDS)
+        self._late_seconds = _LATE_SECONDS
 
     async def aclose(self) -> None:
         """Write the rest, once nothing is recorded any more."""

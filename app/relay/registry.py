@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from app import allowance
 from app.errors import OverloadedError
 
 
@@ -81,7 +82,7 @@ class Registry:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start a task that shutdown will cancel and wait for."""
-        task = asyncio.create_task(work)  # noqa: TID251 - this is the one place that starts tasks
+        task = asyncio.create_task(work, context=allowance.outside())  # noqa: TID251 - this is the one place that starts tasks
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

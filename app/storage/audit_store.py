@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 from sqlalchemy import Connection, insert, select
 
 from app.state.audit import AuditRecord
 from app.storage.database import Database
 from app.storage.tables import audit
-from app.storage.writer import Write, Writer
+from app.storage.writer import Rank, Write, Writer
 
 T = TypeVar("T")
 
@@ -41,6 +41,9 @@ class AuditStore:
 @dataclass(frozen=True, slots=True)
 class Audited(Write[T], Generic[T]):
     """A change with its record. A change whose result is None or False has changed nothing, and is not recorded."""
+
+    rank: ClassVar[Rank] = Rank.META
+    is_apart: ClassVar[bool] = True
 
     change: Write[T]
     record: AuditRecord

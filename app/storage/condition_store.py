@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, ClassVar, Self, TypeAlias, cast
 
-from sqlalchemy import Connection, and_, case, delete, or_, select, update
+from sqlalchemy import Connection, and_, case, delete, or_, select, tuple_, update
 
 from app.state.health import PROBED, Ailment, Condition, Recovery
 from app.storage.clock import DatabaseTime
@@ -13,7 +13,7 @@ from app.storage.database import Database
 from app.storage.tables import insert_if_new, meta
 from app.storage.upstream_store import REVISION_NAME
 from app.storage.upstream_tables import conditions
-from app.storage.writer import Write, Writer
+from app.storage.writer import Rank, Write, Writer
 
 Place: TypeAlias = tuple[str, str]
 """An account and a model of it, "" for all."""
@@ -102,6 +102,9 @@ class ConditionStore:
 class KeepChanges(Write[Mapping[Place, Mark]]):
     """Conditions and recoveries, the latest of each account and model."""
 
+    rank: ClassVar[Rank] = Rank.CONDITIONS
+    is_apart: ClassVar[bool] = True
+
     changes: Sequence[Condition | Recovery]
 
     @classmethod
@@ -112,6 +115,9 @@ class KeepChanges(Write[Mapping[Place, Mark]]):
 @dataclass(frozen=True, slots=True)
 class ClaimProbes(Write[Sequence[Sighting]]):
     """The right to probe: the rest of each goes on for so long, for all processes but the one that gets it."""
+
+    rank: ClassVar[Rank] = Rank.CONDITIONS
+    is_apart: ClassVar[bool] = True
 
     due: Sequence[Sighting]
     seconds: int
@@ -125,10 +131,15 @@ class ClaimProbes(Write[Sequence[Sighting]]):
 class Forget(Write[None]):
     """The end of rows that say nothing any more."""
 
+    rank: ClassVar[Rank] = Rank.CONDITIONS
+    is_apart: ClassVar[bool] = True
+
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
         old = DatabaseTime() - _FORGOTTEN_SECONDS
-        connection.execute(delete(conditions).where(conditions.c.until < old, conditions.c.changed_at < old))
+        key = (conditions.c.account, conditions.c.model)
+        over = select(*key).where(conditions.c.until < old, conditions.c.changed_at < old)
+        connection.execute(delete(conditions).where(tuple_(*key).in_(over.with_for_update(skip_locked=True))))
         return [None] * len(writes)
 
 

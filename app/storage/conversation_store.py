@@ -13,8 +13,9 @@ from app.state.records import NO_ACCOUNT, Conversation, Item, Turn
 from app.storage import conversation_turns
 from app.storage.database import Database
 from app.storage.hold_store import Refused, seize
+from app.storage.row_locks import Row, named
 from app.storage.tables import conversations
-from app.storage.writer import Write, Writer
+from app.storage.writer import Rank, Write, Writer
 
 _COLUMNS = (conversations.c.id, conversations.c.created_at, conversations.c.metadata)
 _OWN = (conversations.c.project_id == bindparam("of_project"), conversations.c.id == bindparam("conversation_id"))
@@ -103,7 +104,9 @@ class ConversationStore:
 
 @dataclass(frozen=True, slots=True)
 class Create(Write[None]):
-    """A new conversation, with a turn of what it begins with."""
+    """A new conversation, with a turn of what it begins with. Its id is ours, and so nobody else's."""
+
+    rank: ClassVar[Rank] = Rank.CONVERSATIONS
 
     project_id: str
     conversation: Conversation
@@ -133,9 +136,16 @@ class Create(Write[None]):
 class Describe(Write[Conversation | Refused]):
     """A conversation's new metadata."""
 
+    rank: ClassVar[Rank] = Rank.CONVERSATIONS
+
     project_id: str
     conversation_id: str
     metadata: bytes
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The conversation."""
+        return (named("conversations", self.project_id, self.conversation_id),)
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[Conversation | Refused]:
@@ -152,10 +162,16 @@ class Describe(Write[Conversation | Refused]):
 class Delete(Write[bool]):
     """A conversation's removal, with its turns. False when there was none."""
 
+    rank: ClassVar[Rank] = Rank.CONVERSATIONS
     erases: ClassVar[bool] = True
 
     project_id: str
     conversation_id: str
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The conversation."""
+        return (named("conversations", self.project_id, self.conversation_id),)
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
@@ -168,9 +184,16 @@ class Delete(Write[bool]):
 class AddItems(Write[int | Refused]):
     """What a client adds to a conversation, as a turn. The result is the conversation's key."""
 
+    rank: ClassVar[Rank] = Rank.CONVERSATIONS
+
     project_id: str
     conversation_id: str
     turn: Turn | None
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The conversation."""
+        return (named("conversations", self.project_id, self.conversation_id),)
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[int | Refused]:
@@ -189,11 +212,17 @@ def _add(connection: Connection, write: AddItems) -> int | Refused:
 class DeleteItem(Write[Conversation | Refused]):
     """An item's removal from a conversation."""
 
+    rank: ClassVar[Rank] = Rank.CONVERSATIONS
     erases: ClassVar[bool] = True
 
     project_id: str
     conversation_id: str
     item_id: str
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The conversation."""
+        return (named("conversations", self.project_id, self.conversation_id),)
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[Conversation | Refused]:

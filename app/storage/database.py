@@ -10,6 +10,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from app import allowance
 from app.deadline import Deadline
 from app.errors import StorageError
 from app.storage.location import Location
@@ -27,6 +28,9 @@ _FAILED_SECONDS = 5.0
 # Primary SQLite codes (ERROR, TOOBIG, CONSTRAINT, MISMATCH, MISUSE, RANGE) and SQLSTATE classes (data, integrity,
 # rollback, syntax, check option, program limit) that blame one statement; all others blame the database.
 _STATEMENT_FAULTS = frozenset({1, 18, 19, 20, 21, 25, "22", "23", "40", "42", "44", "54"})
+
+# Another transaction has locked the row, or is ahead of ours (lock_not_available, deadlock, serialization).
+_CONTENDED = frozenset({"55P03", "40P01", "40001"})
 
 _UNREACHABLE = frozenset({"OperationalError", "InterfaceError"})
 
@@ -51,6 +55,12 @@ def is_outage(error: BaseException) -> bool:
     return code not in _STATEMENT_FAULTS
 
 
+def is_contended(error: BaseException) -> bool:
+    """Whether nothing is wrong but that somebody else has what a statement needs, so that it can be tried again."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(cause, "sqlstate", None) in _CONTENDED
+
+
 def is_conflict(error: BaseException) -> bool:
     """Whether a row was refused because another has the same unique values. `error` is the driver's."""
     if isinstance(error, sqlite3.Error):
@@ -64,7 +74,7 @@ def _is_of_database(error: Exception) -> bool:
 
 
 class Database:
-    """The threads that read from one location, and the one that writes there.
+    """The threads that read from one location, and those that write there: a second where rows can be waited for.
 
     `pool_size` bounds the readers; `commit_timeout` (seconds) bounds a read, SQLite's wait for a lock and, on
     PostgreSQL, each statement of a write. Only the Writer may write.
@@ -82,30 +92,43 @@ class Database:
             partial(Session, driver, self.reader), min(pool_size, driver.most_readers), "storage-reader"
         )
         self._writer = Workers(partial(Session, driver, self.writer), 1, "storage-writer")
+        self._waiting_writer = Workers(partial(Session, driver, self.writer), 1, "storage-waiting-writer")
+        self.locks_rows = driver.locks_rows
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Return what this makes of a connection, in one of the reading threads. It may be run twice.
 
         Whatever goes wrong with the database is a StorageError.
         """
+        ours = allowance.of_call()
+        began = time.monotonic()
+        left = self._timeout if ours is None else ours.left(self._timeout)
+        deadline = self._deadline if left == self._timeout else Deadline(left)
         try:
-            return await self._readers.run(lambda session: session.read(work), self._deadline)
+            return await self._readers.run(lambda session: session.read(work), deadline)
         except Exception as error:
             if not _is_of_database(error):
                 raise
             raise StorageError("The database could not answer. Try again in a moment.") from error
+        finally:
+            if ours is not None:
+                ours.spend(self._timeout, began)
 
-    def write(self, work: Callable[[Session], T]) -> asyncio.Future[T]:
-        """Have the writing thread run this, after what it was given before. Errors are SQLAlchemy's or the driver's."""
-        return self._writer.submit(work)
+    def write(self, work: Callable[[Session], T], *, may_wait: bool = False) -> asyncio.Future[T]:
+        """Have the writing thread run this, after what it was given before. Errors are SQLAlchemy's or the driver's.
+
+        What `may_wait` for rows that others have locked goes to a thread of its own; only where `locks_rows`.
+        """
+        return (self._waiting_writer if may_wait else self._writer).submit(work)
 
     async def lengthen_log(self) -> None:
         """Spare the first commits the time that a file takes to grow. Best effort."""
         await self.write(lambda session: session.lengthen_log())
 
     def interrupt_write(self) -> None:
-        """End the statement that the writing thread runs; its transaction fails."""
+        """End the statements that the writing threads run; their transactions fail."""
         self._writer.interrupt()
+        self._waiting_writer.interrupt()
 
     async def ping(self) -> None:
         """Raise StorageError unless the database answers."""
@@ -123,6 +146,7 @@ class Database:
     async def aclose(self) -> None:
         """Close every connection; the writer's last, so that SQLite's final checkpoint is the writer's too."""
         await self._readers.aclose(self._timeout + _GRACE)
+        await self._waiting_writer.aclose(self._timeout + _GRACE)
         await self._writer.aclose(self._timeout + _GRACE)
 
 

@@ -2,19 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 from sqlalchemy import Connection
 
 from app.state.records import ApiKey, Project
 from app.storage.key_store import CreateKey
 from app.storage.project_store import CreateProject
-from app.storage.writer import Write
+from app.storage.writer import Rank, Write
 
 
 @dataclass(frozen=True, slots=True)
 class Founding(Write[bool]):
     """A project and its keys with their hashes, all of them or none. False when the project's name is taken."""
+
+    rank: ClassVar[Rank] = Rank.PROJECTS
+    is_apart: ClassVar[bool] = True
 
     project: Project
     keys: Sequence[tuple[ApiKey, bytes]] = field(repr=False)

@@ -6,7 +6,7 @@ A hold is a lease by the database's clock: one writer at a time, on all replicas
 import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
 
@@ -18,8 +18,9 @@ from app.storage import conversation_turns
 from app.storage.clock import DatabaseTime
 from app.storage.database import Database
 from app.storage.response_store import SaveResponse
+from app.storage.row_locks import Row, keyed, named
 from app.storage.tables import conversation_responses, conversations, responses
-from app.storage.writer import Write, Writer
+from app.storage.writer import Rank, Write, Writer
 from app.wire import wording
 
 # A history that no model takes; a bound on what a page of it, and each of its turns, has to read.
@@ -30,19 +31,14 @@ _APPENDED = frozenset({"completed", "incomplete"})
 
 _OWN = (conversations.c.project_id == bindparam("project_id"), conversations.c.id == bindparam("conversation_id"))
 _FIND = select(conversations.c.key).where(*_OWN)
-# Where another process is amid a commit to the same row, it counts as held: nobody waits for a row, so that no two
-# processes ever wait for each other.
-_SEIZE = (
-    select(conversations.c.key, conversations.c.item_count)
-    .where(
-        *_OWN,
-        or_(
-            conversations.c.held_until.is_(None),
-            conversations.c.held_until <= DatabaseTime(),
-            conversations.c.holder == bindparam("holder"),
-        ),
-    )
-    .with_for_update(skip_locked=True)
+# Its row is ours by then: the writer has locked it.
+_SEIZE = select(conversations.c.key, conversations.c.item_count).where(
+    *_OWN,
+    or_(
+        conversations.c.held_until.is_(None),
+        conversations.c.held_until <= DatabaseTime(),
+        conversations.c.holder == bindparam("holder"),
+    ),
 )
 _TAKE = update(conversations).where(conversations.c.key == bindparam("hold_key"))
 _HELD = (conversations.c.key == bindparam("hold_key"), conversations.c.holder == bindparam("hold_name"))
@@ -146,10 +142,17 @@ def seize(
 class Acquire(Write[int | Refused]):
     """The beginning of a hold, and the conversation's key."""
 
+    rank: ClassVar[Rank] = Rank.CONVERSATIONS
+
     project_id: str
     conversation_id: str
     holder: str
     lease_seconds: int
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The conversation."""
+        return (named("conversations", self.project_id, self.conversation_id),)
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[int | Refused]:
@@ -168,8 +171,16 @@ def _acquire(connection: Connection, write: Acquire) -> int | Refused:
 class Extend(Write[None]):
     """More time for these holds."""
 
+    rank: ClassVar[Rank] = Rank.CONVERSATIONS
+    is_apart: ClassVar[bool] = True
+
     holds: Sequence[Hold]
     lease_seconds: int
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The conversations that are held."""
+        return tuple([keyed("conversations", hold.key) for hold in self.holds])
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
@@ -191,7 +202,14 @@ class Extend(Write[None]):
 class Release(Write[None]):
     """The end of a hold that leaves nothing behind."""
 
+    rank: ClassVar[Rank] = Rank.CONVERSATIONS
+
     hold: Hold
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The conversation."""
+        return (keyed("conversations", self.hold.key),)
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
@@ -213,10 +231,22 @@ class SaveTurn(Write[None]):
     no turn, and the response is kept.
     """
 
+    rank: ClassVar[Rank] = Rank.TURNS
+
     response: SaveResponse
     hold: Hold
     last_turn_key: int
     turn: Turn | None
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The conversation."""
+        return (keyed("conversations", self.hold.key),)
+
+    @property
+    def unique_name(self) -> tuple[str, str]:
+        """The response's."""
+        return self.response.unique_name
 
     @classmethod
     def of(cls, response: StoredResponse, hold: Hold, last_turn_key: int, standing: Mapping[str, Item]) -> Self:

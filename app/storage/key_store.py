@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from sqlalchemy import Connection, Select, bindparam, insert, or_, select, update
 
@@ -12,7 +12,7 @@ from app.storage.pages import newest_first
 from app.storage.policies import key_policy, packed, packed_tags, project_policy, tags
 from app.storage.statements import Query
 from app.storage.tables import api_keys, projects
-from app.storage.writer import Write, Writer
+from app.storage.writer import Rank, Write, Writer
 
 _Columns = tuple[Any, ...]
 
@@ -104,6 +104,9 @@ class KeyStore:
 class CreateKey(Write[bool]):
     """A new key."""
 
+    rank: ClassVar[Rank] = Rank.KEYS
+    is_apart: ClassVar[bool] = True
+
     key: ApiKey
     key_hash: bytes = field(repr=False)
 
@@ -117,6 +120,9 @@ class CreateKey(Write[bool]):
 class ChangeKey(Write[bool]):
     """New values for a key's own fields. False when it is not at this version any more, or was revoked."""
 
+    rank: ClassVar[Rank] = Rank.KEYS
+    is_apart: ClassVar[bool] = True
+
     key_id: str
     version: int
     values: Mapping[str, Any]
@@ -129,6 +135,9 @@ class ChangeKey(Write[bool]):
 @dataclass(frozen=True, slots=True)
 class RotateKey(Write[bool]):
     """Another key in its place; the one before it is good until `previous_until`. False as of `ChangeKey`."""
+
+    rank: ClassVar[Rank] = Rank.KEYS
+    is_apart: ClassVar[bool] = True
 
     key_id: str
     version: int
@@ -158,6 +167,9 @@ class RotateKey(Write[bool]):
 class MarkKey(Write[bool]):
     """A key's mark is set at this time, or taken away with None. False when it was so before, or the key is unknown."""
 
+    rank: ClassVar[Rank] = Rank.KEYS
+    is_apart: ClassVar[bool] = True
+
     key_id: str
     mark: Mark
     at: int | None
@@ -178,6 +190,9 @@ class MarkKey(Write[bool]):
 class NoteUses(Write[None]):
     """When some keys were last used. A time before the one that is kept changes nothing."""
 
+    rank: ClassVar[Rank] = Rank.KEYS
+    is_apart: ClassVar[bool] = True
+
     last_used: Mapping[str, int]
 
     @classmethod
@@ -193,6 +208,9 @@ class NoteUses(Write[None]):
 @dataclass(frozen=True, slots=True)
 class Rehash(Write[None]):
     """A key under another hash than before: the secret that keys the hashes has changed."""
+
+    rank: ClassVar[Rank] = Rank.KEYS
+    is_apart: ClassVar[bool] = True
 
     old_hash: bytes = field(repr=False)
     new_hash: bytes = field(repr=False)

@@ -1,13 +1,13 @@
 """When API keys were last used: noted as they are, kept once a minute for all of them together."""
 
-import asyncio
 import time
 from contextlib import suppress
 
 from app.errors import StorageError
 from app.storage.key_store import KeyStore
 
-_WRITE_SECONDS = 60.0
+WRITE_SECONDS = 60.0
+"""How often they are kept."""
 
 
 class KeyUses:
@@ -35,10 +35,3 @@ class KeyUses:
         """Write what is left; while the database is down it is lost."""
         with suppress(StorageError):
             await self.write()
-
-    async def write_forever(self) -> None:
-        """Write once a minute."""
-        while True:
-            await asyncio.sleep(_WRITE_SECONDS)
-            with suppress(StorageError):
-                await self.write()

@@ -1,7 +1,7 @@
 """What counts the limits of a gateway, by its settings, and what that needs beside calls. Must not know the rules."""
 
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from app.settings_limits import LimitsSettings
 from app.state.limits import Counts
@@ -28,10 +28,10 @@ class LimitCounting:
         elif is_alone:
             self.counts = SplitCounts(LocalCounts(), store)
 
-    def renewals(self) -> tuple[Coroutine[Any, Any, None], ...]:
-        """What goes on for ever, so that open streams stay counted."""
-        leased = (self.store,) if self._valkey is None else (self.store, self._valkey)
-        return tuple([each.renew_forever() for each in leased])
+    @property
+    def leased(self) -> "Sequence[LimitStore | ValkeyCounts]":
+        """Where open streams are leases that have to be renewed."""
+        return (self.store,) if self._valkey is None else (self.store, self._valkey)
 
     async def aclose(self) -> None:
         """Close the connections to Valkey."""

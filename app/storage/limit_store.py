@@ -27,8 +27,8 @@ from app.state.limits import (
 from app.storage.clock import DatabaseMilliseconds
 from app.storage.database import Database
 from app.storage.limit_tables import limit_counts, limit_streams
-from app.storage.stream_leases import renew_forever
-from app.storage.writer import Write, Writer
+from app.storage.row_locks import Row
+from app.storage.writer import Rank, Write, Writer
 
 _AT_ONCE = 500
 
@@ -54,9 +54,15 @@ _KEEP = (
     .where(limit_counts.c.owner == bindparam("of"), limit_counts.c.name == bindparam("named"))
     .values(used=bindparam("now_used"), began_at=bindparam("begins"), ends_at=bindparam("ends"))
 )
+# One that is locked is ending now.
+_living = (
+    select(limit_streams.c.id)
+    .where(limit_streams.c.id.in_(bindparam("ids", expanding=True)))
+    .with_for_update(skip_locked=True)
+)
 _RENEW = (
     update(limit_streams)
-    .where(limit_streams.c.id.in_(bindparam("ids", expanding=True)))
+    .where(limit_streams.c.id.in_(_living))
     .values(held_until=DatabaseMilliseconds() + bindparam("lease"))
 )
 _END = delete(limit_streams).where(limit_streams.c.id.in_(bindparam("ids", expanding=True)))
@@ -100,16 +106,19 @@ class LimitStore:
 
         return await self._database.read(look)
 
-    async def renew_forever(self) -> None:
-        """Keep the streams of this process alive, three times a lease."""
-        await renew_forever(self._held, self._lease_ms, self._renew)
+    @property
+    def renew_seconds(self) -> float:
+        """How often the streams of this process have to be renewed: three times a lease."""
+        return self._lease_ms / 3000
+
+    async def renew(self) -> None:
+        """Keep the streams of this process alive. Raises StorageError."""
+        if self._held:
+            await self._writer.submit(RenewStreams(tuple(self._held), self._lease_ms))
 
     async def purge_expired(self, grace_seconds: int = 3600) -> int:
         """Remove the counts of windows and the streams that have been over for so long; return how many."""
         return await self._writer.submit(PurgeLimits(grace_seconds * 1000))
-
-    async def _renew(self) -> None:
-        await self._writer.submit(RenewStreams(tuple(self._held), self._lease_ms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +128,7 @@ class Draw(Write[Verdict]):
     Draws and corrections are one kind of write, so that a transaction takes all of its locks in one order.
     """
 
-    comes_first: ClassVar[bool] = True
+    rank: ClassVar[Rank] = Rank.LIMITS
 
     claims: tuple[Claim, ...] = ()
     corrections: tuple[Correction, ...] = ()
@@ -131,6 +140,12 @@ class Draw(Write[Verdict]):
     def parts(self) -> Sequence[Claim | Correction]:
         """All that needs a count."""
         return [*self.claims, *self.corrections]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The counts."""
+        keys = {one.limit.key: None for one in self.parts}
+        return tuple([Row("limit_counts", ("owner", "name"), tuple(key)) for key in keys])
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[Verdict]:
@@ -155,6 +170,9 @@ class Draw(Write[Verdict]):
 class RenewStreams(Write[None]):
     """More time for these streams."""
 
+    rank: ClassVar[Rank] = Rank.LIMITS
+    is_apart: ClassVar[bool] = True
+
     ids: Sequence[str]
     lease_ms: int
 
@@ -171,6 +189,9 @@ class RenewStreams(Write[None]):
 class PurgeLimits(Write[int]):
     """The end of what has been over for so long."""
 
+    rank: ClassVar[Rank] = Rank.LIMITS
+    is_apart: ClassVar[bool] = True
+
     grace_ms: int
 
     @classmethod
@@ -183,7 +204,8 @@ def _purge(connection: Connection, grace_ms: int) -> int:
     # One that is in use is not waited for, in whatever order: it goes the next time.
     over = select(*_COLUMNS).where(limit_counts.c.ends_at < since).with_for_update(skip_locked=True)
     counts = connection.execute(delete(limit_counts).where(tuple_(*_COLUMNS).in_(over))).rowcount
-    return counts + connection.execute(delete(limit_streams).where(limit_streams.c.held_until < since)).rowcount
+    ended = select(limit_streams.c.id).where(limit_streams.c.held_until < since).with_for_update(skip_locked=True)
+    return counts + connection.execute(delete(limit_streams).where(limit_streams.c.id.in_(ended))).rowcount
 
 
 def _now(connection: Connection) -> int:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from sqlalchemy import Connection, select, update
 
 from app.storage.tables import insert_if_new, meta
-from app.storage.writer import Write, Writer
+from app.storage.writer import Rank, Write, Writer
 
 
 class MetaStore:
@@ -29,6 +29,9 @@ class MetaStore:
 class WriteOnce(Write[str]):
     """A name's first value, whoever writes it."""
 
+    rank: ClassVar[Rank] = Rank.META
+    is_apart: ClassVar[bool] = True
+
     name: str
     value: str
 
@@ -44,6 +47,9 @@ class WriteOnce(Write[str]):
 @dataclass(frozen=True, slots=True)
 class Replace(Write[None]):
     """Another value for a name."""
+
+    rank: ClassVar[Rank] = Rank.META
+    is_apart: ClassVar[bool] = True
 
     name: str
     old: str

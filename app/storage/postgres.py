@@ -11,6 +11,9 @@ from app.storage.session import Driver
 
 # Seconds the server gets to take a cancellation, before it is hung up on.
 _CANCEL_GRACE = 1.0
+# The part of a statement's time that it may wait for one lock. Whoever waits in vain is tried again, after the others:
+# no transaction that holds a row for long holds up more than those that want it.
+_LOCK_SHARE = 0.02
 
 
 class Postgres(Driver):
@@ -19,15 +22,17 @@ class Postgres(Driver):
     # As many as the operator allows.
     most_readers = sys.maxsize
     bounds_each_statement = False
+    locks_rows = True
 
     def __init__(self, url: URL, timeout: float) -> None:
         self._url = url
         milliseconds = int(timeout * 1000)
-        # One trip for all three. Limits of the transaction, gone with it: pgbouncer refuses start-up options that it
+        # One trip for all four. Limits of the transaction, gone with it: pgbouncer refuses start-up options that it
         # does not know, and hands the session to somebody else.
         self._begin = (
             f"BEGIN; SET LOCAL statement_timeout = {milliseconds};"
-            f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
+            f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds};"
+            f" SET LOCAL lock_timeout = {max(1, int(milliseconds * _LOCK_SHARE))}"
         )
         self._connect_args = {
             "autocommit": True,

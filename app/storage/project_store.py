@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from sqlalchemy import Connection, Select, select, update
 
@@ -11,7 +11,7 @@ from app.storage.database import Database
 from app.storage.pages import newest_first
 from app.storage.policies import packed, project_policy
 from app.storage.tables import insert_if_new, projects
-from app.storage.writer import Write
+from app.storage.writer import Rank, Write
 
 _Columns = tuple[Any, ...]
 
@@ -54,6 +54,9 @@ class ProjectStore:
 class CreateProject(Write[bool]):
     """A new project. False when its name or id is taken."""
 
+    rank: ClassVar[Rank] = Rank.PROJECTS
+    is_apart: ClassVar[bool] = True
+
     project: Project
 
     @classmethod
@@ -65,6 +68,9 @@ class CreateProject(Write[bool]):
 @dataclass(frozen=True, slots=True)
 class ChangeProject(Write[bool]):
     """New values (`retention_days`, `policy`) for a project. False when it is not at this version any more."""
+
+    rank: ClassVar[Rank] = Rank.PROJECTS
+    is_apart: ClassVar[bool] = True
 
     project_id: str
     version: int

@@ -1,11 +1,9 @@
-"""The sweep of expired responses."""
+"""The sweep of what has expired: responses, background runs, usage and the counts of limits."""
 
-import asyncio
 import time
 
 import structlog
 
-from app.errors import StorageError
 from app.settings import StorageSettings
 from app.storage.limit_store import LimitStore
 from app.storage.response_store import ResponseStore
@@ -17,19 +15,39 @@ _SECONDS_PER_DAY = 86_400
 _log = structlog.get_logger("antiphon.purge")
 
 
-async def purge_forever(
-    responses: ResponseStore, runs: RunStore, usage: UsageStore, limits: LimitStore, settings: StorageSettings
-) -> None:
-    """Remove what has expired, now and at every interval. A database that is down is asked again next time."""
-    while True:
-        try:
-            if purged := await responses.purge_expired(int(time.time())):
-                _log.info("purged expired responses", count=purged)
-            if purged := await runs.purge_expired():
-                _log.info("purged ended background runs", count=purged)
-            if purged := await usage.purge(int(time.time()) - settings.usage_days * _SECONDS_PER_DAY):
-                _log.info("purged usage", count=purged)
-            await limits.purge_expired()
-        except StorageError as error:
-            _log.warning("purge failed", reason=error.message)
-        await asyncio.sleep(settings.purge_interval_seconds)
+class Purge:
+    """Removes what has expired, step by step: one that fails keeps none of the others from being made."""
+
+    def __init__(
+        self, responses: ResponseStore, runs: RunStore, usage: UsageStore, limits: LimitStore, settings: StorageSettings
+    ) -> None:
+        self._responses = responses
+        self._runs = runs
+        self._usage = usage
+        self._limits = limits
+        self._settings = settings
+
+    async def sweep(self) -> None:
+        """Make every step. Raises the first error that there was, after the last."""
+        errors = []
+        for what, step in (
+            ("expired responses", self._purge_responses),
+            ("ended background runs", self._runs.purge_expired),
+            ("usage", self._purge_usage),
+            ("counts of limits", self._limits.purge_expired),
+        ):
+            try:
+                purged = await step()
+            except Exception as error:  # noqa: BLE001 (it is raised in the end)
+                errors.append(error)
+                continue
+            if purged:
+                _log.info(f"purged {what}", count=purged)
+        if errors:
+            raise errors[0]
+
+    async def _purge_responses(self) -> int:
+        return await self._responses.purge_expired(int(time.time()))
+
+    async def _purge_usage(self) -> int:
+        return await self._usage.purge(int(time.time()) - self._settings.usage_days * _SECONDS_PER_DAY)

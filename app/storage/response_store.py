@@ -16,9 +16,10 @@ from app.state.records import Chain, Item, Outline, StoredResponse, Turn
 from app.storage import turns
 from app.storage.conversation_turns import read_context
 from app.storage.database import Database, is_conflict
+from app.storage.row_locks import Row, named
 from app.storage.statements import MOST_ROWS, Insertion, Query
 from app.storage.tables import conversation_responses, items, responses, storable
-from app.storage.writer import Write, Writer
+from app.storage.writer import Rank, Write, Writer
 
 DUPLICATE_RESPONSE = "duplicate_response"
 """The code of the error for a second response with an id that the project has."""
@@ -94,10 +95,16 @@ _doomed = _leaf.union_all(
         ~exists().where(_child.c.parent_key == responses.c.key, _child.c.key != _leaf.c.key),
     )
 )
-# The recursion yields children before their parents, so that a batch never leaves a child without its parent.
+# The recursion yields children before their parents, so that a batch never leaves a child without its parent. What
+# somebody else is removing now is theirs.
+_free = (
+    select(responses.c.key)
+    .where(responses.c.key.in_(select(_doomed.c.key).limit(bindparam("batch"))))
+    .with_for_update(skip_locked=True)
+)
 _PURGE = (
     delete(responses)
-    .where(responses.c.key.in_(select(_doomed.c.key).limit(bindparam("batch"))))
+    .where(responses.c.key.in_(_free))
     # Counted by the rows that come back: sqlite3 counts none for a statement that starts with WITH.
     .returning(responses.c.key)
 )
@@ -152,10 +159,16 @@ class ResponseStore:
 class SaveResponse(Write[None]):
     """A turn, as a row of `turns`. Raises StorageError when the project already has the id."""
 
+    rank: ClassVar[Rank] = Rank.TURNS
     most_in_a_statement: ClassVar[int] = MOST_ROWS
 
     identity: tuple[str, str]
     row: tuple[Any, ...]
+
+    @property
+    def unique_name(self) -> tuple[str, str]:
+        """The project and the response's id, which upstream gave."""
+        return self.identity
 
     @classmethod
     def of(cls, response: StoredResponse) -> Self:
@@ -178,11 +191,17 @@ class SaveResponse(Write[None]):
 class DeleteResponse(Write[bool]):
     """A response's removal; its items go with it. False when there was none to see."""
 
+    rank: ClassVar[Rank] = Rank.REMOVALS
     erases: ClassVar[bool] = True
 
     project_id: str
     response_id: str
     now: int
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The response."""
+        return (named("responses", self.project_id, self.response_id),)
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
@@ -196,6 +215,8 @@ class DeleteResponse(Write[bool]):
 class PurgeExpired(Write[int]):
     """The removal of up to `batch` expired responses; how many went."""
 
+    rank: ClassVar[Rank] = Rank.REMOVALS
+    is_apart: ClassVar[bool] = True
     erases: ClassVar[bool] = True
 
     now: int

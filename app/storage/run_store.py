@@ -12,18 +12,16 @@ from app.storage.clock import DatabaseTime
 from app.storage.database import Database
 from app.storage.hold_store import SaveTurn
 from app.storage.response_store import SaveResponse
+from app.storage.run_leases import ClaimRuns, EndOtherLeases, RenewLeases
 from app.storage.run_writes import (
     IS_IN_FLIGHT,
     IS_KEPT,
     AppendEvents,
-    ClaimRuns,
     CreateRun,
     DeleteRun,
-    EndOtherLeases,
     EndRun,
     MoveRun,
     PurgeRuns,
-    RenewLeases,
     RequestCancel,
 )
 from app.storage.tables import run_events, runs

@@ -6,19 +6,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
 import orjson
-from sqlalchemy import Connection, RowMapping, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, case, delete, func, insert, or_, select, update
 
 from app.state.runs import ENDED, IN_FLIGHT, Order, Page, Run
 from app.storage.clock import DatabaseTime
 from app.storage.hold_store import SaveTurn
 from app.storage.response_store import SaveResponse
+from app.storage.row_locks import Row, keyed, named
 from app.storage.tables import insert_if_new, run_events, runs
-from app.storage.writer import Write
+from app.storage.writer import Rank, Write
 
 T = TypeVar("T")
-
-# Runs without a living owner that are only ended, and that one claim takes over.
-_MOST_ENDED = 16
 
 IS_IN_FLIGHT = runs.c.status.in_(sorted(IN_FLIGHT))
 IS_KEPT = or_(runs.c.expires_at.is_(None), runs.c.expires_at > DatabaseTime())
@@ -27,6 +25,8 @@ IS_KEPT = or_(runs.c.expires_at.is_(None), runs.c.expires_at > DatabaseTime())
 class SingleWrite(Write[T]):
     """A change that gains nothing from others of its kind beside it."""
 
+    rank: ClassVar[Rank] = Rank.RUNS
+
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[T]:
         return [write.make(connection) for write in writes]
@@ -34,6 +34,17 @@ class SingleWrite(Write[T]):
     @abstractmethod
     def make(self, connection: Connection) -> T:
         """Make this change, and return its result."""
+
+
+class RunChange(SingleWrite[T]):
+    """A change of one run."""
+
+    key: int
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The run."""
+        return (keyed("runs", self.key),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,68 +89,7 @@ class CreateRun(SingleWrite[Run | None]):
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimRuns(SingleWrite[list[Run]]):
-    """Runs without an owner that lives, and from now on with this one."""
-
-    owner: str
-    lease_seconds: int
-    most: int
-    beside: tuple[int, ...]
-
-    def make(self, connection: Connection) -> list[Run]:
-        waits = and_(runs.c.status == "queued", ~runs.c.cancel_requested)
-        ends = and_(IS_IN_FLIGHT, ~waits)
-        keys: list[int] = []
-        # Those that only end need no room to run.
-        for wanted, most in ((ends, _MOST_ENDED), (waits, self.most)):
-            query = (
-                select(runs.c.key)
-                .where(wanted, runs.c.lease_until <= DatabaseTime(), runs.c.key.not_in(self.beside))
-                .order_by(runs.c.key)
-                .limit(most)
-                .with_for_update(skip_locked=True)
-            )
-            keys += connection.scalars(query)
-        if not keys:
-            return []
-        connection.execute(
-            update(runs)
-            .where(runs.c.key.in_(keys))
-            .values(owner=self.owner, epoch=runs.c.epoch + 1, lease_until=DatabaseTime() + self.lease_seconds)
-        )
-        query = select(runs, (DatabaseTime() - runs.c.created_at).label("waited")).where(runs.c.key.in_(keys))
-        return [_run(row) for row in connection.execute(query.order_by(runs.c.key)).mappings()]
-
-
-@dataclass(frozen=True, slots=True)
-class RenewLeases(SingleWrite[None]):
-    """The leases of these runs, from now on."""
-
-    owner: str
-    keys: tuple[int, ...]
-    lease_seconds: int
-
-    def make(self, connection: Connection) -> None:
-        connection.execute(
-            update(runs)
-            .where(runs.c.key.in_(self.keys), runs.c.owner == self.owner, IS_IN_FLIGHT)
-            .values(lease_until=DatabaseTime() + self.lease_seconds)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class EndOtherLeases(SingleWrite[None]):
-    """The end of every lease but this owner's."""
-
-    owner: str
-
-    def make(self, connection: Connection) -> None:
-        others = (IS_IN_FLIGHT, runs.c.owner.is_not(None), runs.c.owner != self.owner)
-        connection.execute(update(runs).where(*others).values(lease_until=DatabaseTime()))
-
-
-@dataclass(frozen=True, slots=True)
-class MoveRun(SingleWrite[bool]):
+class MoveRun(RunChange[bool]):
     """Another state of an unfinished run; with a pause it loses its owner. False when the epoch is over."""
 
     key: int
@@ -156,7 +106,7 @@ class MoveRun(SingleWrite[bool]):
 
 
 @dataclass(frozen=True, slots=True)
-class AppendEvents(SingleWrite[bool]):
+class AppendEvents(RunChange[bool]):
     """A page of a run's log. False when the epoch is over."""
 
     key: int
@@ -164,8 +114,8 @@ class AppendEvents(SingleWrite[bool]):
     page: Page
 
     def make(self, connection: Connection) -> bool:
-        # What takes the run over changes its row: it waits for this transaction, or is seen by it.
-        ours = select(runs.c.key).where(*_ours(self.key, self.epoch)).with_for_update()
+        # What takes the run over changes its row, which is locked by now: it waits, or is seen.
+        ours = select(runs.c.key).where(*_ours(self.key, self.epoch))
         if connection.scalar(ours) is None:
             return False
         # It is there already where an earlier commit was made and nobody heard of it.
@@ -175,8 +125,10 @@ class AppendEvents(SingleWrite[bool]):
 
 
 @dataclass(frozen=True, slots=True)
-class EndRun(SingleWrite[bool]):
+class EndRun(RunChange[bool]):
     """The end of a run, and the turn that it leaves. False when the epoch is over."""
+
+    rank: ClassVar[Rank] = Rank.TURNS
 
     key: int
     epoch: int
@@ -184,6 +136,16 @@ class EndRun(SingleWrite[bool]):
     body: bytes
     keep_seconds: int
     turn: SaveResponse | SaveTurn | None
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The run, and what its turn changes."""
+        return (keyed("runs", self.key), *(() if self.turn is None else self.turn.rows))
+
+    @property
+    def unique_name(self) -> tuple[str, ...]:
+        """The turn's."""
+        return () if self.turn is None else self.turn.unique_name
 
     def make(self, connection: Connection) -> bool:
         ended = connection.execute(
@@ -211,7 +173,7 @@ class EndRun(SingleWrite[bool]):
 
 
 @dataclass(frozen=True, slots=True)
-class RequestCancel(SingleWrite[None]):
+class RequestCancel(RunChange[None]):
     """A wish to have a run end."""
 
     key: int
@@ -232,6 +194,11 @@ class DeleteRun(SingleWrite[bool]):
     project_id: str
     response_id: str
 
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The run."""
+        return (named("runs", self.project_id, self.response_id),)
+
     def make(self, connection: Connection) -> bool:
         own = (runs.c.project_id == self.project_id, runs.c.id == self.response_id, ~IS_IN_FLIGHT, IS_KEPT)
         return connection.execute(delete(runs).where(*own)).rowcount > 0
@@ -241,12 +208,18 @@ class DeleteRun(SingleWrite[bool]):
 class PurgeRuns(SingleWrite[int]):
     """The removal of up to `batch` runs whose time is over; how many went."""
 
+    is_apart: ClassVar[bool] = True
     erases: ClassVar[bool] = True
 
     batch: int
 
     def make(self, connection: Connection) -> int:
-        old = select(runs.c.key).where(runs.c.expires_at <= DatabaseTime()).limit(self.batch)
+        old = (
+            select(runs.c.key)
+            .where(runs.c.expires_at <= DatabaseTime())
+            .limit(self.batch)
+            .with_for_update(skip_locked=True)
+        )
         return connection.execute(delete(runs).where(runs.c.key.in_(old))).rowcount
 
 
@@ -256,16 +229,3 @@ def _ours(key: int, epoch: int) -> tuple[Any, ...]:
 
 def _columns(page: Page) -> dict[str, Any]:
     return {"first_number": page.first, "last_number": page.last, "frames": page.frames}
-
-
-def _run(row: RowMapping) -> Run:
-    order = Order(
-        row["id"],
-        row["project_id"],
-        row["api_key_id"],
-        row["is_stored"],
-        row["is_streamed"],
-        orjson.loads(row["headers"]),
-        row["request"],
-    )
-    return Run(row["key"], row["epoch"], order, row["status"], row["body"], row["cancel_requested"], row["waited"])

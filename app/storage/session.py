@@ -20,6 +20,8 @@ class Driver(ABC):
     bounds_each_statement: bool
     """Whether the time of a statement that writes is bounded without a transaction begun for it."""
 
+    locks_rows: bool
+    """Whether transactions that write go on side by side, and wait for each other's rows."""
     write_error: tuple[float, BaseException] | None = None
     """How the last write failed, and when (monotonic); None when it was committed."""
 
@@ -56,6 +58,7 @@ class Session:
         self._engine = engine
         self._connection: Connection | None = None
         self._interrupted = False
+        self.locks_rows = driver.locks_rows
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Return what this makes of the connection. It may be run again, and holds no transaction."""

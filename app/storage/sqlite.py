@@ -32,6 +32,7 @@ class Sqlite(Driver):
     # One could read as fast, as long as nothing has to come from the disk. More get into each other's way.
     most_readers = 4
     bounds_each_statement = True
+    locks_rows = False
 
     def __init__(self, url: URL, timeout: float) -> None:
         self._url = url

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from sqlalchemy import Connection, delete, select, update
 
@@ -12,7 +12,7 @@ from app.state.upstreams import Stored, StoredKey, StoredUpstream
 from app.storage.database import Database
 from app.storage.tables import insert_if_new, meta
 from app.storage.upstream_tables import account_controls, upstream_keys, upstreams
-from app.storage.writer import Write, Writer
+from app.storage.writer import Rank, Write, Writer
 
 REVISION_NAME = "upstreams_revision"
 """The name under which `meta` has what every change to these tables makes anew."""
@@ -65,6 +65,9 @@ class UpstreamStore:
 class CreateUpstream(Write[bool]):
     """A new upstream. False when its name is taken."""
 
+    rank: ClassVar[Rank] = Rank.UPSTREAMS
+    is_apart: ClassVar[bool] = True
+
     upstream: StoredUpstream
 
     @classmethod
@@ -78,6 +81,9 @@ class CreateUpstream(Write[bool]):
 @dataclass(frozen=True, slots=True)
 class ChangeUpstream(Write[bool]):
     """New settings for an upstream. False when it is not at this version any more, or gone."""
+
+    rank: ClassVar[Rank] = Rank.UPSTREAMS
+    is_apart: ClassVar[bool] = True
 
     name: str
     version: int
@@ -102,6 +108,9 @@ class ChangeUpstream(Write[bool]):
 class DeleteUpstream(Write[bool]):
     """An upstream's end, and that of its keys. False when there was none."""
 
+    rank: ClassVar[Rank] = Rank.UPSTREAMS
+    is_apart: ClassVar[bool] = True
+
     name: str
 
     @classmethod
@@ -110,6 +119,8 @@ class DeleteUpstream(Write[bool]):
         for write in writes:
             gone.append(connection.execute(delete(upstreams).where(upstreams.c.name == write.name)).rowcount > 0)
             if gone[-1]:
+                own = select(upstream_keys.c.id).where(upstream_keys.c.upstream == write.name)
+                connection.execute(own.order_by(upstream_keys.c.id).with_for_update())
                 connection.execute(delete(upstream_keys).where(upstream_keys.c.upstream == write.name))
         _renew_revision(connection)
         return gone
@@ -118,6 +129,9 @@ class DeleteUpstream(Write[bool]):
 @dataclass(frozen=True, slots=True)
 class AddKey(Write[bool]):
     """A new key. False when its upstream has it already, or another of this name."""
+
+    rank: ClassVar[Rank] = Rank.UPSTREAMS
+    is_apart: ClassVar[bool] = True
 
     key: StoredKey
 
@@ -132,6 +146,9 @@ class AddKey(Write[bool]):
 @dataclass(frozen=True, slots=True)
 class RemoveKey(Write[bool]):
     """A key's end. False when the upstream has none of this id."""
+
+    rank: ClassVar[Rank] = Rank.UPSTREAMS
+    is_apart: ClassVar[bool] = True
 
     upstream: str
     key_id: str
@@ -155,6 +172,9 @@ class RemoveKey(Write[bool]):
 class ControlAccount(Write[bool]):
     """What an administrator makes of an account. False when it was so before."""
 
+    rank: ClassVar[Rank] = Rank.UPSTREAMS
+    is_apart: ClassVar[bool] = True
+
     account: str
     state: Control
 
@@ -177,6 +197,9 @@ class ControlAccount(Write[bool]):
 @dataclass(frozen=True, slots=True)
 class Reseal(Write[None]):
     """The same secrets under another key. One that was resealed meanwhile stays as it is."""
+
+    rank: ClassVar[Rank] = Rank.UPSTREAMS
+    is_apart: ClassVar[bool] = True
 
     secrets: Mapping[str, tuple[str, str]]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import chain, zip_longest
-from typing import Any, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 import msgspec
 from msgspec.structs import astuple
@@ -15,7 +15,7 @@ from app.state.records import Usage
 from app.storage.statements import FEW_SIZES, MOST_ROWS, Insertion, Query
 from app.storage.tables import meta, storable
 from app.storage.usage_tables import usage, usage_hours
-from app.storage.writer import Write
+from app.storage.writer import Rank, Write
 
 # How far stored responses have been compared with the ledger: the key of the last.
 SWEPT = "usage_swept"
@@ -65,12 +65,17 @@ _ADD = Insertion(
 class RecordUsage(Write[None]):
     """Entries and what they add to the sums; those of stored responses that have one are left out."""
 
+    rank: ClassVar[Rank] = Rank.USAGE
+    is_apart: ClassVar[bool] = True
+
     entries: Sequence[Entry]
     swept: int | None = None
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
         entries = _unrecorded(connection, list(chain.from_iterable(write.entries for write in writes)))
+        # Another process may record the same responses, from what is stored of them: in one order.
+        entries.sort(key=_order)
         rows, sums = _laid_out(entries)
         _INSERT.execute(connection, rows)
         _ADD.execute(connection, sums)
@@ -84,6 +89,9 @@ class RecordUsage(Write[None]):
 class PurgeUsage(Write[int]):
     """The removal of up to `batch` entries from before a time; how many went."""
 
+    rank: ClassVar[Rank] = Rank.USAGE
+    is_apart: ClassVar[bool] = True
+
     before: int
     batch: int
 
@@ -93,7 +101,13 @@ class PurgeUsage(Write[int]):
 
 
 def _purge(before: int, batch: int) -> Any:
-    old = select(usage.c.key).where(usage.c.at < before).order_by(usage.c.at).limit(batch)
+    old = (
+        select(usage.c.key)
+        .where(usage.c.at < before)
+        .order_by(usage.c.at)
+        .limit(batch)
+        .with_for_update(skip_locked=True)
+    )
     return delete(usage).where(usage.c.key.in_(old))
 
 
@@ -122,6 +136,10 @@ def _unrecorded(connection: Connection, entries: Sequence[Entry]) -> list[Entry]
             new.remove(identity)
             kept.append(entry)
     return kept
+
+
+def _order(entry: Entry) -> tuple[str, str]:
+    return _identity(entry) or ("", "")
 
 
 def _identity(entry: Entry) -> tuple[str, str] | None:

@@ -18,7 +18,6 @@ from app.deadline import Deadline
 from app.errors import StorageError
 from app.state.limits import Claim, Correction, Count, Key, Limit, Standing, Verdict, current, grant, standing
 from app.storage import valkey_scripts
-from app.storage.stream_leases import renew_forever
 
 _CONNECTIONS = 16
 _AT_ONCE = 500
@@ -75,15 +74,13 @@ class ValkeyCounts:
         now, counts = _counts(limits, answer)
         return [standing(limit, counts[limit.key], now) for limit in limits]
 
-    async def renew_forever(self) -> None:
-        """Keep the streams of this process alive, three times a lease."""
-        await renew_forever(self._held, self._lease_ms, self._renew_held)
+    @property
+    def renew_seconds(self) -> float:
+        """How often the streams of this process have to be renewed: three times a lease."""
+        return self._lease_ms / 3000
 
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
-
-    async def _renew_held(self) -> None:
+    async def renew(self) -> None:
+        """Keep the streams of this process alive. Raises StorageError."""
         held = [(name, stream) for stream, names in self._held.items() for name in names]
         for start in range(0, len(held), _AT_ONCE):
             names, streams = zip(*held[start : start + _AT_ONCE], strict=True)
@@ -92,6 +89,10 @@ class ValkeyCounts:
             for name, stream in zip(names, streams, strict=True):
                 if stream not in self._held:
                     await self._run(self._settle, [name], (stream, "streams", 0, 0))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
 
     async def _run(self, script: AsyncScript, names: Sequence[str], arguments: Sequence[str | int]) -> Any:
         try:

@@ -1,11 +1,16 @@
-"""Everything that is written: whatever is waiting goes into one transaction. Must not know what the writes are."""
+"""Write everything that is written: what waits goes into one transaction, which waits for nobody's row (ADR 24).
+
+On PostgreSQL there are two writing connections. The first commits whatever finds its rows free. What finds one taken
+goes to the second, which may wait, and so do the writes of background duties and of administrators.
+"""
 
 import asyncio
 import math
+import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from enum import IntEnum, auto
 from functools import partial
 from itertools import chain, groupby
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -13,28 +18,64 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import structlog
 from sqlalchemy import Connection
 
+from app import allowance
 from app.errors import StorageError
-from app.storage.database import Database, is_outage
+from app.storage.database import Database, is_contended, is_outage
+from app.storage.row_locks import Row, lock
 from app.storage.session import Session
+from app.storage.write_queue import LARGEST_GROUP, Pending, WriteQueue
 
 T = TypeVar("T")
 
-_LARGEST_GROUP = 256
 # For how many turns of the loop a group may wait, while each brings more to it.
 _MOST_TURNS = 8
 
 _log = structlog.get_logger("antiphon.writer")
 
 
+class Rank(IntEnum):
+    """The order in which a transaction makes its writes, and so locks what it cannot lock before: by what they are of.
+
+    Within a rank they go by their `unique_name`, then by their kind.
+    """
+
+    LIMITS = auto()
+    RUNS = auto()
+    CONVERSATIONS = auto()
+    REMOVALS = auto()
+    TURNS = auto()
+    USAGE = auto()
+    CONDITIONS = auto()
+    PROJECTS = auto()
+    KEYS = auto()
+    UPSTREAMS = auto()
+    META = auto()
+
+
 class Write(ABC, Generic[T]):
     """One change to the database, with a result of type T. Subclasses are dataclasses beside their store."""
 
+    rank: ClassVar[Rank]
+    """Its place in a transaction."""
+
+    is_apart: ClassVar[bool] = False
+    """Whether it has a transaction of its own, on the connection that may wait. It locks rows of each table in the
+    order of their keys, or skips what is locked."""
+
     # Whether content is removed when the result is true, so that SQLite's log has to be emptied of it too.
     erases: ClassVar[bool] = False
-    # Whether these come before all others of their transaction: locks that they take in one order.
-    comes_first: ClassVar[bool] = False
     # Up to how many of these `apply` is one statement.
     most_in_a_statement: ClassVar[int] = 0
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The rows that it changes and others may change as well. They are locked before `apply`."""
+        return ()
+
+    @property
+    def unique_name(self) -> tuple[str, ...]:
+        """The name under which it inserts a row, where others may insert one under the same."""
+        return ()
 
     @classmethod
     @abstractmethod
@@ -45,78 +86,58 @@ class Write(ABC, Generic[T]):
         """
 
 
-@dataclass(slots=True, eq=False)
-class _Pending:
-    """A write that was taken, and when its caller stops waiting (by the loop's clock)."""
-
-    write: Write[Any]
-    outcome: asyncio.Future[Any]
-    due: float
-
-    def settle(self, result: object) -> None:
-        if isinstance(result, StorageError):
-            self.fail(result)
-        elif not self.outcome.done():
-            self.outcome.set_result(result)
-
-    def be_late(self) -> None:
-        self.fail(StorageError("The database could not commit in time. Try again in a moment."))
-
-    def fail(self, failure: StorageError) -> None:
-        if self.outcome.done():
-            # Its caller has gone, or was told that it is late.
-            return
-        self.outcome.set_exception(failure)
-        # Read once here: the waiter may leave before it does, and the failure has been logged.
-        self.outcome.exception()
-
-
 class Writer:
-    """Groups writes into transactions. One per process: it alone uses the database's writing thread."""
+    """Groups writes into transactions. One per process: it alone uses the database's writing threads."""
 
     def __init__(self, database: Database, commit_timeout: float, capacity: int = 10_000) -> None:
         self._database = database
         self._commit_timeout = commit_timeout
         self._capacity = capacity
-        self._waiting: deque[_Pending] = deque()
-        # What the thread has.
-        self._group: Sequence[_Pending] = ()
-        # One for all: it is set for what waits longest.
-        self._timer: asyncio.TimerHandle | None = None
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._closed = False
+        self._first = WriteQueue(
+            _next_writes,
+            lambda writes: database.write(partial(_commit, writes, waits=False)),
+            self._put_aside,
+            most_turns=_MOST_TURNS,
+        )
+        self._second = WriteQueue(
+            _next_alike,
+            lambda writes: database.write(partial(_commit, writes, waits=True), may_wait=True),
+            self._put_aside,
+            most_turns=0,
+        )
 
     async def submit(self, write: Write[T]) -> T:
         """Wait until the write is committed, and return its result.
 
-        Raises StorageError when it failed, when `commit_timeout` (seconds) passed, when `capacity` writes are waiting,
-        or after closing. Invariant: neither a cancelled caller nor a late one takes its write back. So after a timeout
-        the outcome is unknown: the write may still be committed.
+        Raises StorageError when it failed, when what its call has left of `commit_timeout` (seconds) passed, when
+        `capacity` writes are waiting, or after closing. Invariant: neither a cancelled caller nor a late one takes its
+        write back. So after a timeout the outcome is unknown: the write may still be committed.
         """
-        loop = asyncio.get_running_loop()
-        due = loop.time() + self._commit_timeout
-        outcome = self._take(loop, write, due)
-        if self._timer is None:
-            self._timer = loop.call_at(due, self._tell_the_late)
-        # It is the outcome that fails in time, and not the task: that costs nothing here.
-        return await outcome
+        ours = allowance.of_call()
+        began = time.monotonic()
+        left = self._commit_timeout if ours is None else ours.left(self._commit_timeout)
+        try:
+            # It is the outcome that fails in time, and not the task: that costs nothing here.
+            return await self._take(write, left)
+        finally:
+            if ours is not None:
+                ours.spend(self._commit_timeout, began)
 
     def hand_in(self, write: Write[T]) -> asyncio.Future[T]:
         """The write's outcome, however late it comes: until then it may be committed, after a failure it will not be.
 
         Raises StorageError when nothing can be taken now.
         """
-        return self._take(asyncio.get_running_loop(), write, math.inf)
+        return self._take(write, math.inf)
 
-    def _take(self, loop: asyncio.AbstractEventLoop, write: Write[T], due: float) -> asyncio.Future[T]:
-        if self._closed or len(self._waiting) >= self._capacity:
+    def _take(self, write: Write[T], seconds: float) -> asyncio.Future[T]:
+        loop = asyncio.get_running_loop()
+        queue = self._second if write.is_apart and self._database.locks_rows else self._first
+        if self._closed or len(queue) >= self._capacity:
             raise StorageError("The gateway cannot take more writes now. Try again in a moment.")
         outcome: asyncio.Future[T] = loop.create_future()
-        self._waiting.append(_Pending(write, outcome, due))
-        if self._idle.is_set():
-            self._idle.clear()
-            loop.call_soon(self._gather, 0, _MOST_TURNS)
+        queue.put(Pending(write, outcome, loop.time() + seconds), loop)
         return outcome
 
     async def aclose(self) -> None:
@@ -124,102 +145,113 @@ class Writer:
         self._closed = True
         try:
             async with asyncio.timeout(self._commit_timeout):
-                await self._idle.wait()
+                # What the first puts aside, the second has.
+                await self._first.drain()
+                await self._second.drain()
         except TimeoutError:
-            while self._waiting:
-                failure = StorageError("The gateway was stopped before the database could keep this.")
-                self._waiting.popleft().fail(failure)
             self._database.interrupt_write()
-        else:
-            if self._timer is not None:
-                self._timer.cancel()
+        self._first.close()
+        self._second.close()
 
-    def _gather(self, before: int, turns: int) -> None:
-        """Commit what waits, once a turn of the loop has added nothing to it.
-
-        Few writes to a commit are dear, and waiting by the clock is dear in time. An idle loop's turn takes none, and a
-        busy one's next turn brings the next write.
-        """
-        count = len(self._waiting)
-        if turns and before < count < _LARGEST_GROUP:
-            asyncio.get_running_loop().call_soon(self._gather, count, turns - 1)
-        else:
-            self._commit_waiting()
-
-    def _commit_waiting(self) -> None:
-        """Hand the next group to the writing thread; when there is none, it rests."""
-        group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _LARGEST_GROUP))]
-        if not group:
-            self._idle.set()
-            return
-        group.sort(key=_place)
-        self._group = group
-        results = self._database.write(partial(_commit, [pending.write for pending in group]))
-        results.add_done_callback(partial(self._settle, group))
-
-    def _settle(self, group: Sequence[_Pending], results: asyncio.Future[list[Any]]) -> None:
-        self._group = ()
-        self._gather(0, _MOST_TURNS)
-        for pending, result in zip(group, results.result(), strict=True):
-            pending.settle(result)
-
-    def _tell_the_late(self) -> None:
+    def _put_aside(self, pending: Pending) -> None:
+        """Have the second thread try what found a row taken, as long as its caller may wait."""
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        waiting = [pending for pending in (*self._group, *self._waiting) if not pending.outcome.done()]
-        for pending in waiting:
-            if pending.due <= now:
-                pending.be_late()
-        due = min((pending.due for pending in waiting if pending.due > now), default=math.inf)
-        self._timer = None if due == math.inf else loop.call_at(due, self._tell_the_late)
+        if pending.due > loop.time():
+            self._second.put(pending, loop)
 
 
-def _place(pending: _Pending) -> bool:
-    return not pending.write.comes_first
+def _next_writes(waiting: deque[Pending]) -> Sequence[Pending]:
+    """As many as go together, in the order in which a transaction makes them."""
+    group = [waiting.popleft() for _ in range(min(len(waiting), LARGEST_GROUP))]
+    group.sort(key=_place)
+    return group
 
 
-def _commit(writes: Sequence[Write[Any]], session: Session) -> list[Any]:
-    """Commit the group; when a statement fails it, each write alone, so that a bad one fails only its caller.
+def _next_alike(waiting: deque[Pending]) -> Sequence[Pending]:
+    """What waits longest, with all that wants the same rows: others may not have to wait for these."""
+    wanted = _wanted(waiting[0])
+    group: list[Pending] = []
+    others: list[Pending] = []
+    for pending in waiting:
+        alike = len(group) < LARGEST_GROUP and _wanted(pending) == wanted
+        (group if alike else others).append(pending)
+    waiting.clear()
+    waiting.extend(others)
+    group.sort(key=_place)
+    return group
 
-    Returns the result of each write, or the StorageError that it failed with. Runs in the writing thread.
+
+def _place(pending: Pending) -> tuple[Rank, tuple[str, ...], str]:
+    write: Write[Any] = pending.write
+    return write.rank, write.unique_name, type(write).__name__
+
+
+def _wanted(pending: Pending) -> Hashable:
+    write: Write[Any] = pending.write
+    return pending if write.is_apart else (write.rows or type(write))
+
+
+def _commit(writes: Sequence[Write[Any]], session: Session, *, waits: bool) -> list[Any]:
+    """Commit the group; when a statement fails it, each half of it, so that in the end a bad write fails only itself.
+
+    Returns the result of each write, the StorageError that it failed with, or BUSY. Runs in a writing thread.
     """
-    try:
-        return _transact(writes, session)
-    except Exception as error:  # noqa: BLE001 (whatever a write raises is its caller's)
-        if len(writes) > 1 and not is_outage(error):
-            return _commit_each(writes, session)
-        return _failed(writes, error)
-
-
-def _commit_each(writes: Sequence[Write[Any]], session: Session) -> list[Any]:
     results: list[Any] = []
-    for number, write in enumerate(writes):
+    left = [writes]
+    while left:
+        part = left.pop()
         try:
-            results += _transact([write], session)
-        except Exception as error:  # noqa: BLE001 (idem)
-            if is_outage(error):
+            results += _transact(part, session, waits=waits)
+        except Exception as error:  # noqa: BLE001 (whatever a write raises is its caller's)
+            if is_contended(error) or (len(part) == 1 and not is_outage(error)):
+                results += _failed(part, error)
+            elif is_outage(error):
                 # The database is down for all that are left: ask it once, not once per write.
-                return results + _failed(writes[number:], error)
-            results += _failed([write], error)
+                return results + _failed([*part, *chain.from_iterable(reversed(left))], error)
+            else:
+                half = len(part) // 2
+                left += [part[half:], part[:half]]
     return results
 
 
-def _transact(writes: Sequence[Write[Any]], session: Session) -> list[Any]:
+def _transact(writes: Sequence[Write[Any]], session: Session, *, waits: bool) -> list[Any]:
     """One transaction for these writes, and their results; or the error that rolled it back."""
-    runs = [list(run) for _, run in groupby(writes, key=type)]
 
     def apply(connection: Connection) -> list[Any]:
-        return list(chain.from_iterable(run[0].apply(connection, run) for run in runs))
+        results: list[Any] = [WriteQueue.BUSY] * len(writes)
+        for kind, run in groupby(_ready(connection, writes, session, waits=waits), key=lambda one: type(one[1])):
+            numbers, alike = zip(*run, strict=True)
+            for number, result in zip(numbers, kind.apply(connection, alike), strict=True):
+                results[number] = result
+        return results
 
-    results = session.write(apply, is_one_statement=len(runs) == 1 and len(writes) <= writes[0].most_in_a_statement)
+    first = writes[0]
+    is_one_kind = all(type(write) is type(first) for write in writes)
+    results = session.write(apply, is_one_statement=is_one_kind and len(writes) <= first.most_in_a_statement)
     if any(write.erases and result for write, result in zip(writes, results, strict=True)):
         session.erase_log()
     return results
 
 
+def _ready(
+    connection: Connection, writes: Sequence[Write[Any]], session: Session, *, waits: bool
+) -> Sequence[tuple[int, Write[Any]]]:
+    """Those of these writes whose rows are ours now, each with its number: all of them, where the group may wait."""
+    numbered = list(enumerate(writes))
+    rows = [write.rows for write in writes] if session.locks_rows else []
+    if not any(rows):
+        return numbered
+    ours = lock(connection, chain.from_iterable(rows), waits=waits)
+    if waits:
+        return numbered
+    return [one for one, own in zip(numbered, rows, strict=True) if all(row in ours for row in own)]
+
+
 def _failed(writes: Sequence[Write[Any]], error: Exception) -> list[Any]:
     if isinstance(error, StorageError):
         return [error] * len(writes)
+    if is_contended(error):
+        return [WriteQueue.BUSY] * len(writes)
     # The class alone: a driver's text can quote the row.
     _log.warning("writes failed", count=len(writes), error=type(error).__name__)
     failures = [StorageError("The database could not keep this. Try again in a moment.") for _ in writes]

@@ -1,5 +1,6 @@
 """Who is calling: the form of keys, what carries them, and what is remembered of them."""
 
+import asyncio
 import string
 from collections.abc import Mapping
 
@@ -159,6 +160,23 @@ async def test_a_known_key_serves_for_a_minute_while_the_database_is_down(
         await authenticator.identify(bearer(), ADDRESS, "responses")
     keys.error = None
     assert (await authenticator.identify(bearer(), ADDRESS, "responses")).id == "key_1"
+
+
+async def test_a_known_key_serves_soon_while_the_database_does_not_answer(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "_PATIENCE_SECONDS", 0.01)
+    keys = Keys(make_caller())
+    authenticator = authenticator_of(keys)
+    await authenticator.identify(bearer(), ADDRESS, "responses.write")
+
+    async def hang(_: bytes) -> None:
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(keys, "find", hang)
+    clock.now += CACHE_SECONDS
+    async with asyncio.timeout(20):
+        assert (await authenticator.identify(bearer(), ADDRESS, "responses.write")).id == make_caller().id
 
 
 async def test_a_refused_key_stays_refused_while_the_database_is_down(clock: Clock) -> None:

@@ -19,14 +19,20 @@ _LIBRARIES = ("alembic", "asyncio", "sqlalchemy", "uvicorn")
 
 
 @pytest.fixture
-def read(capsys: pytest.CaptureFixture[str]) -> Iterator[Read]:
+def read(capfd: pytest.CaptureFixture[str]) -> Iterator[Read]:
     """The lines that were written to stdout. Logging is as it was before, afterwards."""
     root = logging.getLogger()
     before = structlog.get_config()
     handlers, level = list(root.handlers), root.level
     levels = {name: logging.getLogger(name).level for name in _LIBRARIES}
+
     # Not splitlines: U+2028 ends no line here.
-    yield lambda: [line for line in capsys.readouterr().out.split("\n") if line]
+    def lines() -> list[str]:
+        for handler in root.handlers:
+            handler.flush()
+        return [line for line in capfd.readouterr().out.split("\n") if line]
+
+    yield lines
     structlog.configure(**before)
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -172,7 +178,7 @@ def test_the_servers_warnings_of_upgrades_are_left_out_and_no_others(read: Read)
     assert only(read())["event"].startswith("The schema upgrade")
 
 
-def test_a_library_that_logs_badly_does_no_harm(read: Read, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_library_that_logs_badly_does_no_harm(read: Read) -> None:
     configure("info", "json")
     logging.getLogger("some.package").warning("%d streams", "no number")
     logging.getLogger("some.package").warning("next")

@@ -84,17 +84,12 @@ class Watched:
         )
 
     def start(self, **environment: str) -> None:
-        """Start it, again, with more of an environment. The banner shows the first keys, at the first start."""
+        """Start it, again, with more of an environment."""
         self.environment |= environment
         self.process = GatewayProcess(self.folder, self.environment).start()
-        shown = []
-        if "first" not in self.secrets:
-            self.secrets["first"] = self.process.key
-            shown.append(self.process.key)
-        if "admin" not in self.secrets:
-            self.secrets["admin"] = self.process.admin_key
-            shown.append(self.process.admin_key)
-        self.said.add("banner", self.process.banner.read_text(), showing=shown)
+        self.secrets.setdefault("first", self.process.key)
+        self.secrets.setdefault("admin", self.process.admin_key)
+        self.said.add("banner", self.process.banner.read_text())
         self.said.add("command line", Path(f"/proc/{self.process.pid}/cmdline").read_bytes())
 
     def refuses_to_start(self, told: str, **environment: str) -> None:

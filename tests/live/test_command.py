@@ -215,7 +215,7 @@ def test_what_the_first_start_writes_is_its_owners_alone(tmp_path: Path) -> None
         assert {"antiphon.db", "first-api-key", "secret.key"} <= files.keys()
         assert set(files.values()) == {"-rw-------"}, files
         first = gateway.key
-        assert first in gateway.banner.read_text()
+        assert first not in gateway.banner.read_text()
         assert served(gateway, first) == "completed"
         gateway.stop()
         gateway.start()

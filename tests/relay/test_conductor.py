@@ -12,6 +12,7 @@ from app.relay.performance import Stop
 from app.relay.registry import Registry
 from app.settings import BackgroundSettings
 from app.state.runs import Sighting
+from tests.fakes.duty import on_duty
 
 
 class Table:
@@ -114,12 +115,11 @@ async def test_after_an_outage_the_others_may_renew_before_one_is_taken_over(reg
     rig.table.seen = [Sighting(9, 1, cancel_requested=False, is_own=False)]
     rig.table.is_down = True
     loop = asyncio.get_running_loop()
-    conducting = registry.spawn(rig.conductor.conduct_forever())
-    await asyncio.sleep(0.05)
-    rig.table.is_down = False
-    back = loop.time()
-    async with asyncio.timeout(20):
-        while not rig.table.claims:
-            await asyncio.sleep(0.01)
-    assert loop.time() - back > 0.5
-    conducting.cancel()
+    async with on_duty(rig.conductor.conduct):
+        await asyncio.sleep(0.05)
+        rig.table.is_down = False
+        back = loop.time()
+        async with asyncio.timeout(20):
+            while not rig.table.claims:
+                await asyncio.sleep(0.01)
+        assert loop.time() - back > 0.5

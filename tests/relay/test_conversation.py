@@ -21,6 +21,7 @@ from app.storage.project_store import CreateProject
 from app.storage.response_store import ResponseStore
 from app.storage.writer import Writer
 from tests.builders import NOW, make_account, make_caller, make_item, make_request, says, user
+from tests.fakes.duty import on_duty
 
 _SEALER = Sealer(b"secret of sixteen")
 
@@ -178,10 +179,8 @@ async def extending(
     """Conversations whose lease of 0 seconds is extended without a pause."""
     watched = _Watched(*writing)
     conversations = Conversations(watched, lease_seconds=0)
-    task = asyncio.create_task(conversations.extend_forever())
-    yield conversations, watched
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with on_duty(conversations.extend, conversations.extend_seconds):
+        yield conversations, watched
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -202,7 +201,7 @@ async def test_what_is_held_is_extended_until_it_is_let_go(
         await until(lambda: len(watched.asked) >= so_far + 2)
         # What cannot be ended now ends with its lease, and the call is not told.
         await held.release()
-    assert {line["event"] for line in logs} >= {"holds were not extended", "a hold was not ended"}
+    assert {line["event"] for line in logs} >= {"a background duty fails, and is tried again", "a hold was not ended"}
     asked = len(watched.asked)
     for _ in range(10):
         await asyncio.sleep(0)

@@ -28,6 +28,7 @@ from app.upstream.choice import Wish
 from app.upstream.faults import Fault
 from app.upstream.lease import Lease
 from app.upstream.pool import Pool
+from tests.fakes.duty import on_duty
 
 VAULT = Vault({"present": b"a master secret of some length"})
 KEYS = ("sk-canary-one", "sk-canary-two")
@@ -101,12 +102,10 @@ async def process(
         claim_seconds=claim_seconds,
     )
     await keeper.load()
-    keeping = asyncio.create_task(keeper.keep_forever())
     try:
-        yield Process(pool, keeper, writer, conditions, clock)
+        async with on_duty(keeper.keep):
+            yield Process(pool, keeper, writer, conditions, clock)
     finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
         await writer.aclose()
         await database.aclose()
 

@@ -9,11 +9,13 @@ from structlog.testing import capture_logs
 
 from app.errors import StorageError
 from app.relay import ledger as ledger_module
+from app.relay.duties import Duties
 from app.relay.ledger import Ledger
 from app.relay.prices import Prices
 from app.settings_prices import PriceSettings
 from app.state.ledger import Entry
 from app.state.records import Usage
+from tests.fakes.duty import on_duty
 
 
 def entry(name: str = "req_1", **facts: Any) -> Entry:
@@ -62,16 +64,12 @@ def ledger(store: Store) -> Ledger:
 
 
 @pytest.fixture
-async def flushing(ledger: Ledger) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(ledger.flush_forever())
-    yield task
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def flushing(ledger: Ledger) -> AsyncIterator[Duties]:
+    async with on_duty(ledger.flush_when_due) as duties:
+        yield duties
 
 
-async def test_entries_are_written_soon_with_their_price(
-    ledger: Ledger, store: Store, flushing: asyncio.Task[None]
-) -> None:
+async def test_entries_are_written_soon_with_their_price(ledger: Ledger, store: Store, flushing: Duties) -> None:
     ledger.record(entry(usage=Usage(3, 5, 8)))
     ledger.record(entry())
     async with asyncio.timeout(10):
@@ -80,7 +78,7 @@ async def test_entries_are_written_soon_with_their_price(
 
 
 async def test_many_are_written_at_once(
-    ledger: Ledger, store: Store, flushing: asyncio.Task[None], monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, store: Store, flushing: Duties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger_module, "_FLUSH_SECONDS", 3600)
     monkeypatch.setattr(ledger_module, "_FLUSH_AT", 256)
@@ -104,15 +102,14 @@ async def test_what_a_failed_write_had_is_written_the_next_time(ledger: Ledger, 
 
 
 async def test_a_write_that_is_cut_short_by_the_shutdown_is_not_made_twice(
-    ledger: Ledger, store: Store, flushing: asyncio.Task[None]
+    ledger: Ledger, store: Store, flushing: Duties
 ) -> None:
     store.going_on.clear()
     ledger.record(entry("req_1"))
     async with asyncio.timeout(10):
         while not store.tasks:
             await asyncio.sleep(0.01)
-    flushing.cancel()
-    await asyncio.gather(flushing, return_exceptions=True)
+    await flushing._registry.aclose()
     ledger.record(entry("req_2"))
     store.going_on.set()
     await ledger.aclose()

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import pytest
 from sqlalchemy import Connection, func, select, text
@@ -19,7 +19,7 @@ from app.storage.run_store import RunStore
 from app.storage.tables import conversation_turns
 from app.storage.tables import conversations as conversations_table
 from app.storage.usage_store import UsageStore
-from app.storage.writer import Write, Writer
+from app.storage.writer import Rank, Write, Writer
 from tests.conftest import COMMIT_TIMEOUT
 
 MakeResponse = Callable[..., StoredResponse]
@@ -30,6 +30,8 @@ NOW = 1_800_000_000
 @dataclass(frozen=True, slots=True)
 class Count(Write[int]):
     """Fails with what it is given; else says how many were applied together."""
+
+    rank: ClassVar[Rank] = Rank.META
 
     error: Exception | None = None
 

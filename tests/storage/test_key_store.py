@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Self
+from typing import ClassVar, Self
 
 import pytest
 from sqlalchemy import Connection, text
@@ -18,7 +18,7 @@ from app.storage.database import Database
 from app.storage.key_store import ChangeKey, CreateKey, FoundKey, KeyStore, MarkKey, RotateKey
 from app.storage.project_store import ChangeProject
 from app.storage.schema import open_for_migration
-from app.storage.writer import Write, Writer
+from app.storage.writer import Rank, Write, Writer
 from tests.storage.conftest import NOW
 
 KEY = ApiKey("key_1", "proj_b", "laptop", "wxyz", NOW, None, retention_days=7)
@@ -47,6 +47,8 @@ OLD_ROW = text(
 
 class OldKey(Write[None]):
     """A key as an earlier version writes it."""
+
+    rank: ClassVar[Rank] = Rank.META
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:

@@ -12,6 +12,7 @@ from app.storage.limit_store import LimitStore
 from app.storage.limit_tables import limit_streams
 from app.storage.writer import Writer
 from tests.fakes.counted import BUDGET, REQUESTS, STREAMS, shift
+from tests.fakes.duty import on_duty
 
 
 async def test_processes_that_need_each_others_counts_do_not_wait_for_each_other(
@@ -43,16 +44,12 @@ async def test_the_streams_of_a_killed_process_end_by_themselves(database: Datab
     killed, alive = LimitStore(database, writer, lease_seconds=0.3), LimitStore(database, writer, lease_seconds=0.3)
     await killed.draw([Claim(STREAMS, 1)], "killed")
     await alive.draw([Claim(STREAMS, 1)], "alive")
-    renewing = asyncio.create_task(alive.renew_forever())
-    try:
+    async with on_duty(alive.renew, alive.renew_seconds):
         async with asyncio.timeout(10):
             while (await alive.read([STREAMS]))[0].used > 1:
                 await asyncio.sleep(0.05)
         assert (await killed.draw([Claim(STREAMS, 1)], "next")).refused is None
         assert (await killed.draw([Claim(STREAMS, 1)], "third")).refused is not None
-    finally:
-        renewing.cancel()
-        await asyncio.gather(renewing, return_exceptions=True)
 
 
 async def test_what_is_over_is_purged_and_the_rest_is_kept(limits: LimitStore, database: Database) -> None:

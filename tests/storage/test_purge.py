@@ -8,10 +8,11 @@ import pytest
 from app.errors import StorageError
 from app.settings import StorageSettings
 from app.storage.limit_store import LimitStore
-from app.storage.purge import purge_forever
+from app.storage.purge import Purge
 from app.storage.response_store import ResponseStore
 from app.storage.run_store import RunStore
 from app.storage.usage_store import UsageStore
+from tests.fakes.duty import on_duty
 from tests.storage.conftest import MakeResponse
 
 LONG_AGO = 1
@@ -40,10 +41,9 @@ async def flaky(
 ) -> AsyncIterator[FlakyStore]:
     store = FlakyStore(responses)
     settings = StorageSettings(purge_interval_seconds=0.01)
-    sweep = asyncio.create_task(purge_forever(store, runs, usage, limits, settings))  # type: ignore[arg-type]  # it has the one method that is used
-    yield store
-    sweep.cancel()
-    await asyncio.gather(sweep, return_exceptions=True)
+    purge = Purge(store, runs, usage, limits, settings)  # type: ignore[arg-type]  # it has the one method that is used
+    async with on_duty(purge.sweep, settings.purge_interval_seconds):
+        yield store
 
 
 async def test_a_sweep_follows_one_that_failed(

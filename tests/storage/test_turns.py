@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pytest
 import sqlalchemy as sa
@@ -20,13 +20,15 @@ from app.storage.project_store import CreateProject
 from app.storage.response_store import ResponseStore, SaveResponse
 from app.storage.schema import open_for_migration
 from app.storage.statements import MOST_ROWS
-from app.storage.writer import Write, Writer
+from app.storage.writer import Rank, Write, Writer
 from tests.storage.conftest import NOW, MakeResponse
 
 
 @dataclass(frozen=True, slots=True)
 class SaveWithNote(Write[None]):
     """A response, and what has to be committed with it or not at all."""
+
+    rank: ClassVar[Rank] = Rank.META
 
     response: SaveResponse
 

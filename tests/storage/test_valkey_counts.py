@@ -12,6 +12,7 @@ from app.errors import StorageError
 from app.state.limits import Claim, Correction
 from app.storage.valkey_counts import ValkeyCounts
 from tests.fakes.counted import REQUESTS, STREAMS, TOKENS, granted
+from tests.fakes.duty import on_duty
 from tests.fakes.valkey import ValkeyServer
 
 Process: TypeAlias = Callable[..., ValkeyCounts]
@@ -41,16 +42,12 @@ async def test_the_streams_of_a_killed_process_end_by_themselves(process: Proces
     killed, alive = process(0.5), process(0.5)
     await killed.draw(ONE_STREAM, "killed")
     await alive.draw(ONE_STREAM, "alive")
-    renewing = asyncio.create_task(alive.renew_forever())
-    try:
+    async with on_duty(alive.renew, alive.renew_seconds):
         async with asyncio.timeout(10):
             while await open_streams(alive) > 1:
                 await asyncio.sleep(0.05)
         assert (await alive.draw(ONE_STREAM, "next")).refused is None
         assert (await alive.draw(ONE_STREAM, "third")).refused is not None
-    finally:
-        renewing.cancel()
-        await asyncio.gather(renewing, return_exceptions=True)
 
 
 async def test_a_clock_that_was_set_back_grants_nothing_twice_and_locks_nobody_out(
@@ -76,10 +73,10 @@ async def test_streams_are_counted_again_by_a_server_that_has_lost_them(process:
     await counts.draw(ONE_STREAM, "one")
     valkey.kill()
     with pytest.raises(StorageError):
-        await counts._renew_held()
+        await counts.renew()
     valkey.start()
     assert await open_streams(counts) == 0
-    await counts._renew_held()
+    await counts.renew()
     assert await open_streams(counts) == 1
 
 
@@ -88,7 +85,7 @@ async def test_a_stream_that_ends_while_it_is_renewed_is_over(process: Process) 
     for number in range(20):
         verdict = await counts.draw(ONE_STREAM, f"{number}")
         assert verdict.refused is None
-        await asyncio.gather(counts.settle([Correction(STREAMS, -1, 0)], f"{number}"), counts._renew_held())
+        await asyncio.gather(counts.settle([Correction(STREAMS, -1, 0)], f"{number}"), counts.renew())
         assert await open_streams(counts) == 0
 
 
@@ -96,7 +93,7 @@ async def test_nothing_stays_in_the_server(process: Process, valkey: ValkeyServe
     counts = process()
     await counts.draw([Claim(REQUESTS, 1), Claim(TOKENS, 5), *ONE_STREAM], "one")
     await counts.settle([Correction(TOKENS, 3, int(time.time() * 1000))], "")
-    await counts._renew_held()
+    await counts.renew()
     async with Redis.from_url(valkey.url, protocol=2) as client:
         names = [name async for name in client.scan_iter()]
         assert len(names) == 3

@@ -1,0 +1,152 @@
+"""Write whole lines to a file descriptor from a thread: nobody who logs ever waits, fails or is cut off for the log.
+
+A descriptor may be a pipe that nobody reads, a file on a full disk, or closed. What cannot be kept until it can be
+written is dropped, counted, and told in one line once lines can be written again (ADR 25).
+"""
+
+import os
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Event, RLock, Thread
+
+# What waits for a reader that is slow, at most; then new lines are dropped.
+_MOST_BYTES = 4 * 1024 * 1024
+# Lines that come within this time leave by one system call.
+_GATHER_SECONDS = 0.02
+# What a pipe takes in one piece: several processes may write to the same one, and no line of theirs breaks ours.
+_PIPE_BYTES = 4096
+# For how long a descriptor that is set not to block is left alone when it is full.
+_FULL_MILLISECONDS = 100
+_POLL_SECONDS = 0.005
+
+
+class LineWriter:
+    """Takes lines from any thread, in order, and writes them as they can be written.
+
+    `descriptor` is duplicated, so that closing it elsewhere does not hand our lines to whoever gets its number next;
+    None, or one that is closed already, drops all. `told` makes the line that says how many were dropped.
+    """
+
+    def __init__(self, descriptor: int | None, told: Callable[[int], bytes]) -> None:
+        self._told = told
+        self._lines: deque[bytes] = deque()
+        # Taken by a signal's handler too, maybe in the middle of a line of its own thread.
+        self._lock = RLock()
+        self._bytes = 0
+        self._dropped = 0
+        # Whether the last thing written was a part of a line.
+        self._is_cut = False
+        self._is_closed = False
+        self._woken, self._hurried = Event(), Event()
+        self._thread: Thread | None = None
+        try:
+            self._descriptor = None if descriptor is None else os.dup(descriptor)
+        except OSError:
+            self._descriptor = None
+
+    def write(self, line: bytes) -> None:
+        """Take a line with its end. Never blocks and never fails."""
+        with self._lock:
+            if self._bytes + len(line) > _MOST_BYTES:
+                self._dropped += 1
+                return
+            self._bytes += len(line)
+            self._lines.append(line)
+            if self._thread is None:
+                self._thread = self._start()
+        if not self._woken.is_set():
+            self._woken.set()
+
+    def flush(self, seconds: float) -> None:
+        """Have what waits written, within so many seconds: what cannot be written by then is still kept."""
+        until = time.monotonic() + seconds
+        self._hurried.set()
+        self._woken.set()
+        while self._bytes and time.monotonic() < until:
+            time.sleep(_POLL_SECONDS)
+        self._hurried.clear()
+
+    def close(self, seconds: float) -> None:
+        """Flush, and end the thread as soon as it can be ended."""
+        self.flush(seconds)
+        self._is_closed = True
+        self._hurried.set()
+        self._woken.set()
+
+    def _start(self) -> Thread | None:
+        # A process that is out of threads goes on without this line's, and tries again with the next.
+        thread = Thread(target=self._run, name="log", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return None
+        return thread
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            self._woken.wait()
+            self._hurried.wait(_GATHER_SECONDS)
+            self._woken.clear()
+            lost = 0
+            while lines := self._take():
+                lost = self._send(lines)
+                with self._lock:
+                    self._bytes -= sum(map(len, lines))
+                    self._dropped += lost
+            # Behind the lines that came before those.
+            if self._dropped and not lost:
+                self._tell()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    def _take(self) -> list[bytes]:
+        """The next lines, as many as leave in one piece."""
+        taken: list[bytes] = []
+        size = 0
+        with self._lock:
+            while self._lines and (not taken or size + len(self._lines[0]) <= _PIPE_BYTES):
+                size += len(self._lines[0])
+                taken.append(self._lines.popleft())
+        return taken
+
+    def _tell(self) -> None:
+        count = self._dropped
+        if not self._send([self._told(count)]):
+            with self._lock:
+                self._dropped -= count
+
+    def _send(self, lines: Sequence[bytes]) -> int:
+        """Write these, however long it takes; returns how many of them could not be written as a whole."""
+        if self._descriptor is None:
+            return len(lines)
+        end = b"\n" if self._is_cut else b""
+        left = memoryview(end + b"".join(lines))
+        written = -len(end)
+        while left:
+            try:
+                count = os.write(self._descriptor, left)
+            except BlockingIOError:
+                self._wait(self._descriptor)
+                continue
+            except OSError:
+                return self._lost(lines, written)
+            written += count
+            left = left[count:]
+        self._is_cut = False
+        return 0
+
+    def _lost(self, lines: Sequence[bytes], written: int) -> int:
+        """How many of these lines are not among the bytes that were written."""
+        for number, line in enumerate(lines):
+            if written < len(line):
+                self._is_cut = written > 0 or (self._is_cut and written < 0)
+                return len(lines) - number
+            written -= len(line)
+        return 0
+
+    def _wait(self, descriptor: int) -> None:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        poll.poll(_FULL_MILLISECONDS)
