@@ -72,6 +72,7 @@ def add_routes(app: FastAPI, services: Services) -> Mapping[tuple[str, str], ASG
         app.add_api_route(f"/v1{path}", endpoint, methods=[method], tags=["api"], dependencies=[permission])
     add_admin_routes(app)
     for method, path, endpoint in PROBES:
-        app.add_api_route(path, endpoint, methods=[method], tags=["health"])
+        # Probes of load balancers ask by HEAD too; the server leaves the body out.
+        app.add_api_route(path, endpoint, methods=[method, "HEAD"], tags=["health"])
     sockets = {("WEBSOCKET", f"/v1{path}"): endpoint(services, scope) for path, scope, endpoint in SOCKETS}
     return direct | sockets

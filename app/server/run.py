@@ -50,12 +50,13 @@ class GatewayServer(uvicorn.Server):
 
 def configuration(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
     """How uvicorn is to serve this app."""
+    seconds = settings.write_timeout_seconds
     return uvicorn.Config(
         app,
         loop="uvloop",
         # One for all connections of the process. uvicorn calls it as it would its own.
-        http=cast("type[HttpProtocol]", partial(HttpProtocol, outbox=Outbox())),
-        ws=SocketProtocol,
+        http=cast("type[HttpProtocol]", partial(HttpProtocol, outbox=Outbox(), write_timeout_seconds=seconds)),
+        ws=cast("type[SocketProtocol]", partial(SocketProtocol, write_timeout_seconds=seconds)),
         ws_max_size=settings.max_body_bytes,
         ws_ping_interval=PING_SECONDS,
         ws_ping_timeout=PING_SECONDS,
@@ -81,7 +82,7 @@ def listen(settings: ServerSettings) -> socket.socket:
     # The protocol is named because asyncio turns Nagle's delay (40 ms an answer) off only where it is.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # A client that reads nothing keeps its connection open for ever, even when we have closed ours: the kernel ends it.
+    # The server ends the connection of a client that reads nothing; the kernel does where it has all of an answer.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.write_timeout_seconds * 1000))
     listener.bind((settings.host, settings.port))
