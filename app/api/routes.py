@@ -40,11 +40,16 @@ DIRECT: tuple[tuple[str, str, Scope, Callable[[Services, Scope], ASGIApp]], ...]
 SOCKETS: tuple[tuple[str, Scope, Callable[[Services, Scope], ASGIApp]], ...] = (
     ("/responses", "responses", websocket.ResponsesSocket),
 )
-PROBES: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = (
-    ("GET", "/livez", health.livez),
-    ("GET", "/health", health.livez),
-    ("GET", "/healthz", health.livez),
-    ("GET", "/readyz", health.readyz),
+# Balancers ask by HEAD, too: the server leaves the body out.
+PROBES: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = tuple(
+    (method, path, endpoint)
+    for path, endpoint in (
+        ("/livez", health.livez),
+        ("/health", health.livez),
+        ("/healthz", health.livez),
+        ("/readyz", health.readyz),
+    )
+    for method in ("GET", "HEAD")
 )
 
 
@@ -72,7 +77,6 @@ def add_routes(app: FastAPI, services: Services) -> Mapping[tuple[str, str], ASG
         app.add_api_route(f"/v1{path}", endpoint, methods=[method], tags=["api"], dependencies=[permission])
     add_admin_routes(app)
     for method, path, endpoint in PROBES:
-        # Probes of load balancers ask by HEAD too; the server leaves the body out.
-        app.add_api_route(path, endpoint, methods=[method, "HEAD"], tags=["health"])
+        app.add_api_route(path, endpoint, methods=[method], tags=["health"])
     sockets = {("WEBSOCKET", f"/v1{path}"): endpoint(services, scope) for path, scope, endpoint in SOCKETS}
     return direct | sockets

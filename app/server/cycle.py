@@ -271,6 +271,7 @@ class Cycle:
         self._wire.write(self._take_unsent() + body)
         if not more:
             self.is_answered = True
+            self._body = b""
             self._wake()
             self._wire.answered()
 

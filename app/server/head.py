@@ -14,16 +14,15 @@ from app.errors import InvalidRequestError
 Headers = list[tuple[bytes, bytes]]
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_REQUEST_LINE = re.compile(rb"(%b+) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])(?=\r\n)" % _TOKEN)
+_REQUEST_LINE = re.compile(rb"(%b{1,32}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])(?=\r\n)" % _TOKEN)
 # A line of it; no line is folded (§5.2), and none holds a CR, LF, NUL or another control character (RFC 9110 §5.5).
 _FIELD = re.compile(rb"\r\n(%b+):([^\x00-\x08\x0a-\x1f\x7f]*)(?=\r\n)" % _TOKEN)
 # As much as shows that what comes is no request, before its first line is there.
 _METHOD = re.compile(rb"%b{1,32}(?: |\Z)" % _TOKEN)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
-_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"})
 _AUTHORITY = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
 _HOST = re.compile(_AUTHORITY)
-_ABSOLUTE = re.compile(rb"(?i:https?)://(?!:|/)%b(?=[/?]|\Z)" % _AUTHORITY.encode())
+_ABSOLUTE = re.compile(rb"(?i:https?)://(?=[^:/?])%b(?=[/?]|\Z)" % _AUTHORITY.encode())
 # Of which a second one would be another answer to the same question: who asks, of whom, how much follows, as what.
 _ONCE = frozenset({b"host", b"authorization", b"x-api-key", b"api-key", b"content-length", b"content-type", b"expect"})
 # More than any length that fits in 64 bits.
@@ -184,8 +183,8 @@ def _length(lists: Mapping[str, str], *, is_old: bool) -> int | None:
 
 def _parts(method: bytes, target: bytes) -> tuple[bytes, bytes]:
     """The path and the query of a request's target (RFC 9112 §3.2)."""
-    if method not in _METHODS:
-        raise _refused(501, "This server does not implement the method of this request.", "method_not_implemented")
+    if method == b"CONNECT":
+        raise _refused(501, "This server is no proxy: it does not implement CONNECT.", "method_not_implemented")
     if not target.startswith(b"/") and not (target == b"*" and method == b"OPTIONS"):
         absolute = _ABSOLUTE.match(target)
         if absolute is None:
