@@ -6,6 +6,8 @@ from app.server.remembered_head import RememberedHead
 
 # One that is complete has limits of its own as well (`api.edge`).
 _MOST_HEAD_BYTES = 128 * 1024
+# In a row; then the heads of this connection are taken to differ each time, as those with a trace id do.
+_MOST_MISSES = 8
 
 
 class RequestReader:
@@ -14,7 +16,7 @@ class RequestReader:
     After an error nothing that it says has a meaning.
     """
 
-    __slots__ = ("_at", "_body", "_looked", "_remembered", "_unread", "is_in_head")
+    __slots__ = ("_at", "_body", "_looked", "_misses", "_remembered", "_unread", "is_in_head")
 
     def __init__(self) -> None:
         self._unread: bytes | bytearray = b""
@@ -23,6 +25,7 @@ class RequestReader:
         self._looked = 0
         self._body: LengthBody | ChunkedBody | None = None
         self._remembered: RememberedHead | None = None
+        self._misses = 0
         self.is_in_head = False
 
     @property
@@ -42,7 +45,11 @@ class RequestReader:
 
     def recognise(self, data: bytes) -> tuple[Head, bytes] | None:
         """The head and body of these bytes if they are a whole request with the last one's head, and all there is."""
-        return None if self._remembered is None or self.has_unread else self._remembered.again(data)
+        if self._remembered is None or self.has_unread:
+            return None
+        recognised = self._remembered.again(data)
+        self._misses = 0 if recognised is not None else self._misses + 1
+        return recognised
 
     def feed(self, data: bytes) -> None:
         """Take what was read."""
@@ -78,12 +85,12 @@ class RequestReader:
         raw = bytes(data[at : end + 4])
         head = parse_head(raw)
         self.is_in_head = False
-        self._at = self._looked = end + 4
+        self._take(end + 4)
         if head.length is None:
             self._body = ChunkedBody()
         elif head.length:
             self._body = LengthBody(head.length)
-        self._remembered = RememberedHead.of(head, raw)
+        self._remembered = RememberedHead.of(head, raw) if self._misses < _MOST_MISSES else None
         return head
 
     def read_body(self) -> bytes | bytearray:
@@ -94,7 +101,14 @@ class RequestReader:
         body = self._body
         if body is None:
             return b""
-        piece, self._at = body.read(self._unread, self._at)
+        piece, end = body.read(self._unread, self._at)
+        self._take(end)
         if body.is_whole:
             self._body = None
         return piece
+
+    def _take(self, end: int) -> None:
+        """All up to here is read. Nothing of it is kept: a connection may wait for long."""
+        self._at = self._looked = end
+        if end == len(self._unread):
+            self._unread, self._at, self._looked = b"", 0, 0

@@ -155,8 +155,10 @@ def test_a_target_is_a_path_or_a_url_that_has_one(target: bytes, path: str, quer
 
 @pytest.mark.parametrize(
     "target",
-    [b"v1/models", b"*", b"gateway:80", b"ftp://a/b", b"http:/a", b"http://", b"http:///a", b"http://u@a/b", b"/a#b"]
-    + [b"/\xc3\xa9", b"/a b", b"/\x00", b"/a\tb", b"http://a#b", b"/\x7f"],
+    [
+        *(b"v1/models", b"*", b"gateway:80", b"ftp://a/b", b"http:/a", b"http://", b"http:///a", b"http://u@a/b"),
+        *(b"/a#b", b"/\xc3\xa9", b"/a b", b"/\x00", b"/a\tb", b"http://a#b", b"/\x7f"),
+    ],
 )
 def test_any_other_target_is_refused(target: bytes) -> None:
     assert status_of(get(b"host: a", target=target)) == 400

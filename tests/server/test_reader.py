@@ -1,5 +1,8 @@
 """Requests are told apart the same way in whatever pieces they come, and whether their head is parsed or recognised."""
 
+from itertools import pairwise
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,6 +72,19 @@ def test_a_request_that_is_more_than_a_head_and_a_body_is_not_recognised(first: 
     assert len(heard.requests) >= 2
 
 
+def test_a_connection_whose_heads_differ_is_not_remembered_for_ever() -> None:
+    heard = Heard()
+    for number in range(20):
+        heard.feed(request(b"{}").replace(b"Accept:", b"Traceparent: %d\r\nAccept:" % number))
+        assert (heard.reader._remembered is None) == (number >= 8)
+    assert len(heard.requests) == 20
+    # It takes as many in a row.
+    heard = Heard()
+    for number in range(20):
+        heard.feed(request(b"{}").replace(b"gateway", b"gateway%d" % number), request(b"{}"), request(b"{}"))
+    assert heard.recognised == 20
+
+
 HEADER = st.sampled_from(
     [
         b"Accept: */*",
@@ -112,7 +128,7 @@ MANY = [
 def test_how_the_bytes_are_cut_changes_nothing(sent: list[bytes], cuts: list[int], garbage: bytes) -> None:
     stream = b"".join(sent) + garbage
     places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
-    pieces = [stream[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [stream[start:end] for start, end in pairwise(places)]
     whole, cut, single = outcome(stream), outcome(*pieces), outcome(*[bytes([byte]) for byte in stream])
     assert len(whole[0]) == 4
     assert whole == cut == single
@@ -139,15 +155,24 @@ def test_what_can_become_no_request_is_not_waited_for(beginning: bytes) -> None:
     assert Heard().feed(*[bytes([byte]) for byte in beginning]).status == 400
 
 
+class Counting(bytearray):
+    """Counts the bytes that are searched in it."""
+
+    looked = 0
+
+    def find(self, what: Any, start: Any = 0, end: Any = None) -> int:
+        type(self).looked += len(self) - start
+        return super().find(what, start, end)
+
+
 def test_a_head_that_comes_byte_by_byte_costs_by_its_length() -> None:
-    class Counting(bytearray):
-        looked = 0
-
-        def find(self, what, start=0, *rest):  # type: ignore[no-untyped-def,override]
-            Counting.looked += len(self) - start
-            return super().find(what, start, *rest)
-
     heard = Heard().feed(b"GET / HTTP/1.1\r\nx: ")
     heard.reader._unread = Counting(heard.reader._unread)
     heard.feed(*[b"x"] * 20_000)
-    assert Counting.looked < 20 * 20_000
+    assert 0 < Counting.looked < 20 * 20_000
+
+
+def test_nothing_is_kept_of_a_request_that_was_read() -> None:
+    heard = Heard().feed(request(b"x" * 100_000), b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert len(heard.requests) == 2
+    assert heard.reader._unread == b""
