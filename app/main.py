@@ -125,7 +125,6 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         registry=registry,
         settler=settler,
         settings=settings.relay,
-        write_timeout_seconds=settings.server.write_timeout_seconds,
         keeping_upstreams=roster.keeping,
         sealer=sealer,
         compactor=compactor,
@@ -187,7 +186,6 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
             conductor,
             LogReader(runs, conductor),
             relay,
-            write_timeout_seconds=settings.server.write_timeout_seconds,
         ),
         context_calls=ContextCalls(
             upstream=upstream,
@@ -198,7 +196,6 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
             meter=meter,
             sealer=sealer,
             settings=settings.relay,
-            write_timeout_seconds=settings.server.write_timeout_seconds,
             keeping_upstreams=roster.keeping,
         ),
         usage=usage,

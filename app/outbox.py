@@ -13,7 +13,7 @@ class Outbox:
     def __init__(self) -> None:
         self._is_gathering = False
         self._is_busy = False
-        self._waiting: dict[asyncio.Transport, bytes] = {}
+        self._waiting: dict[asyncio.Transport, list[bytes]] = {}
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
         """Send this before the loop waits again, after what was written to the same transport."""
@@ -23,17 +23,34 @@ class Outbox:
             if not self._is_busy:
                 transport.write(data)
                 return
-        before = self._waiting.get(transport)
-        self._waiting[transport] = data if before is None else before + data
+        pieces = self._waiting.get(transport)
+        if pieces is None:
+            self._waiting[transport] = [data]
+        else:
+            pieces.append(data)
 
     def send(self) -> None:
-        """Send what waits now: nothing may overtake it."""
+        """Send what waits now: nothing may overtake it. A transport that fails ends, and costs no other its bytes."""
         waiting, self._waiting = self._waiting, {}
-        for transport, data in waiting.items():
-            if not transport.is_closing():
-                transport.write(data)
+        failed: list[tuple[asyncio.Transport, Exception]] = []
+        for transport, pieces in waiting.items():
+            if transport.is_closing():
+                continue
+            try:
+                transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others' bytes leave
+                failed.append((transport, error))
+        for transport, reason in failed:
+            _end_failed(transport, reason)
 
     def _end_turn(self) -> None:
         self._is_gathering = False
         self._is_busy = len(self._waiting) + (not self._is_busy) > 1
         self.send()
+
+
+def _end_failed(transport: asyncio.Transport, error: Exception) -> None:
+    """End a connection that lost bytes: what follows would be read as what it is not."""
+    context = {"message": "bytes could not be sent to a connection, which ends", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(context)
+    transport.abort()

@@ -36,7 +36,10 @@ class ServerSettings(SettingsGroup):
     max_body_bytes: int = Field(64 * _MIB, ge=1, description="Largest request body taken.")
     max_json_depth: int = Field(64, ge=1, le=250, description="Deepest nesting of JSON taken in a request.")
     max_concurrent_requests: int = Field(2000, ge=1, description="Create calls in flight per process; more get a 503.")
-    body_timeout_seconds: float = Field(30.0, gt=0, description="Time a client has to send its request body.")
+    body_timeout_seconds: float = Field(
+        30.0, gt=0, description="A request body of which nothing comes for so long ends."
+    )
+    min_body_rate: int = Field(1024, ge=0, description="Bytes a second that a body has to bring on average after that.")
     write_timeout_seconds: float = Field(60.0, gt=0, description="A client that reads nothing for this long is cut.")
     shutdown_grace_seconds: float = Field(
         4.0, ge=0, description="Time /readyz says no at SIGTERM before new connections are; longer than proxies check."

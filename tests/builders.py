@@ -146,14 +146,8 @@ class Connection:
     def is_finished(self) -> bool:
         return bool(self.sent) and self.sent[-1].get("more_body") is False
 
-    def client(self, registry: Registry, *, keep_alive: float = 0, write_timeout: float = 60) -> Client:
-        return Client(
-            self.send,
-            self,
-            registry,
-            keep_alive_seconds=keep_alive,
-            write_timeout_seconds=write_timeout,
-        )
+    def client(self, registry: Registry, *, keep_alive: float = 0) -> Client:
+        return Client(self.send, self, registry, keep_alive_seconds=keep_alive)
 
 
 class Settling:

@@ -6,7 +6,6 @@ from typing import Protocol
 
 from starlette.types import Message, Send
 
-from app.deadline import Deadline
 from app.wire import messages
 from app.wire.sse import FrameSplitter
 
@@ -19,12 +18,11 @@ class SocketConnection(Protocol):
 
 
 class Peer:
-    """The client at the other end of a socket. One that reads nothing for the write timeout counts as gone."""
+    """The client at the other end of a socket."""
 
-    def __init__(self, send: Send, connection: SocketConnection, write_timeout_seconds: float) -> None:
+    def __init__(self, send: Send, connection: SocketConnection) -> None:
         self._send = send
         self._connection = connection
-        self._write_timeout = write_timeout_seconds
         self._watching: dict[object, Callable[[], None]] = {}
         self.is_gone = False
 
@@ -50,19 +48,19 @@ class Peer:
     async def say(self, text: bytes) -> None:
         """Send a message; waits while the client reads slowly. To one that is gone nothing is sent."""
         if not self.is_gone and not self.say_now(text):
-            await self._patiently({"type": "websocket.send", "text": text.decode()})
+            await self._wait({"type": "websocket.send", "text": text.decode()})
 
     async def close(self, code: int) -> None:
         """End the connection. What is still under way is interrupted."""
         if not self.is_gone:
             self.leave()
-            await self._patiently({"type": "websocket.close", "code": code})
+            await self._wait({"type": "websocket.close", "code": code})
 
-    async def _patiently(self, message: Message) -> None:
+    async def _wait(self, message: Message) -> None:
         try:
-            with Deadline(self._write_timeout).block():
-                await self._send(message)
-        except (OSError, TimeoutError):
+            await self._send(message)
+        except OSError:
+            # It left, or the server gave it up because it read nothing.
             self.leave()
 
 

@@ -1,6 +1,7 @@
 """A request's headers and body, taken in within their limits."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -28,6 +29,7 @@ class Intake:
 
     def __init__(self, limits: ServerSettings) -> None:
         self._limits = limits
+        # Of one piece: the time of a whole body grows with its size.
         self._deadline = Deadline(limits.body_timeout_seconds)
 
     async def read(self, parse: Callable[[bytes, int], T], headers: Mapping[str, str], receive: Receive) -> T:
@@ -47,26 +49,38 @@ class Intake:
             raise _too_large(most)
         # Not a list of what came: a client that sends byte by byte would have each of them weigh forty.
         body = bytearray()
-        try:
-            with self._deadline.block():
-                while True:
+        started = time.monotonic()
+        while True:
+            try:
+                with self._deadline.block():
                     message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientDisconnect
-                    piece: bytes = message["body"]
-                    if len(body) + len(piece) > most:
-                        raise _too_large(most)
-                    if not (body or message["more_body"]):
-                        return piece
-                    body += piece
-                    if not message["more_body"]:
-                        return bytes(body)
-        except TimeoutError:
-            raise InvalidRequestError(
-                f"The request body did not arrive within {self._limits.body_timeout_seconds:g} seconds.",
-                code="request_timeout",
-                status=408,
-            ) from None
+            except TimeoutError:
+                raise self._too_slow() from None
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            piece: bytes = message["body"]
+            if len(body) + len(piece) > most:
+                raise _too_large(most)
+            if not (body or message["more_body"]):
+                return piece
+            body += piece
+            if not message["more_body"]:
+                return bytes(body)
+            self._check_rate(len(body), time.monotonic() - started)
+
+    def _check_rate(self, received: int, seconds: float) -> None:
+        """Refuse a body that comes byte by byte, however steadily."""
+        if seconds > self._limits.body_timeout_seconds and received < seconds * self._limits.min_body_rate:
+            raise self._too_slow()
+
+    def _too_slow(self) -> InvalidRequestError:
+        limits = self._limits
+        return InvalidRequestError(
+            f"The request body did not arrive: nothing of it came for {limits.body_timeout_seconds:g} seconds, or less "
+            f"than {limits.min_body_rate} bytes a second on average.",
+            code="request_timeout",
+            status=408,
+        )
 
 
 def _check_media_type(headers: Mapping[str, str]) -> None:

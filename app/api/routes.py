@@ -43,11 +43,16 @@ DIRECT: tuple[tuple[str, str, Scope, Callable[[Services, Scope], ASGIApp]], ...]
 SOCKETS: tuple[tuple[str, Scope, Callable[[Services, Scope], ASGIApp]], ...] = (
     ("/responses", "responses", websocket.ResponsesSocket),
 )
-PROBES: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = (
-    ("GET", "/livez", health.livez),
-    ("GET", "/health", health.livez),
-    ("GET", "/healthz", health.livez),
-    ("GET", "/readyz", health.readyz),
+# Balancers ask by HEAD, too: the server leaves the body out.
+PROBES: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = tuple(
+    (method, path, endpoint)
+    for path, endpoint in (
+        ("/livez", health.livez),
+        ("/health", health.livez),
+        ("/healthz", health.livez),
+        ("/readyz", health.readyz),
+    )
+    for method in ("GET", "HEAD")
 )
 
 

@@ -56,7 +56,7 @@ class ResponsesSocket:
         await receive()
         await send({"type": "websocket.accept"})
         connection = scope["extensions"]["antiphon"]["connection"]
-        peer = Peer(send, connection, services.limits.write_timeout_seconds)
+        peer = Peer(send, connection)
         await Session(services, identify, headers, receive, peer).run()
 
 

@@ -47,15 +47,12 @@ class Background:
         conductor: Conductor,
         reader: LogReader,
         relay: Relay,
-        *,
-        write_timeout_seconds: float,
     ) -> None:
         self._relay = relay
         self._stage = stage
         self._archive = archive
         self._conductor = conductor
         self._reader = reader
-        self._write_timeout_seconds = write_timeout_seconds
 
     async def serve(
         self, request: CreateRequest, caller: ApiKey, headers: Mapping[str, str], send: Send, connection: Connection
@@ -209,7 +206,6 @@ class Background:
             connection,
             self._stage.registry,
             keep_alive_seconds=self._stage.relay.keep_alive_seconds,
-            write_timeout_seconds=self._write_timeout_seconds,
         )
 
 

@@ -28,7 +28,7 @@ class InterruptedRunError(Exception):
 
 
 class ClientGoneError(InterruptedRunError):
-    """The client closed the connection, or stopped reading from it."""
+    """The client closed the connection, or the server did because it read nothing."""
 
 
 class ShutdownError(InterruptedRunError):
@@ -38,8 +38,8 @@ class ShutdownError(InterruptedRunError):
 class Client:
     """One client connection, for the length of one call.
 
-    Used as a context manager around the call: when the client leaves, stops reading, or the process has to stop, the
-    work inside is cancelled and the context raises the InterruptedRunError that says why. After that the connection
+    Used as a context manager around the call: when the client leaves or the process has to stop, the work inside is
+    cancelled and the context raises the InterruptedRunError that says why. After that the connection
     may still be written to.
     """
 
@@ -50,13 +50,11 @@ class Client:
         registry: Registry,
         *,
         keep_alive_seconds: float,
-        write_timeout_seconds: float,
     ) -> None:
         self._send = send
         self._connection = connection
         self._registry = registry
         self._keep_alive = keep_alive_seconds
-        self._write_timeout = write_timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._reason: InterruptedRunError | None = None
         self._call: asyncio.Task[Any] | None = None
@@ -115,11 +113,12 @@ class Client:
         """Send the head of a streamed answer; from here on silence is filled with keep-alive comments."""
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         self.begun = True
-        self._last_write = self._loop.time()
-        self._on_silence()
+        if self._keep_alive:
+            self._last_write = self._loop.time()
+            self._on_silence()
 
     async def write(self, frames: bytes, *, more_body: bool = True) -> None:
-        """Send whole frames in one write; waits while the client reads slowly, up to the write timeout."""
+        """Send whole frames in one write; waits while the client reads slowly."""
         self._writing = True
         self._last_write = self._loop.time()
         await self._send({"type": "http.response.body", "body": frames, "more_body": more_body})
@@ -156,11 +155,9 @@ class Client:
         # One timer per stream, moved only when it fires: a write costs no timer of its own.
         loop = self._loop
         silence = loop.time() - self._last_write
-        if self._writing and silence >= self._write_timeout:
-            self.interrupt(ClientGoneError())
-        elif self._keep_alive and not self._writing and silence >= self._keep_alive:
+        if not self._writing and silence >= self._keep_alive:
             # Every write so far ended at an event boundary, so a comment may stand here.
             self._last_write = loop.time()
             self._registry.spawn(self._comment())
-        patience = self._write_timeout if self._writing or not self._keep_alive else self._keep_alive
-        self._timer = loop.call_at(max(self._last_write + patience, loop.time() + patience / 8), self._on_silence)
+        soonest = loop.time() + self._keep_alive / 8
+        self._timer = loop.call_at(max(self._last_write + self._keep_alive, soonest), self._on_silence)

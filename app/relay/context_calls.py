@@ -54,7 +54,6 @@ class ContextCalls:
         meter: Meter,
         sealer: Sealer,
         settings: RelaySettings,
-        write_timeout_seconds: float,
         keeping_upstreams: Collection[str],
     ) -> None:
         self._meter = meter
@@ -65,7 +64,6 @@ class ContextCalls:
         self._compactor = compactor
         self._sealer = sealer
         self._settings = settings
-        self._write_timeout_seconds = write_timeout_seconds
         self._keeping_upstreams = keeping_upstreams
 
     async def compact(
@@ -85,9 +83,7 @@ class ContextCalls:
         )
 
     def _client(self, send: Send, connection: Connection) -> Client:
-        return Client(
-            send, connection, self._registry, keep_alive_seconds=0, write_timeout_seconds=self._write_timeout_seconds
-        )
+        return Client(send, connection, self._registry, keep_alive_seconds=0)
 
     async def _serve(
         self,

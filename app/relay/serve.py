@@ -49,7 +49,6 @@ class Relay:
         registry: Registry,
         settler: Settler,
         settings: RelaySettings,
-        write_timeout_seconds: float,
         keeping_upstreams: Collection[str],
         sealer: Sealer,
         compactor: Compactor,
@@ -65,7 +64,6 @@ class Relay:
         self._registry = registry
         self._settler = settler
         self._settings = settings
-        self._write_timeout_seconds = write_timeout_seconds
 
     async def serve(
         self,
@@ -87,7 +85,6 @@ class Relay:
             connection,
             self._registry,
             keep_alive_seconds=self._settings.keep_alive_seconds,
-            write_timeout_seconds=self._write_timeout_seconds,
         )
         async with self._meter.call(request, caller) as metered:
             with self._registry.run(client.stop):

@@ -1,10 +1,11 @@
-"""One request of a connection and its answer, in ASGI's words. Must not know how requests are told apart."""
+"""Serve one request to the app in ASGI's words: its body as it arrives, its answer as bytes."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any, Protocol
 
+from app.errors import InvalidRequestError
 from app.server.head import Head
 
 Message = MutableMapping[str, Any]
@@ -23,14 +24,10 @@ _LAST_CHUNK = b"0\r\n\r\n"
 class Wire(Protocol):
     """The connection, as its requests use it."""
 
-    is_lost: bool
     can_write: bool
 
     def write(self, data: bytes) -> None:
         """Send this to the client, soon."""
-
-    def close(self) -> None:
-        """End the connection once all is sent."""
 
     def common_headers(self) -> bytes:
         """The lines that every answer has."""
@@ -38,14 +35,11 @@ class Wire(Protocol):
     async def drain(self) -> None:
         """Wait until the client has taken what was written, or is gone."""
 
-    def pause_reading(self) -> None:
-        """Take nothing more off the wire."""
-
-    def resume_reading(self) -> None:
-        """Go on after `pause_reading`."""
+    def regulate_reading(self) -> None:
+        """The app has taken what was here: read on, if that was what reading waited for."""
 
     def answered(self) -> None:
-        """The answer is complete."""
+        """The answer is complete; where it does not keep the connection alive, end that."""
 
 
 class Cycle:
@@ -57,33 +51,40 @@ class Cycle:
     __slots__ = (
         "_body",
         "_expects_continue",
+        "_fault",
         "_gone",
         "_heard",
         "_is_chunked",
+        "_is_probed",
         "_is_taken",
-        "_is_whole",
         "_left",
         "_unsent",
         "_wire",
         "head",
         "is_answered",
         "is_begun",
+        "is_lost",
+        "is_whole",
         "keeps_alive",
     )
 
-    def __init__(self, wire: Wire, head: Head, body: bytes | None = None, *, expects_continue: bool = False) -> None:
+    def __init__(self, wire: Wire, head: Head, body: bytes | None = None) -> None:
         self.head = head
         self._wire = wire
         self._body: bytes | bytearray = bytearray() if body is None else body
-        self._is_whole = body is not None
+        # The body is here to its end, or as far as it will come.
+        self.is_whole = body is not None
         self._is_taken = False
-        self._expects_continue = expects_continue
+        self._expects_continue = head.expects_continue
+        self._fault: InvalidRequestError | None = None
         self._heard: asyncio.Future[None] | None = None
         self._gone: Callable[[], None] | None = None
         self._unsent = b""
         self._is_chunked = False
         # Of a length that was told; None where the end of the connection is the end of the body.
         self._left: int | None = 0
+        self._is_probed = False
+        self.is_lost = False
         self.is_begun = False
         self.is_answered = False
         self.keeps_alive = head.keeps_alive
@@ -108,52 +109,87 @@ class Cycle:
 
     # What the connection tells.
 
-    def feed(self, piece: bytes) -> None:
+    @property
+    def is_full(self) -> bool:
+        """Whether the app has to take what is here before more of the body is read."""
+        return len(self._body) > _MOST_WAITING_BYTES
+
+    def feed(self, piece: bytes | bytearray) -> None:
         """More of the body is here."""
+        self._expects_continue = False
         if not self.is_answered:
             # Not a list of what came: a client that sends byte by byte would have each of them weigh forty.
             self._body += piece
-            if len(self._body) > _MOST_WAITING_BYTES:
-                self._wire.pause_reading()
             self._wake()
 
     def end(self) -> None:
         """The body is here to its end."""
-        self._is_whole = True
+        self.is_whole = True
         self._wake()
+
+    def fail(self, fault: InvalidRequestError) -> None:
+        """The body cannot be read on: the app is told so where it reads it, and answers; no other request follows."""
+        self._fault = fault
+        self.keeps_alive = False
+        self.end()
 
     def lost(self) -> None:
         """The client is gone."""
+        self.is_lost = True
         self._wake()
         if self._gone is not None:
             self._gone()
 
+    def probe(self) -> bool:
+        """Write what means nothing, once: a client that is gone, and has not only ended its side, resets at it.
+
+        Returns whether that was done now.
+
+        Before the answer that is a `100 Continue`, which any client of HTTP/1.1 has to expect (RFC 9110 §15.2); in
+        chunks a zero before the digits of the next one's size (RFC 9112 §7.1).
+        """
+        if self._is_probed or self.is_answered or self._unsent or not self._wire.can_write:
+            return False
+        if self._is_chunked:
+            self._wire.write(b"0")
+        elif not self.is_begun and self.head.http_version == "1.1":
+            self._wire.write(_CONTINUE)
+        else:
+            return False
+        self._is_probed = True
+        return True
+
     # What the app calls.
 
     async def receive(self) -> Message:
-        """What has come of the body; after its end, the disconnect, once the client is gone or has its answer."""
-        wire = self._wire
+        """What has come of the body; after its end, the disconnect, once the client is gone or has its answer.
+
+        Raises InvalidRequestError where what comes is no body.
+        """
         if not self._is_taken:
-            while not (self._body or self._is_whole or wire.is_lost or self.is_answered):
+            while not (self._body or self.is_whole or self.is_lost or self.is_answered):
                 if self._expects_continue and not self.is_begun:
                     self._expects_continue = False
-                    wire.write(_CONTINUE)
+                    self._wire.write(_CONTINUE)
                 await self._hear()
-            if not (wire.is_lost or self.is_answered):
+            if not (self.is_lost or self.is_answered):
+                self._is_taken = self.is_whole
+                if self._fault is not None:
+                    raise self._fault
                 body, self._body = bytes(self._body), bytearray()
-                self._is_taken = self._is_whole
-                wire.resume_reading()
+                if not self._is_taken:
+                    self._wire.regulate_reading()
                 return {"type": "http.request", "body": body, "more_body": not self._is_taken}
-        while not (wire.is_lost or self.is_answered):
+        while not (self.is_lost or self.is_answered):
             await self._hear()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         """The answer, part by part; waits while the client has not taken what went before."""
         wire = self._wire
-        if not (wire.can_write or wire.is_lost):
+        if not (wire.can_write or self.is_lost):
             await wire.drain()
-        if wire.is_lost:
+        if self.is_lost:
             return
         if message["type"] != ("http.response.body" if self.is_begun else "http.response.start") or self.is_answered:
             raise RuntimeError(f"This is no time for {message['type']}.")
@@ -165,13 +201,13 @@ class Cycle:
     def watch(self, gone: Callable[[], None] | None) -> None:
         """Call `gone` when the client's connection is lost; at once if it is."""
         self._gone = gone
-        if gone is not None and self._wire.is_lost:
+        if gone is not None and self.is_lost:
             gone()
 
     def push(self, body: bytes) -> bool:
         """Write a piece of the streamed answer that is under way, if the client has taken what came before."""
         wire = self._wire
-        if not self._is_chunked or self.is_answered or wire.is_lost or not wire.can_write:
+        if not self._is_chunked or self.is_answered or self.is_lost or not wire.can_write:
             return False
         wire.write(b"%b%x\r\n%b\r\n" % (self._take_unsent(), len(body), body))
         return True
@@ -204,8 +240,13 @@ class Cycle:
         elif length is None and self.head.http_version == "1.1":
             self._is_chunked = True
         self._left = length
-        # RFC 9112 §6.3: a client of HTTP/1.0 knows no chunks.
-        self.keeps_alive = self.keeps_alive and (self._is_chunked or length is not None)
+        # A client of HTTP/1.0 knows no chunks (RFC 9112 §6.3). One that was not told to go on may send its body now or
+        # never (RFC 9110 §10.1.1): what it sends next could be either that or a request.
+        self.keeps_alive = (
+            self.keeps_alive
+            and (self._is_chunked or length is not None)
+            and (self.is_whole or not self._expects_continue)
+        )
         self._unsent = b"%b%b%b%b%b\r\n" % (
             _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status,
             self._wire.common_headers(),
@@ -230,13 +271,12 @@ class Cycle:
         self._wire.write(self._take_unsent() + body)
         if not more:
             self.is_answered = True
+            self._body = b""
             self._wake()
-            if not self.keeps_alive:
-                self._wire.close()
             self._wire.answered()
 
     def _flush(self) -> None:
-        if self._unsent and not self._wire.is_lost:
+        if self._unsent and not self.is_lost:
             self._wire.write(self._take_unsent())
 
     def _take_unsent(self) -> bytes:

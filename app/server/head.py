@@ -1,31 +1,44 @@
-"""The head of a request, and how one that is sent again is known without being parsed. Must not know who asks."""
+"""Parse the head of a request by the grammar of RFC 9112, or refuse it.
+
+A head is taken as it is written or not at all: what two readers could understand in two ways is refused, never repaired
+(docs/http-conformance.md).
+"""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
 from urllib.parse import unquote
 
-import httptools
+from app.errors import InvalidRequestError
 
 Headers = list[tuple[bytes, bytes]]
 
-# A head is kept for each connection. Those of SDKs take some 1,000 bytes.
-_LONGEST_REMEMBERED = 4096
-_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
-# What makes of a request another thing than a head and a body of the length that it tells.
-_SPECIAL = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"connection"})
-_HARMLESS = (b"connection", b"keep-alive")
-_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
-# No body is that long, and no shorter number overflows.
-_MOST_DIGITS = 15
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_REQUEST_LINE = re.compile(rb"(%b{1,32}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])(?=\r\n)" % _TOKEN)
+# A line of it; no line is folded (§5.2), and none holds a CR, LF, NUL or another control character (RFC 9110 §5.5).
+_FIELD = re.compile(rb"\r\n(%b+):([^\x00-\x08\x0a-\x1f\x7f]*)(?=\r\n)" % _TOKEN)
+# As much as shows that what comes is no request, before its first line is there.
+_METHOD = re.compile(rb"%b{1,32}(?: |\Z)" % _TOKEN)
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_AUTHORITY = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
+_HOST = re.compile(_AUTHORITY)
+_ABSOLUTE = re.compile(rb"(?i:https?)://(?=[^:/?])%b(?=[/?]|\Z)" % _AUTHORITY.encode())
+# Of which a second one would be another answer to the same question: who asks, of whom, how much follows, as what.
+_ONCE = frozenset({b"host", b"authorization", b"x-api-key", b"api-key", b"content-length", b"content-type", b"expect"})
+# More than any length that fits in 64 bits.
+_MOST_DIGITS = 20
+
+
+class NoRequestError(InvalidRequestError):
+    """These bytes do not even begin like a request."""
 
 
 @dataclass(slots=True)
 class Head:
     """What a request says before its body. `headers` are in their order, with names in lower case.
 
-    `text` has the same as text, of a repeated name the first value. Neither is to be changed.
+    `text` has the same as text, of a repeated name the first value. Neither is to be changed. `length` is that of the
+    body in bytes, None for one in chunks.
     """
 
     method: str
@@ -36,105 +49,155 @@ class Head:
     headers: Headers
     text: Mapping[str, str]
     keeps_alive: bool
+    length: int | None = 0
+    expects_continue: bool = False
+    asks_for_socket: bool = False
 
-    @classmethod
-    def read(cls, method: bytes, url: bytes, http_version: str, headers: Headers, *, keeps_alive: bool) -> Self:
-        """A head of these parts, as the parser gives them. Raises httptools.HttpParserInvalidURLError."""
-        parsed = httptools.parse_url(url)
-        path = parsed.path.decode("ascii")
-        return cls(
-            method=method.decode("ascii"),
-            path=unquote(path) if "%" in path else path,
-            raw_path=parsed.path,
-            query=parsed.query or b"",
-            http_version=http_version,
-            headers=headers,
-            text={name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(headers)},
-            keeps_alive=keeps_alive,
-        )
+    def as_upgrade(self) -> bytes:
+        """The head as bytes again, of a request that asks for a WebSocket and for nothing else."""
+        target = b"%b?%b" % (self.raw_path, self.query) if self.query else self.raw_path
+        kept = [header for header in self.headers if header[0] != b"upgrade"]
+        lines = [b"%b: %b\r\n" % header for header in [*kept, (b"upgrade", b"websocket")]]
+        return b"GET %b HTTP/1.1\r\n%b\r\n" % (target, b"".join(lines))
 
 
-class RememberedHead:
-    """A head of which the next may be a repetition, as nearly all are that an SDK sends on one connection.
+def parse_head(raw: bytes) -> Head:
+    """The head in these bytes, from its request line to the empty line. Raises InvalidRequestError."""
+    line = _REQUEST_LINE.match(raw)
+    if line is None:
+        raise _no_request()
+    method, target, major, minor = line.groups()
+    if major != b"1":
+        raise _refused(505, "This server speaks HTTP/1.1.", "http_version_not_supported")
+    headers = parse_fields(raw, line.end(), len(raw) - 2)
+    text = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(headers)}
+    lists = text if len(text) == len(headers) else _joined(headers)
+    is_old = minor == b"0"
+    _check_host(lists.get("host"), is_old=is_old)
+    length = _length(lists, is_old=is_old)
+    raw_path, query = _parts(method, target)
+    path = raw_path.decode("ascii")
+    options = _tokens(lists["connection"]) if "connection" in lists else ()
+    return Head(
+        method=method.decode("ascii"),
+        path=unquote(path) if "%" in path else path,
+        raw_path=raw_path,
+        query=query,
+        http_version="1.0" if is_old else "1.1",
+        headers=headers,
+        text=text,
+        # A client of HTTP/1.0 keeps its connection by agreement only (RFC 9112 §9.3), which this server does not make.
+        keeps_alive=not is_old and "close" not in options,
+        length=length,
+        # Of HTTP/1.0 it means nothing (RFC 9110 §10.1.1).
+        expects_continue=not is_old and "expect" in lists and _expects_continue(lists["expect"]),
+        # Any other upgrade, or one with a body, is an offer that is passed over (RFC 9110 §7.8).
+        asks_for_socket=not is_old
+        and "upgrade" in options
+        and method == b"GET"
+        and length == 0
+        and "websocket" in _tokens(lists.get("upgrade", "")),
+    )
 
-    Invariant: what it recognises differs from the bytes that were parsed in the digits of the body's length alone. So
-    the parser would find in it just what it found then, and another body.
+
+def parse_fields(raw: bytes | bytearray, start: int, end: int) -> Headers:
+    """The lines of a header or trailer section. It begins with the line break before it, and ends with its last.
+
+    Raises InvalidRequestError.
     """
-
-    __slots__ = ("_after", "_before", "_head", "_place")
-
-    def __init__(self, head: Head, before: bytes, after: bytes, place: int) -> None:
-        self._head = head
-        self._before = before
-        self._after = after
-        self._place = place
-
-    @classmethod
-    def of(cls, head: Head, request: bytes) -> Self | None:
-        """What is remembered of a request that came as one piece and had this head; None when that is nothing."""
-        end = request.find(b"\r\n\r\n", 0, _LONGEST_REMEMBERED) + 4
-        sent = request[:end]
-        lengths = _LENGTH.findall(sent)
-        lines = len(head.headers) + 2
-        if (
-            end < len(b"\r\n\r\n")
-            or len(lengths) != 1
-            or len(request) - end != int(lengths[0])
-            or not head.keeps_alive
-            or head.http_version != "1.1"
-            # The parser has seen as many lines as there are: none was folded, and none ended in another way.
-            or not sent.count(b"\r") == sent.count(b"\n") == lines
-            or any(name in _SPECIAL and (name, value.lower()) != _HARMLESS for name, value in head.headers)
-        ):
-            return None
-        names = [name for name, _ in head.headers]
-        found = _LENGTH.search(sent)
-        if names.count(b"content-length") != 1 or found is None:
-            return None
-        return cls(head, sent[: found.start(1)], sent[found.end(1) :], names.index(b"content-length"))
-
-    def again(self, request: bytes) -> tuple[Head, bytes] | None:
-        """The head and the body of a whole request with this head; None when these bytes are not one."""
-        before, after = self._before, self._after
-        if not request.startswith(before):
-            return None
-        start = len(before)
-        end = request.find(b"\r", start, start + _MOST_DIGITS + 1)
-        digits = request[start:end]
-        # Of bytes this takes ASCII's digits alone.
-        if end < 0 or not digits.isdigit() or not request.startswith(after, end):
-            return None
-        body_at = end + len(after)
-        if len(request) - body_at != int(digits):
-            return None
-        head = self._head
-        if head.headers[self._place][1] != digits:
-            head = self._head = self._with_length(digits)
-        return head, request[body_at:]
-
-    def _with_length(self, digits: bytes) -> Head:
-        head = self._head
-        headers = head.headers.copy()
-        headers[self._place] = (b"content-length", digits)
-        text = {**head.text, "content-length": digits.decode()}
-        return Head(
-            head.method, head.path, head.raw_path, head.query, head.http_version, headers, text, head.keeps_alive
-        )
+    found = _FIELD.findall(raw, start, end)
+    # Each line has one, and so has what stands before the first.
+    if raw.count(b"\n", start, end) != len(found) + 1:
+        raise malformed("a line of its headers is not `name: value`")
+    return [(name.lower(), value.strip(b" \t")) for name, value in found]
 
 
-def without_h2c(request: bytes) -> bytes:
-    """The request without the offer of HTTP/2 that Java's client makes with its first call.
-
-    A server may pass over what it is offered (RFC 9110 §7.8); the parser would take the body for the next request.
-    """
-    if b"h2c" not in request:
-        return request
-    head, blank, rest = request.partition(b"\r\n\r\n")
-    return _H2C.sub(b"", head + blank) + rest
+def check_beginning(raw: bytes | bytearray, start: int, looked: int) -> None:
+    """Refuse what can become no head, though its end is not here yet. It was looked at up to `looked` before."""
+    is_line = raw.find(b"\n", max(start, looked)) < 0 or _REQUEST_LINE.match(raw, start)
+    if not (is_line and _METHOD.match(raw[start : start + 33])):
+        raise _no_request()
+    if _BARE_LF.search(raw, max(start, looked - 1)):
+        raise malformed("a line of its head does not end in CRLF")
 
 
-def asks_for_socket(headers: Headers) -> bool:
-    """Whether a request with these headers asks for a WebSocket (RFC 6455 §4.2.1)."""
-    told = dict(headers)
-    tokens = [token.strip() for token in told.get(b"connection", b"").lower().split(b",")]
-    return b"upgrade" in tokens and told.get(b"upgrade", b"").lower() == b"websocket"
+def malformed(why: str) -> InvalidRequestError:
+    """The answer to what is no request."""
+    return _refused(400, f"Invalid HTTP request received: {why}.", None)
+
+
+def _no_request() -> NoRequestError:
+    return NoRequestError("Invalid HTTP request received: it does not begin like a request of HTTP/1.1.")
+
+
+def too_large(what: str) -> InvalidRequestError:
+    """The answer to a head, or what takes the place of one, that is larger than any that is meant well."""
+    return _refused(431, f"The request's {what} are too large.", "headers_too_large")
+
+
+def _refused(status: int, message: str, code: str | None) -> InvalidRequestError:
+    return InvalidRequestError(message, code=code, status=status)
+
+
+def _joined(headers: Headers) -> dict[str, str]:
+    """The headers by name, those that are repeated as the lists that they are (RFC 9110 §5.3)."""
+    joined: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in joined and name in _ONCE:
+            raise malformed(f"it has two headers of the name {name.decode()!r}")
+        joined[name] = b"%b, %b" % (joined[name], value) if name in joined else value
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in joined.items()}
+
+
+def _tokens(listed: str) -> list[str]:
+    return [token.strip(" \t") for token in listed.lower().split(",")]
+
+
+def _check_host(host: str | None, *, is_old: bool) -> None:
+    # RFC 9112 §3.2.
+    if host is None:
+        if not is_old:
+            raise malformed("it has no Host header")
+    elif not _HOST.fullmatch(host):
+        raise malformed("its Host header is not a host")
+
+
+def _length(lists: Mapping[str, str], *, is_old: bool) -> int | None:
+    """The length of the body, None for chunks (RFC 9112 §6.3)."""
+    told, coding = lists.get("content-length"), lists.get("transfer-encoding")
+    if coding is None:
+        if told is None:
+            return 0
+        if not (told.isascii() and told.isdigit() and len(told) <= _MOST_DIGITS):
+            raise malformed("its Content-Length is not a number")
+        return int(told)
+    if told is not None or is_old:
+        raise malformed("its Transfer-Encoding contradicts its length or its version")
+    codings = _tokens(coding)
+    if codings == ["chunked"]:
+        return None
+    if codings.pop() != "chunked" or "chunked" in codings:
+        raise malformed("the end of its body cannot be told from its Transfer-Encoding")
+    raise _refused(501, "The transfer codings of this request are not supported: use 'chunked'.", "unsupported_coding")
+
+
+def _parts(method: bytes, target: bytes) -> tuple[bytes, bytes]:
+    """The path and the query of a request's target (RFC 9112 §3.2)."""
+    if method == b"CONNECT":
+        raise _refused(501, "This server is no proxy: it does not implement CONNECT.", "method_not_implemented")
+    if not target.startswith(b"/") and not (target == b"*" and method == b"OPTIONS"):
+        absolute = _ABSOLUTE.match(target)
+        if absolute is None:
+            raise malformed("its target is not a path")
+        target = target[absolute.end() :]
+        target = target if target.startswith(b"/") else b"/" + target
+    if b"#" in target:
+        raise malformed("its target has a fragment")
+    path, _, query = target.partition(b"?")
+    return path, query
+
+
+def _expects_continue(expected: str) -> bool:
+    if expected.lower() != "100-continue":
+        raise _refused(417, "This server meets no expectation but '100-continue'.", "expectation_failed")
+    return True

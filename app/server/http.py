@@ -1,38 +1,38 @@
-"""HTTP/1.1 on one client connection: the app is called for one request after the other. Must not know what is asked."""
+"""Serve one client connection over HTTP/1.1: one request after the other, each parsed when the last is answered."""
 
 import asyncio
 import fcntl
 import struct
 import termios
-from collections import deque
 from typing import Any, cast
 
-import structlog
 import uvicorn
 from uvicorn.server import ServerState
 
 from app.errors import InvalidRequestError
 from app.outbox import Outbox
+from app.server.app_task import AppTask
 from app.server.cycle import Cycle
-from app.server.head import Head
+from app.server.flow_control import FlowControl
+from app.server.head import Head, NoRequestError, malformed
+from app.server.idle import IdleTimer
+from app.server.peer import PeerWatch
 from app.server.reader import RequestReader
 from app.server.refusal import refused
 
 _HEAD_SECONDS = 30.0
 # Who opens a connection has this long to send a request on it, before a server that ends closes it.
 _STILL_SECONDS = 1.0
+# The time that a client has to read the last answer, or to send the rest of a body that nobody wants.
+_LINGER_SECONDS = 2.0
 
-_log = structlog.get_logger("antiphon.server")
 
+class HttpProtocol(FlowControl):
+    """One connection, as uvicorn makes them. One task calls the app for all of its requests.
 
-class HttpProtocol(asyncio.Protocol):
-    """One connection, as uvicorn makes them. Requests that come before the answer to the last wait their turn.
-
-    One task calls the app for all of them, from the first request to the connection's end. A connection on which
-    nothing comes is closed: between requests after `timeout_keep_alive` seconds, in the midst of a head after thirty.
+    Invariant: at most one request is begun and not answered. What comes behind it is held as bytes, at most one read of
+    them; while any are held nothing is read.
     """
-
-    transport: asyncio.Transport
 
     def __init__(
         self,
@@ -42,95 +42,90 @@ class HttpProtocol(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         outbox: Outbox,
+        write_timeout_seconds: float,
     ) -> None:
+        super().__init__(write_timeout_seconds)
         if not config.loaded:
             config.load()
         self._config = config
         self._server = server_state
         self._app_state = app_state
         self._outbox = outbox
-        self._app = config.loaded_app
         self._loop = _loop or asyncio.get_running_loop()
-        self._reader = RequestReader(self._take, lambda: bool(self._line))
-        # The first of these is being served.
-        self._line: deque[Cycle] = deque()
-        self._task: asyncio.Task[None] | None = None
-        self._next: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._since = 0.0
+        self._app = AppTask(config.loaded_app, app_state, server_state.tasks, self._close)
+        self._reader = RequestReader()
+        # The request that is being read or answered.
+        self._cycle: Cycle | None = None
+        self._is_scheduled = False
+        self._idle = IdleTimer(config.timeout_keep_alive, self._patience, self._give_up)
         self._common: tuple[object, bytes] = (None, b"")
         self._is_paused = False
-        self._drained: asyncio.Future[None] | None = None
-        self.can_write = True
-        self.is_lost = False
+        # The client has ended its side; nothing more is parsed.
+        self._is_ended = False
+        self._is_over = False
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
+        super().connection_made(transport)
+        self._peer = PeerWatch(self.transport, lambda: self._is_paused or self._is_ended, self._probe)
         self._server.connections.add(cast("Any", self))
         self._addresses = {
             "server": _address(transport, "sockname"),
             "client": _address(transport, "peername"),
             "scheme": "https" if transport.get_extra_info("sslcontext") else "http",
         }
-        self._rest()
+        self._idle.restart()
 
     def data_received(self, data: bytes) -> None:
-        reader = self._reader
-        was_in_head = reader.is_in_head
-        try:
-            asked = reader.feed(data)
-        except InvalidRequestError as error:
-            self._refuse(error)
+        if self._is_over:
             return
-        if asked is not None:
-            self._become_socket(asked)
-        elif reader.is_in_head and not was_in_head:
-            self._rest(_HEAD_SECONDS)
+        cycle, reader = self._cycle, self._reader
+        if cycle is None:
+            recognised = reader.recognise(data)
+            if recognised is not None:
+                self._begin(*recognised)
+                return
+        reader.feed(data)
+        if cycle is None or not cycle.is_whole:
+            self._advance()
+        else:
+            self.regulate_reading()
+
+    def eof_received(self) -> bool:
+        """Serve on where a request is whole: its client may have ended its side alone (RFC 9112 §9.6)."""
+        self._is_ended = True
+        if self._is_over or self._cycle is None or not self._cycle.is_whole:
+            return False
+        self._peer.start()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.is_lost = True
-        self._server.connections.discard(cast("Any", self))
-        if self._timer is not None:
-            self._timer.cancel()
-        if exc is None:
-            self.transport.close()
-        self._reader.forget()
-        self.resume_writing()
-        for cycle in self._line:
-            cycle.lost()
-        self._wake()
-
-    def pause_writing(self) -> None:
-        self.can_write = False
-
-    def resume_writing(self) -> None:
-        self.can_write = True
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
+        super().connection_lost(exc)
+        self._leave()
+        if self._cycle is not None:
+            self._cycle.lost()
 
     # What uvicorn calls.
 
     def shutdown(self) -> None:
         """End the connection, after the answer that is under way."""
-        if self._line:
-            self._line[0].keeps_alive = False
+        if self._cycle is None or self._cycle.is_answered:
+            self._close()
         else:
-            self.close()
+            self._cycle.keeps_alive = False
 
     # What a server calls that accepts no more connections.
 
     def take_leave(self) -> bool:
         """End the connection behind the answer under way, or now if it is idle. False while a request may be coming."""
-        if self._line:
-            self._line[0].keeps_alive = False
-            return self._line[0].is_begun
-        is_still = self._loop.time() - self._since >= _STILL_SECONDS and not self._reader.is_in_head
-        if is_still and not self._has_unread():
-            self.close()
-            return True
-        return self.is_lost
+        if self._cycle is not None and not self._cycle.is_answered:
+            self._cycle.keeps_alive = False
+            return self._cycle.is_begun
+        is_between = not (self._reader.is_in_head or self._reader.has_unread)
+        if is_between and self._idle.seconds >= _STILL_SECONDS and not self._has_unread():
+            self._close()
+        return self.transport.is_closing()
 
     def _has_unread(self) -> bool:
         """Whether the kernel has bytes that were not read: to close now would reset the connection under a request."""
@@ -144,10 +139,6 @@ class HttpProtocol(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         self._outbox.write(self.transport, data)
 
-    def close(self) -> None:
-        self._outbox.send()
-        self.transport.close()
-
     def common_headers(self) -> bytes:
         defaults = self._server.default_headers
         if self._common[0] is not defaults:
@@ -155,114 +146,166 @@ class HttpProtocol(asyncio.Protocol):
             self._common = defaults, b"".join([b"%b: %b\r\n" % header for header in defaults])
         return self._common[1]
 
-    async def drain(self) -> None:
-        while not (self.can_write or self.is_lost):
-            if self._drained is None or self._drained.done():
-                self._drained = self._loop.create_future()
-            # Others may wait for it, too.
-            await asyncio.shield(self._drained)
-
-    def pause_reading(self) -> None:
-        if not (self._is_paused or self.is_lost):
-            self._is_paused = True
+    def regulate_reading(self) -> None:
+        """Read on, or wait: for an answer if more than its request is here, for the app if more than it has taken."""
+        cycle, reader = self._cycle, self._reader
+        waits = not self._is_over and (
+            self._is_scheduled or (cycle is not None and (reader.has_unread if cycle.is_whole else cycle.is_full))
+        )
+        if waits == self._is_paused or self._is_ended or self.transport.is_closing():
+            return
+        self._is_paused = waits
+        if waits:
             self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._is_paused and not self.is_lost:
-            self._is_paused = False
+            self._peer.start()
+        else:
             self.transport.resume_reading()
 
     def answered(self) -> None:
         self._server.total_requests += 1
-        self._line.popleft()
-        if not self.transport.is_closing():
-            self.resume_reading()
-            self._rest()
-
-    # Who serves.
-
-    def _take(self, head: Head, body: bytes | None, expects_continue: bool) -> Cycle:  # noqa: FBT001 - the reader's
-        cycle = Cycle(self, head, body, expects_continue=expects_continue)
-        self._line.append(cycle)
-        if self._task is None:
-            self._task = self._loop.create_task(self._serve())
+        cycle = cast("Cycle", self._cycle)
+        if self.transport.is_closing():
+            return
+        if not cycle.keeps_alive:
+            self._end()
+        elif cycle.is_whole:
+            self._finish()
         else:
-            self._wake()
-        if len(self._line) > 1:
-            self.pause_reading()
+            # The rest of a body that nobody wanted.
+            self.regulate_reading()
+            self._idle.restart(_LINGER_SECONDS)
+
+    # Requests.
+
+    def _advance(self) -> None:
+        """Read on: the next head, or more of a body."""
+        was_held, self._is_scheduled = self._is_scheduled, False
+        if self._is_over or self.transport.is_closing():
+            return
+        try:
+            cycle = self._cycle or self._read_head()
+            if cycle is not None and not cycle.is_whole:
+                self._read_body(cycle)
+        except NoRequestError as error:
+            # What was sent under an answer and is no request is none that anybody waits for an answer to.
+            self._end() if was_held else self._refuse(error)
+        except InvalidRequestError as error:
+            self._refuse(error)
+        self.regulate_reading()
+
+    def _advance_later(self) -> None:
+        # Others are to be served in between, however much was sent at once.
+        self._is_scheduled = True
+        self._loop.call_soon(self._advance)
+
+    def _read_head(self) -> Cycle | None:
+        reader = self._reader
+        was_in_head = reader.is_in_head
+        head = reader.read_head()
+        if head is None:
+            if self._is_ended:
+                self._close()
+            elif reader.is_in_head and not was_in_head:
+                self._idle.restart(_HEAD_SECONDS)
+        elif head.asks_for_socket:
+            self._become_socket(head)
+        else:
+            return self._begin(head, b"" if reader.is_whole else None)
+        return None
+
+    def _read_body(self, cycle: Cycle) -> None:
+        reader = self._reader
+        try:
+            cycle.feed(reader.read_body())
+        except InvalidRequestError as error:
+            self._is_over = True
+            cycle.fail(error)
+            if cycle.is_answered:
+                self._end()
+            return
+        if reader.is_whole:
+            cycle.end()
+            if cycle.is_answered:
+                self._finish()
+        elif reader.is_interrupted:
+            self._advance_later()
+
+    def _begin(self, head: Head, body: bytes | None) -> Cycle:
+        cycle = self._cycle = Cycle(self, head, body)
+        self._app.take(cycle, self._addresses)
         return cycle
 
-    def _wake(self) -> None:
-        if self._next is not None and not self._next.done():
-            self._next.set_result(None)
-
-    async def _serve(self) -> None:
-        """Call the app for one request after the other, until the connection is lost."""
-        is_good = True
-        while is_good and not self.is_lost:
-            if self._line:
-                is_good = await self._answer(self._line[0])
-            else:
-                self._next = self._loop.create_future()
-                await self._next
-
-    async def _answer(self, cycle: Cycle) -> bool:
-        """Call the app for one request; False when it leaves that without an answer, which ends the connection."""
-        # uvicorn's shutdown waits for those that are in this set.
-        serving, task = self._server.tasks, cast("asyncio.Task[None]", self._task)
-        serving.add(task)
-        try:
-            await self._app(cycle.scope(self._addresses, self._app_state), cycle.receive, cycle.send)
-        except Exception:  # noqa: BLE001 (whatever it is, the connection ends with it)
-            if not cycle.is_begun:
-                _log.exception("a request could not be answered")
-        finally:
-            serving.discard(task)
-            if not cycle.is_answered:
-                self.close()
-        return cycle.is_answered
+    def _finish(self) -> None:
+        """The request is read and answered: the next may come, or is here already."""
+        self._cycle = None
+        if self._reader.has_unread:
+            self._advance_later()
+        elif self._is_ended:
+            self._close()
+        self._idle.restart()
+        self.regulate_reading()
 
     def _refuse(self, error: InvalidRequestError) -> None:
-        """Answer what is not HTTP in the shape that every other error has."""
+        """Answer what is no request in the shape that every other error has."""
         self.write(refused(error))
-        self.close()
+        self._end()
 
-    def _become_socket(self, head: bytes) -> None:
+    def _become_socket(self, head: Head) -> None:
         """Hand the connection, and the head that was read, to the protocol of WebSockets."""
+        if self._reader.has_unread:
+            raise malformed("more was sent before the WebSocket was opened (RFC 6455 §4.1)")
         self._outbox.send()
-        self._server.connections.discard(cast("Any", self))
-        if self._timer is not None:
-            self._timer.cancel()
+        self._leave()
         make: Any = self._config.ws_protocol_class
         protocol = make(config=self._config, server_state=self._server, app_state=self._app_state)
         protocol.connection_made(self.transport)
-        protocol.data_received(head)
+        protocol.data_received(head.as_upgrade())
         self.transport.set_protocol(protocol)
 
-    # Connections on which nothing comes.
+    # The end of a connection, and those on which nothing comes.
 
-    def _rest(self, seconds: float | None = None) -> None:
-        """Count from now on; within these seconds, where they are given, somebody will look."""
-        self._since = self._loop.time()
-        if self._timer is None:
-            self._timer = self._loop.call_later(seconds or self._config.timeout_keep_alive, self._look)
-        elif seconds is not None:
-            self._timer.cancel()
-            self._timer = self._loop.call_later(seconds, self._look)
+    def _leave(self) -> None:
+        """Nothing more is served here."""
+        self._is_over = True
+        self._server.connections.discard(cast("Any", self))
+        self._idle.stop()
+        self._peer.stop()
+        self._app.stop()
+        # They hold methods of this connection: without this all would wait for the garbage collector.
+        del self._idle, self._peer, self._app
 
-    def _look(self) -> None:
-        """Close the connection if it has been still for too long. One timer, moved only when it fires."""
-        reader = self._reader
-        patience = _HEAD_SECONDS if reader.is_in_head else float(self._config.timeout_keep_alive)
-        # Whoever answers looks after the time that a body and an answer take.
-        left = patience if self._line else self._since + patience - self._loop.time()
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._look)
-        elif reader.is_in_head:
-            what = f"The request's head did not arrive within {_HEAD_SECONDS:g} seconds."
-            self._refuse(InvalidRequestError(what, code="request_timeout", status=408))
-        else:
+    def _close(self) -> None:
+        self._outbox.send()
+        self.transport.close()
+
+    def _end(self) -> None:
+        """End our side; the client has a moment to read why, which a reset under what it still sends would destroy."""
+        self._is_over = True
+        self._outbox.send()
+        if self._is_ended:
             self.transport.close()
+        else:
+            self.transport.write_eof()
+            self._idle.restart(_LINGER_SECONDS)
+            self.regulate_reading()
+
+    def _probe(self) -> bool:
+        return self._cycle is not None and self._cycle.probe()
+
+    def _patience(self) -> float | None:
+        """How long nothing may come in the connection's present state; None where the app looks after that."""
+        if self._cycle is not None and not self._cycle.is_answered:
+            return None
+        if self._is_over or self._cycle is not None:
+            return _LINGER_SECONDS
+        return _HEAD_SECONDS if self._reader.is_in_head else float(self._config.timeout_keep_alive)
+
+    def _give_up(self) -> None:
+        if self._is_over or not self._reader.is_in_head:
+            self.transport.close()
+            return
+        what = f"The request's head did not arrive within {_HEAD_SECONDS:g} seconds."
+        self._refuse(InvalidRequestError(what, code="request_timeout", status=408))
 
 
 def _address(transport: asyncio.BaseTransport, name: str) -> tuple[str, int] | None:

@@ -28,7 +28,7 @@ def listen(settings: ServerSettings) -> socket.socket:
     # The protocol is named because asyncio turns Nagle's delay (40 ms an answer) off only where it is.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # A client that reads nothing keeps its connection open for ever, even when we have closed ours: the kernel ends it.
+    # The server ends the connection of a client that reads nothing; the kernel does where it has all of an answer.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.write_timeout_seconds * 1000))
     listener.bind((settings.host, settings.port))

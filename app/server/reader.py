@@ -1,121 +1,114 @@
-"""Where one request ends and the next begins, in what comes over a connection. Must not know who answers them."""
+"""Read one request after the other from the bytes of a connection. The next is parsed when it is asked for."""
 
-from collections.abc import Callable
+from app.server.body import ChunkedBody, LengthBody
+from app.server.head import Head, check_beginning, parse_head, too_large
+from app.server.remembered_head import RememberedHead
 
-import httptools
-
-from app.errors import InvalidRequestError
-from app.server.cycle import Cycle
-from app.server.head import Head, Headers, RememberedHead, asks_for_socket, without_h2c
-
-# Of a head that is not complete. One that is has limits of its own (`api.edge`).
+# One that is complete has limits of its own as well (`api.edge`).
 _MOST_HEAD_BYTES = 128 * 1024
-
-Begin = Callable[[Head, bytes | None, bool], Cycle]
+# In a row; then the heads of this connection are taken to differ each time, as those with a trace id do.
+_MOST_MISSES = 8
 
 
 class RequestReader:
-    """Reads requests. Each is begun by `begin(head, body, expects_continue)`, without a body when that may follow.
+    """Holds what was read and not parsed: a part of a head, or what was sent before it was asked for.
 
-    `is_busy` tells whether an answer is under way, to a request that came before.
+    After an error nothing that it says has a meaning.
     """
 
-    def __init__(self, begin: Begin, is_busy: Callable[[], bool]) -> None:
-        self._begin = begin
-        self._is_busy = is_busy
-        self._parser = httptools.HttpRequestParser(self)
-        # An answer to the first of requests that were sent together, though it ends the connection.
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    __slots__ = ("_at", "_body", "_looked", "_misses", "_remembered", "_unread", "is_in_head")
+
+    def __init__(self) -> None:
+        self._unread: bytes | bytearray = b""
+        self._at = 0
+        # An unfinished head was searched for its end up to here.
+        self._looked = 0
+        self._body: LengthBody | ChunkedBody | None = None
         self._remembered: RememberedHead | None = None
-        # The piece in which the request began that is being read, if it may be all of it.
-        self._piece = b""
-        self._url = b""
-        self._headers: Headers = []
-        self._head_bytes = 0
-        self._expects_continue = False
-        self._cycle: Cycle | None = None
-        self._is_over = False
+        self._misses = 0
         self.is_in_head = False
 
-    def feed(self, data: bytes) -> bytes | None:
-        """Read on; returns the head of a request for a WebSocket, after which nothing more is read.
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes are here that belong to no request so far."""
+        return self._at < len(self._unread)
 
-        Raises InvalidRequestError for what is no request; then the connection is of no use any more.
-        """
-        if self._is_over:
+    @property
+    def is_whole(self) -> bool:
+        """Whether the body of the last request is here to its end."""
+        return self._body is None
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether `read_body` can go on without more bytes."""
+        return self._body is not None and self._body.is_interrupted
+
+    def recognise(self, data: bytes) -> tuple[Head, bytes] | None:
+        """The head and body of these bytes if they are a whole request with the last one's head, and all there is."""
+        if self._remembered is None or self.has_unread:
             return None
-        if self._cycle is None and not self.is_in_head:
-            if self._remembered is not None and not self._is_busy():
-                again = self._remembered.again(data)
-                if again is not None:
-                    self._begin(*again, False)  # noqa: FBT003 - it expects nothing
-                    return None
-            self._piece = data = without_h2c(data)
-            self._head_bytes = 0
-        else:
-            self._piece = b""
-        return self._parse(data)
+        recognised = self._remembered.again(data)
+        self._misses = 0 if recognised is not None else self._misses + 1
+        return recognised
 
-    def forget(self) -> None:
-        """Nothing more will come."""
-        # It holds methods of this reader: without this the two would wait for the garbage collector.
-        del self._parser
-
-    def _parse(self, data: bytes) -> bytes | None:
-        self._head_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._is_over = True
-            raise InvalidRequestError("Invalid HTTP request received.") from None
-        except httptools.HttpParserUpgrade:
-            self._is_over = True
-            if self._is_for_socket():
-                lines = [b"%b %b HTTP/1.1\r\n" % (self._parser.get_method(), self._url)]
-                lines += [b"%b: %b\r\n" % header for header in self._headers]
-                return b"".join([*lines, b"\r\n"])
-        if self.is_in_head and self._head_bytes > _MOST_HEAD_BYTES:
-            self._is_over = True
-            raise InvalidRequestError("The request's headers are too large.", code="headers_too_large", status=431)
-        return None
-
-    def _is_for_socket(self) -> bool:
-        return self._parser.should_upgrade() and asks_for_socket(self._headers) and not self._is_busy()
-
-    # What the parser calls.
-
-    def on_message_begin(self) -> None:
-        self.is_in_head = True
-        self._url = b""
-        self._headers = []
-        self._expects_continue = False
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self._expects_continue = True
-        self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        self.is_in_head = False
-        if self._is_for_socket():
+    def feed(self, data: bytes) -> None:
+        """Take what was read."""
+        if not self.has_unread:
+            self._unread, self._at, self._looked = data, 0, 0
             return
-        parser = self._parser
-        version = parser.get_http_version()
-        # The parser takes a request for another protocol to have no body, and the body for the next request.
-        keeps_alive = version != "1.0" and parser.should_keep_alive() and not parser.should_upgrade()
-        head = Head.read(parser.get_method(), self._url, version, self._headers, keeps_alive=keeps_alive)
-        self._cycle = self._begin(head, None, self._expects_continue)
+        if not isinstance(self._unread, bytearray):
+            self._unread = bytearray(self._unread)
+        if self._at:
+            del self._unread[: self._at]
+            self._looked, self._at = max(0, self._looked - self._at), 0
+        # One buffer: a client that sends byte by byte would have each of them weigh forty.
+        self._unread += data
 
-    def on_body(self, body: bytes) -> None:
-        if self._cycle is not None:
-            self._cycle.feed(body)
+    def read_head(self) -> Head | None:
+        """The next head, once it is complete. Raises InvalidRequestError."""
+        data, at = self._unread, self._at
+        if not self.is_in_head:
+            # One empty line may stand before it (RFC 9112 §2.2).
+            if data[at : at + 2] in (b"\r", b""):
+                return None
+            self.is_in_head = True
+            if data.startswith(b"\r\n", at):
+                self._at = at = at + 2
+        end = data.find(b"\r\n\r\n", max(at, self._looked - 3))
+        if (end if end >= 0 else len(data)) - at > _MOST_HEAD_BYTES:
+            raise too_large("headers")
+        if end < 0:
+            if at < len(data):
+                check_beginning(data, at, self._looked)
+            self._looked = len(data)
+            return None
+        raw = bytes(data[at : end + 4])
+        head = parse_head(raw)
+        self.is_in_head = False
+        self._take(end + 4)
+        if head.length is None:
+            self._body = ChunkedBody()
+        elif head.length:
+            self._body = LengthBody(head.length)
+        self._remembered = RememberedHead.of(head, raw) if self._misses < _MOST_MISSES else None
+        return head
 
-    def on_message_complete(self) -> None:
-        if self._cycle is not None:
-            self._cycle.end()
-            self._remembered = RememberedHead.of(self._cycle.head, self._piece)
-            self._cycle = None
+    def read_body(self) -> bytes | bytearray:
+        """What is here of the body of the last request, some of it where it has many chunks.
+
+        Raises InvalidRequestError.
+        """
+        body = self._body
+        if body is None:
+            return b""
+        piece, end = body.read(self._unread, self._at)
+        self._take(end)
+        if body.is_whole:
+            self._body = None
+        return piece
+
+    def _take(self, end: int) -> None:
+        """All up to here is read. Nothing of it is kept: a connection may wait for long."""
+        self._at = self._looked = end
+        if end == len(self._unread):
+            self._unread, self._at, self._looked = b"", 0, 0

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from types import FrameType
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -144,8 +144,9 @@ class GatewayServer(uvicorn.Server):
         """Let every request that is on its way come to its answer, and close each connection behind that."""
         loop = asyncio.get_running_loop()
         while not self.force_exit:
-            connections = [each for each in self.server_state.connections if isinstance(each, HttpProtocol)]
-            coming = [each for each in connections if not each.take_leave()]
+            # uvicorn has its own protocols in mind.
+            connections = cast("set[Any]", self.server_state.connections)
+            coming = [each for each in connections if isinstance(each, HttpProtocol) and not each.take_leave()]
             if not coming or loop.time() >= until:
                 return
             await self._tick()
@@ -158,12 +159,13 @@ class GatewayServer(uvicorn.Server):
 
 def configuration(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
     """How uvicorn is to serve this app."""
+    seconds = settings.write_timeout_seconds
     return uvicorn.Config(
         app,
         loop="uvloop",
         # One for all connections of the process. uvicorn calls it as it would its own.
-        http=cast("type[HttpProtocol]", partial(HttpProtocol, outbox=Outbox())),
-        ws=SocketProtocol,
+        http=cast("type[HttpProtocol]", partial(HttpProtocol, outbox=Outbox(), write_timeout_seconds=seconds)),
+        ws=cast("type[SocketProtocol]", partial(SocketProtocol, write_timeout_seconds=seconds)),
         ws_max_size=settings.max_body_bytes,
         ws_ping_interval=PING_SECONDS,
         ws_ping_timeout=PING_SECONDS,

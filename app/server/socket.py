@@ -1,5 +1,6 @@
-"""WebSockets on one client connection: uvicorn's protocol, with our errors and limits. Must not know what is said."""
+"""WebSockets on one client connection (RFC 6455): uvicorn's protocol, with our errors and limits."""
 
+from asyncio import BaseTransport
 from http import HTTPStatus
 from typing import Any
 
@@ -7,19 +8,31 @@ import uvicorn
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
-from websockets.frames import Frame
+from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from app.errors import InvalidRequestError
+from app.server.peer import WriteTimeout
 from app.server.refusal import headers_of, refused
 
 PING_SECONDS = 20.0
 _LINGER_SECONDS = 1.0
+_VERSION = "13"
 
 
 class Handshake(ServerProtocol):
     """The library's side of a WebSocket, with our errors where it refuses to open one."""
+
+    def accept(self, request: Request) -> Response:
+        """Answer the handshake. Another version is told which one this is (RFC 6455 §4.4)."""
+        versions = request.headers.get_all("Sec-WebSocket-Version")
+        if versions == [_VERSION]:
+            return super().accept(request)
+        response = self.reject(HTTPStatus.UPGRADE_REQUIRED, f"This server speaks version {_VERSION} of WebSocket.")
+        response.headers["Upgrade"] = "websocket"
+        response.headers["Sec-WebSocket-Version"] = _VERSION
+        return response
 
     def reject(self, status: HTTPStatus | int, text: str) -> Response:
         response = super().reject(status, text)
@@ -32,8 +45,9 @@ class Handshake(ServerProtocol):
 class SocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's protocol for WebSockets, with our errors, and safe from clients that send much or read nothing."""
 
-    def __init__(self, config: uvicorn.Config, *arguments: Any, **options: Any) -> None:
+    def __init__(self, config: uvicorn.Config, *arguments: Any, write_timeout_seconds: float, **options: Any) -> None:
         super().__init__(config, *arguments, **options)
+        self._write_timeout_seconds = write_timeout_seconds
         # Nothing is compressed: a small message could become a large one.
         self.conn = Handshake(max_size=config.ws_max_size, logger=self.logger)
         self._heard = 0.0
@@ -45,6 +59,22 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.conn.send_text(text)
         self.transport.write(b"".join(self.conn.data_to_send()))
         return True
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        self._writing = WriteTimeout(self.transport, self._write_timeout_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._writing.stop()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._writing.start()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._writing.stop()
 
     def data_received(self, data: bytes) -> None:
         self._heard = self.loop.time()
@@ -59,6 +89,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             # The app's task has been made, and not begun.
             self.scope["extensions"]["antiphon"] = {"connection": self}
+            # The client has to wait for the answer (§4.1); uvicorn reads on once the app has asked who it is.
+            self.read_paused = True
+            self.transport.pause_reading()
 
     def handle_text(self, event: Frame) -> None:
         self._begin_message(event)
@@ -73,6 +106,22 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.frames[0] += event.data
         if event.fin:
             self.send_receive_event_to_app()
+
+    def send_receive_event_to_app(self) -> None:
+        (data,), self.frames = self.frames, []
+        if self.close_sent:
+            return
+        message: Any = {"type": "websocket.receive"}
+        try:
+            message[self.curr_msg_data_type] = data.decode() if self.curr_msg_data_type == "text" else bytes(data)
+        except UnicodeDecodeError:
+            self.conn.fail(CloseCode.INVALID_DATA, "not UTF-8")
+            self.handle_parser_exception()
+            return
+        self.queue.put_nowait(message)
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
 
     def handle_ping(self) -> None:
         pong = b"".join(self.conn.data_to_send())

@@ -63,30 +63,39 @@ async def test_there_is_no_socket_elsewhere(sqlite_gateway: LiveGateway) -> None
 
 
 @pytest.mark.parametrize(
-    ("broken", "body"),
-    [({"sec-websocket-key": "short"}, b""), ({"sec-websocket-version": "8"}, b""), ({"content-length": "3"}, b"abc")],
+    ("broken", "status"), [({"sec-websocket-key": "short"}, 400), ({"sec-websocket-version": "8"}, 426)]
 )
 async def test_an_upgrade_that_breaks_the_protocol_gets_an_error_like_every_other(
-    sqlite_gateway: LiveGateway, broken: dict[str, str], body: bytes
+    sqlite_gateway: LiveGateway, broken: dict[str, str], status: int
 ) -> None:
     async with RawClient.to(sqlite_gateway.url) as raw:
-        await raw.send(head("GET", "/v1/responses", {**sqlite_gateway.headers(), **UPGRADE, **broken}) + body)
+        await raw.send(head("GET", "/v1/responses", {**sqlite_gateway.headers(), **UPGRADE, **broken}))
         answer = await raw.answer()
-        assert (answer.status, answer.headers["content-type"]) == (400, "application/json")
+        assert (answer.status, answer.headers["content-type"]) == (status, "application/json")
+        assert answer.headers.get("sec-websocket-version") == ("13" if status == 426 else None)
         assert answer.json["error"]["type"] == "invalid_request_error"
         assert answer.headers["x-request-id"].startswith("req_")
         assert await raw.rest() == b""
 
 
-async def test_an_upgrade_waits_for_no_answer_that_is_still_on_its_way(
+async def test_an_upgrade_with_a_body_is_a_request_with_one(sqlite_gateway: LiveGateway) -> None:
+    async with RawClient.to(sqlite_gateway.url) as raw:
+        headers = {**sqlite_gateway.headers(), **UPGRADE, "content-length": "3"}
+        await raw.send(head("GET", "/v1/responses", headers) + b"abc" + head("GET", "/livez", {}))
+        assert [(await raw.answer()).status for _ in range(2)] == [405, 200]
+
+
+async def test_an_upgrade_waits_for_the_answers_before_it_and_nothing_waits_behind_it(
     sqlite_gateway: LiveGateway, upstream: FakeUpstream
 ) -> None:
     body = b'{"model": "demo", "input": "Hello."}'
-    async with RawClient.to(sqlite_gateway.url) as raw:
-        headers = {**sqlite_gateway.headers(), "content-length": str(len(body))}
-        await raw.send(head("POST", "/v1/responses", headers) + body + head("GET", "/v1/responses", UPGRADE))
-        assert (await raw.answer()).status == 200
-        assert (await raw.answer()).status == 405
+    headers = {**sqlite_gateway.headers(), "content-length": str(len(body))}
+    call, upgrade = head("POST", "/v1/responses", headers) + body, head("GET", "/v1/responses", UPGRADE)
+    for behind, status in ((b"", 401), (head("GET", "/livez", {}), 400), (b"\x81\x80\0\0\0\0", 400)):
+        async with RawClient.to(sqlite_gateway.url) as raw:
+            await raw.send(call + upgrade + behind)
+            assert [(await raw.answer()).status for _ in range(2)] == [200, status]
+            assert await raw.rest() == b""
 
 
 async def test_a_plain_get_is_not_allowed(sqlite_gateway: LiveGateway) -> None:

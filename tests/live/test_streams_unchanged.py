@@ -84,7 +84,7 @@ async def pumped(chunks: list[bytes], *, store: bool) -> Memory:
     request = parse_create_request(b'{"model":"demo","input":"Hi","store":%b}' % (b"true" if store else b"false"), 64)
     responses = cast("ResponseStore", memory)
     exchange = await prepare(request, _CALLER, responses, keep=request.store, sealer=Sealer(b"secret of sixteen"))
-    client = Client(memory.send, memory, registry, keep_alive_seconds=25, write_timeout_seconds=60)
+    client = Client(memory.send, memory, registry, keep_alive_seconds=25)
     with client:
         await client.begin_stream(200, [])
         await Pump(

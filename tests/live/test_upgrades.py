@@ -25,13 +25,15 @@ async def test_a_client_that_offers_http2_is_served_and_keeps_its_connection(
 
 
 @pytest.mark.parametrize("protocol", ["websocket", "TLS/1.0"])
-async def test_the_body_of_a_refused_upgrade_is_not_a_request(sqlite_gateway: LiveGateway, protocol: str) -> None:
+async def test_the_body_of_an_upgrade_that_is_passed_over_is_not_a_request(
+    sqlite_gateway: LiveGateway, protocol: str
+) -> None:
     offer = {"connection": "Upgrade", "upgrade": protocol, "content-length": str(len(HIDDEN))}
     async with RawClient.to(sqlite_gateway.url) as client:
         await client.send(head("POST", "/v1/responses", {**sqlite_gateway.headers(), **offer}))
         await client.send(HIDDEN)
         assert (await client.answer()).status == 400
-        assert await client.rest() == b""
+        assert (await client.ask("GET", "/nowhere", {})).status == 404
 
 
 async def test_the_offer_of_http2_in_a_body_is_the_clients_text(

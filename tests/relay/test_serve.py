@@ -91,7 +91,6 @@ class Call:
             registry=self.registry,
             settler=Settler(30),
             settings=RelaySettings(),
-            write_timeout_seconds=60,
             keeping_upstreams=(),
             sealer=_SEALER,
             compactor=Compactor(itself, _SEALER, 1),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.errors import InvalidRequestError
 from app.server.cycle import Cycle
 from app.server.head import Head
 
@@ -15,15 +16,11 @@ class Wire:
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
-        self.is_lost = self.is_closed = False
         self.can_write = True
-        self.answers = 0
+        self.answers = self.regulated = 0
 
     def write(self, data: bytes) -> None:
         self.writes.append(data)
-
-    def close(self) -> None:
-        self.is_closed = True
 
     def common_headers(self) -> bytes:
         return b"date: today\r\n"
@@ -31,9 +28,8 @@ class Wire:
     async def drain(self) -> None:
         self.can_write = True
 
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
+    def regulate_reading(self) -> None:
+        self.regulated += 1
 
     def answered(self) -> None:
         self.answers += 1
@@ -41,9 +37,7 @@ class Wire:
 
 def cycle_of(wire: Wire, body: bytes | None = b"", method: str = "POST", version: str = "1.1", **facts: Any) -> Cycle:
     members: Mapping[str, Any] = {"keeps_alive": True, **facts}
-    expects = bool(members.get("expects_continue"))
-    head = Head(method, "/", b"/", b"", version, [], {}, bool(members["keeps_alive"]))
-    return Cycle(wire, head, body, expects_continue=expects)
+    return Cycle(wire, Head(method, "/", b"/", b"", version, [], {}, **members), body)
 
 
 def start(*headers: tuple[bytes, bytes], status: int = 200) -> dict[str, Any]:
@@ -62,7 +56,7 @@ async def test_a_whole_answer_is_one_write(size: int) -> None:
     assert wire.writes == []
     await cycle.send(part(body))
     assert wire.writes == [b"HTTP/1.1 200 OK\r\ndate: today\r\ncontent-length: %d\r\n\r\n" % size + body]
-    assert (wire.answers, wire.is_closed, cycle.is_answered) == (1, False, True)
+    assert (wire.answers, cycle.keeps_alive, cycle.is_answered) == (1, True, True)
 
 
 async def test_a_stream_begins_with_its_first_piece() -> None:
@@ -90,7 +84,7 @@ async def test_a_client_that_knows_no_chunks_reads_to_the_end_of_the_connection(
     await cycle.send(part(b"two", more=True))
     await cycle.send(part(b""))
     assert b"".join(wire.writes) == b"HTTP/1.1 200 OK\r\ndate: today\r\nconnection: close\r\n\r\nonetwo"
-    assert wire.is_closed
+    assert not cycle.keeps_alive
 
 
 async def test_a_streams_head_waits_for_nothing() -> None:
@@ -112,7 +106,7 @@ async def test_a_piece_is_not_pushed_onto_a_client_that_reads_slowly() -> None:
     assert not cycle.push(b"one")
     await cycle.send(part(b"one", more=True))
     assert wire.can_write
-    wire.is_lost = True
+    cycle.lost()
     assert not cycle.push(b"two")
     await cycle.send(part(b"two"))
     assert len(wire.writes) == 1
@@ -163,7 +157,7 @@ async def test_the_last_answer_says_so_and_ends_the_connection(by: str) -> None:
     await cycle.send(start((b"content-length", b"0"), *([(b"Connection", b"Close")] if by == "app" else [])))
     await cycle.send(part(b""))
     assert wire.writes[0].count(b"connection: close\r\n") == 1
-    assert wire.is_closed
+    assert not cycle.keeps_alive
 
 
 async def test_a_client_is_told_to_go_on_when_its_body_is_asked_for_and_not_before() -> None:
@@ -187,10 +181,67 @@ async def test_after_the_body_comes_the_end_of_the_client() -> None:
     receiving = asyncio.create_task(cycle.receive())
     await asyncio.sleep(0)
     assert not receiving.done()
-    wire.is_lost = True
     cycle.lost()
     assert await receiving == {"type": "http.disconnect"}
     assert gone.is_set()
     gone.clear()
     cycle.watch(gone.set)
     assert gone.is_set()
+
+
+async def test_a_body_that_is_none_is_told_to_the_app_and_is_the_last() -> None:
+    wire = Wire()
+    cycle = cycle_of(wire, None)
+    cycle.feed(b"half")
+    cycle.fail(InvalidRequestError("no body"))
+    with pytest.raises(InvalidRequestError, match="no body"):
+        await cycle.receive()
+    await cycle.send(start((b"content-length", b"0"), status=400))
+    await cycle.send(part(b""))
+    assert b"connection: close\r\n" in wire.writes[0]
+    assert await cycle.receive() == {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize("began", [True, False])
+async def test_an_answer_before_the_client_was_told_to_go_on_is_the_last(began: bool) -> None:
+    cycle = cycle_of(Wire(), None, expects_continue=True)
+    if began:
+        cycle.feed(b"unasked")
+    await cycle.send(start((b"content-length", b"0"), status=413))
+    await cycle.send(part(b""))
+    assert cycle.keeps_alive is began
+
+
+async def test_the_app_takes_what_is_here_before_more_is_read() -> None:
+    wire = Wire()
+    cycle = cycle_of(wire, None)
+    cycle.feed(b"x" * 65_537)
+    assert cycle.is_full
+    await cycle.receive()
+    assert (cycle.is_full, wire.regulated) == (False, 1)
+
+
+async def test_a_probe_is_no_part_of_an_answer_that_has_not_begun() -> None:
+    wire = Wire()
+    cycle = cycle_of(wire)
+    assert [cycle.probe() for _ in range(2)] == [True, False]
+    assert wire.writes == [b"HTTP/1.1 100 Continue\r\n\r\n"]
+
+
+async def test_a_probe_in_a_stream_is_the_first_digit_of_its_next_chunk() -> None:
+    for body, rest in ((b"one", b"3\r\none\r\n0\r\n\r\n"), (b"", b"0\r\n\r\n")):
+        wire = Wire()
+        cycle = cycle_of(wire)
+        await cycle.send(start())
+        assert not cycle.probe()
+        await asyncio.sleep(0)
+        assert cycle.probe()
+        await cycle.send(part(body))
+        assert b"".join(wire.writes).endswith(b"\r\n\r\n0" + rest)
+
+
+async def test_an_answer_that_has_no_room_for_a_probe_gets_none() -> None:
+    old, whole, slow = cycle_of(Wire(), version="1.0"), cycle_of(Wire()), cycle_of(Wire())
+    await whole.send(start((b"content-length", b"1")))
+    slow._wire.can_write = False
+    assert not any(cycle.probe() for cycle in (old, whole, slow))

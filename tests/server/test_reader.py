@@ -1,91 +1,32 @@
-"""Requests are told apart the same way whether their head is parsed or known already."""
+"""Requests are told apart the same way in whatever pieces they come, and whether their head is parsed or recognised."""
 
-from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.errors import InvalidRequestError
-from app.server.cycle import Cycle
-from app.server.head import Head
-from app.server.reader import RequestReader
+from tests.fakes.requests import SDK, Heard, request
 
-SDK = (
-    b"POST /v1/responses HTTP/1.1\r\nHost: gateway\r\nAccept: application/json\r\nConnection: keep-alive\r\n"
-    b"Content-Type: application/json\r\nX-Stainless-Retry-Count: 0\r\nAuthorization: Bearer sk-aph_x\r\n"
-    b"Content-Length: %d\r\n\r\n%b"
-)
+Outcome = tuple[list[tuple[object, bytes]], str]
 
 
-def request(body: bytes) -> bytes:
-    return SDK % (len(body), body)
-
-
-class BareCycle(Cycle):
-    """A cycle whose connection nobody asks for anything."""
-
-    def __init__(self, head: Head, body: bytes | None) -> None:
-        super().__init__(None, head, body)  # type: ignore[arg-type]
-
-    def feed(self, piece: bytes) -> None:
-        self._body += piece
-
-    @property
-    def body(self) -> tuple[bytes, bool]:
-        return bytes(self._body), self._is_whole
-
-
-@dataclass
-class Heard:
-    """What a reader has told."""
-
-    cycles: list[BareCycle] = field(default_factory=list)
-    expecting: list[bool] = field(default_factory=list)
-    is_busy: bool = False
-    parsed: int = 0
-
-    def __post_init__(self) -> None:
-        self.reader = RequestReader(self._begin, lambda: self.is_busy)
-
-    def _begin(self, head: Head, body: bytes | None, expects: bool) -> Cycle:
-        self.cycles.append(BareCycle(head, body))
-        self.expecting.append(expects)
-        self.parsed += body is None
-        return self.cycles[-1]
-
-    def feed(self, *pieces: bytes) -> "Heard":
-        for piece in pieces:
-            self.reader.feed(piece)
-        return self
-
-    @property
-    def told(self) -> list[tuple[Head, bytes, bool]]:
-        return [(cycle.head, *cycle.body) for cycle in self.cycles]
-
-
-def failure_of(heard: Heard, piece: bytes) -> str:
-    try:
-        heard.feed(piece)
-    except InvalidRequestError as error:
-        return error.message
-    return ""
-
-
-def outcome(*pieces: bytes) -> tuple[list[tuple[Head, bytes, bool]], str]:
-    heard = Heard()
-    failures = "".join([failure_of(heard, piece) for piece in pieces])
-    return heard.told, failures
+def outcome(*pieces: bytes) -> Outcome:
+    heard = Heard().feed(*pieces)
+    return [*heard.requests], str(heard.error or "")
 
 
 def test_a_head_that_comes_again_is_not_parsed() -> None:
     heard = Heard().feed(request(b"{}"), request(b'{"model":"demo"}'), request(b""))
-    assert heard.parsed == 1
-    assert [body for _, body, _ in heard.told] == [b"{}", b'{"model":"demo"}', b""]
-    assert [head.text["content-length"] for head, _, _ in heard.told] == ["2", "16", "0"]
-    assert all((b"content-length", head.text["content-length"].encode()) in head.headers for head, _, _ in heard.told)
+    assert heard.recognised == 2
+    assert heard.bodies == [b"{}", b'{"model":"demo"}', b""]
+    heads = [head for head, _ in heard.requests]
+    assert [head.text["content-length"] for head in heads] == ["2", "16", "0"]
+    assert [head.length for head in heads] == [2, 16, 0]
+    assert all((b"content-length", head.text["content-length"].encode()) in head.headers for head in heads)
     # Nobody's head changes while it is served.
-    assert heard.told[0] == outcome(request(b"{}"))[0][0]
+    assert heard.requests[0] == Heard().feed(request(b"{}")).requests[0]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +42,7 @@ def test_a_head_that_comes_again_is_not_parsed() -> None:
         request(b"{}").replace(b"Host: gateway\r\n", b"Host: gateway\r\nTransfer-Encoding: chunked\r\n"),
         request(b"{}").replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\n"),
         b"\r\n" + request(b"{}"),
-        b"GET /livez HTTP/1.1\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nhost: gateway\r\n\r\n",
         b"nothing of the kind\r\n\r\n",
     ],
 )
@@ -116,6 +57,8 @@ def test_what_is_not_quite_the_head_is_parsed(second: bytes) -> None:
         request(b"{}").replace(b"keep-alive", b"close"),
         request(b"{}").replace(b"HTTP/1.1", b"HTTP/1.0"),
         request(b"{}").replace(b"Accept: application/json", b"Expect: 100-continue"),
+        request(b"{}").replace(b"keep-alive", b"upgrade").replace(b"Accept: application/json", b"Upgrade: websocket"),
+        request(b"{}").replace(b"Content-Length: 2", b"Content-Length: 002"),
         request(b"{}").replace(b"Content-Length: 2", b"Transfer-Encoding: chunked")[:-2] + b"2\r\n{}\r\n0\r\n\r\n",
         request(b"{}") + request(b"{}"),
         request(b"{}").replace(b"Accept: ", b"Accept: " + b"x" * 4096),
@@ -123,11 +66,23 @@ def test_what_is_not_quite_the_head_is_parsed(second: bytes) -> None:
         b"GET /livez HTTP/1.1\r\nhost: gateway\r\n\r\n",
     ],
 )
-def test_a_request_that_is_more_than_a_head_and_a_body_is_not_remembered(first: bytes) -> None:
+def test_a_request_that_is_more_than_a_head_and_a_body_is_not_recognised(first: bytes) -> None:
+    heard = Heard().feed(first, first)
+    assert (heard.recognised, heard.error) == (0, None)
+    assert len(heard.requests) >= 2
+
+
+def test_a_connection_whose_heads_differ_is_not_remembered_for_ever() -> None:
     heard = Heard()
-    for _ in range(2):
-        heard.feed(first)
-    assert heard.parsed == len(heard.cycles) >= 1
+    for number in range(20):
+        heard.feed(request(b"{}").replace(b"Accept:", b"Traceparent: %d\r\nAccept:" % number))
+        assert (heard.reader._remembered is None) == (number >= 8)
+    assert len(heard.requests) == 20
+    # It takes as many in a row.
+    heard = Heard()
+    for number in range(20):
+        heard.feed(request(b"{}").replace(b"gateway", b"gateway%d" % number), request(b"{}"), request(b"{}"))
+    assert heard.recognised == 20
 
 
 HEADER = st.sampled_from(
@@ -144,51 +99,80 @@ HEADER = st.sampled_from(
         b"Upgrade: h2c",
     ]
 )
+BODY = st.sampled_from([b"", b"{}", b"a\r\n\r\nb", b"0\r\n\r\n", SDK % (1, b"x")])
 
 
-@settings(max_examples=4 * settings().max_examples)
-@given(
-    headers=st.lists(HEADER, max_size=4),
-    bodies=st.lists(
-        st.sampled_from([b"", b"{}", b"a\r\n\r\nb", b"0\r\n\r\n", SDK % (1, b"x")]), min_size=1, max_size=4
-    ),
-)
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(headers=st.lists(HEADER, max_size=4), bodies=st.lists(BODY, min_size=1, max_size=4))
 def test_a_reader_that_remembers_hears_what_one_that_does_not_hears(headers: list[bytes], bodies: list[bytes]) -> None:
-    sent = [
-        b"\r\n".join([b"POST /v1/responses HTTP/1.1", *headers, b"Content-Length: %d" % len(body), b"", body])
-        for body in bodies
-    ]
-    remembering, forgetting = Heard(), Heard()
-    for one in sent:
-        told = [failure_of(heard, one) for heard in (remembering, forgetting)]
-        assert told[0] == told[1]
-        forgetting.reader._remembered = None
-    assert remembering.told == forgetting.told
+    remembering, forgetting = Heard(), Heard(remembers=False)
+    for body in bodies:
+        lines = [b"POST /v1/responses HTTP/1.1", b"host: a", *headers, b"Content-Length: %d" % len(body), b"", body]
+        for heard in (remembering, forgetting):
+            heard.feed(b"\r\n".join(lines))
+    assert remembering.requests == forgetting.requests
+    assert str(remembering.error) == str(forgetting.error)
 
 
-def test_a_request_while_an_answer_is_under_way_is_parsed() -> None:
-    heard = Heard().feed(request(b"{}"))
-    heard.is_busy = True
-    assert heard.feed(request(b"{}")).parsed == 2
+MANY = [
+    request(b"{}"),
+    b"\r\nGET /livez?a=b HTTP/1.1\r\nhost: gateway\r\n\r\n",
+    SDK.replace(b"Content-Length: %d", b"Transfer-Encoding: chunked")
+    % b"1;a=b\r\nx\r\n02\r\nyz\r\n000\r\nt: u\r\n\r\n",
+    request(b"GET /livez HTTP/1.1\r\n\r\n"),
+]
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.permutations(MANY), st.lists(st.integers(1, 700), max_size=12), st.sampled_from([b"", b"\n\r\n", b"x\n"]))
+def test_how_the_bytes_are_cut_changes_nothing(sent: list[bytes], cuts: list[int], garbage: bytes) -> None:
+    stream = b"".join(sent) + garbage
+    places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
+    pieces = [stream[start:end] for start, end in pairwise(places)]
+    whole, cut, single = outcome(stream), outcome(*pieces), outcome(*[bytes([byte]) for byte in stream])
+    assert len(whole[0]) == 4
+    assert whole == cut == single
 
 
 def test_a_head_without_an_end_is_refused() -> None:
-    heard = Heard()
-    heard.feed(b"GET / HTTP/1.1\r\nx: ")
-    with pytest.raises(InvalidRequestError, match="too large") as refused:
-        heard.feed(*[b"x" * 1024] * 129)
-    assert (refused.value.status, refused.value.code) == (431, "headers_too_large")
-    assert heard.feed(b"\r\n\r\n").cycles == []
+    heard = Heard().feed(b"GET / HTTP/1.1\r\nx: ", *[b"x" * 1024] * 129)
+    assert heard.error is not None
+    assert (heard.error.status, heard.error.code) == (431, "headers_too_large")
 
 
-def test_a_client_that_waits_to_be_told_is_known() -> None:
-    assert Heard().feed(b"POST / HTTP/1.1\r\nexpect: 100-Continue\r\ncontent-length: 1\r\n\r\n").expecting == [True]
+def test_what_stands_before_a_head_in_one_piece_is_not_a_part_of_it() -> None:
+    body = b"x" * 200_000
+    heard = Heard().feed(request(body) + request(body)[:1000], request(body)[1000:] + request(body)[:40])
+    assert (heard.error, heard.bodies) == (None, [body, body])
+    assert heard.feed(request(body)[40:]).bodies == [body] * 3
 
 
-def test_what_asks_for_a_socket_is_handed_on_and_nothing_after_it() -> None:
-    asked = b"GET /v1/responses HTTP/1.1\r\nconnection: Keep-Alive, Upgrade\r\nupgrade: WebSocket\r\n\r\n"
-    heard = Heard()
-    head = heard.reader.feed(asked)
-    assert head is not None
-    assert head.lower() == asked.lower()
-    assert heard.feed(request(b"{}")).cycles == []
+@pytest.mark.parametrize(
+    "beginning", [b"\x16\x03\x01", b"G\x00T", b"GET / HTTP/1.1\n", b"GET /livez\r\n", b"GET / HTTP/1.1\r\na: b\nc"]
+)
+def test_what_can_become_no_request_is_not_waited_for(beginning: bytes) -> None:
+    assert Heard().feed(beginning).status == 400
+    assert Heard().feed(*[bytes([byte]) for byte in beginning]).status == 400
+
+
+class Counting(bytearray):
+    """Counts the bytes that are searched in it."""
+
+    looked = 0
+
+    def find(self, what: Any, start: Any = 0, end: Any = None) -> int:
+        type(self).looked += len(self) - start
+        return super().find(what, start, end)
+
+
+def test_a_head_that_comes_byte_by_byte_costs_by_its_length() -> None:
+    heard = Heard().feed(b"GET / HTTP/1.1\r\nx: ")
+    heard.reader._unread = Counting(heard.reader._unread)
+    heard.feed(*[b"x"] * 20_000)
+    assert 0 < Counting.looked < 20 * 20_000
+
+
+def test_nothing_is_kept_of_a_request_that_was_read() -> None:
+    heard = Heard().feed(request(b"x" * 100_000), b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert len(heard.requests) == 2
+    assert heard.reader._unread == b""

@@ -1,0 +1,75 @@
+"""Call the app for the requests of one connection, one after the other, in one task."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import structlog
+from starlette.types import ASGIApp
+
+from app.server.cycle import Cycle
+
+_log = structlog.get_logger("antiphon.server")
+
+
+class AppTask:
+    """The task of a connection, from its first request until `stop`.
+
+    `serving` is the set of those that uvicorn's shutdown waits for. `failed` is called when the app has left a request
+    without its answer.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        state: Mapping[str, Any],
+        serving: set[asyncio.Task[None]],
+        failed: Callable[[], None],
+    ) -> None:
+        self._app = app
+        self._state = state
+        self._serving = serving
+        self._failed = failed
+        self._task: asyncio.Task[None] | None = None
+        self._waiting: tuple[Cycle, Mapping[str, Any]] | None = None
+        self._wake: asyncio.Future[None] | None = None
+        self._is_stopped = False
+
+    def take(self, cycle: Cycle, addresses: Mapping[str, Any]) -> None:
+        """Call the app for this request, once it is done with the one before."""
+        self._waiting = cycle, addresses
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+        else:
+            self._go_on()
+
+    def stop(self) -> None:
+        """End once the app is done with the request that it was called for; one that still waits is dropped."""
+        self._is_stopped = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def _run(self) -> None:
+        while not self._is_stopped:
+            if self._waiting is None:
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+            else:
+                (cycle, addresses), self._waiting = self._waiting, None
+                await self._answer(cycle, addresses)
+
+    async def _answer(self, cycle: Cycle, addresses: Mapping[str, Any]) -> None:
+        serving, task = self._serving, cast("asyncio.Task[None]", self._task)
+        serving.add(task)
+        try:
+            await self._app(cycle.scope(addresses, self._state), cycle.receive, cycle.send)
+        except Exception:  # noqa: BLE001 (whatever it is, the connection ends with it)
+            if not cycle.is_begun:
+                _log.exception("a request could not be answered")
+        finally:
+            serving.discard(task)
+            if not cycle.is_answered:
+                self._failed()
