@@ -18,6 +18,7 @@ from app.api.services import Services
 from app.auth import Authenticator, KeyHasher, MasterKey, mint_key
 from app.demo.answer import answer
 from app.installation import vault_of
+from app.offload import Offload
 from app.relay.archive import Archive
 from app.relay.background import Background
 from app.relay.compaction import Compactor
@@ -76,7 +77,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     hasher = KeyHasher(secret, storage.previous_secrets)
     authenticator = Authenticator(keys, hasher, uses, storage.key_cache_seconds)
     audit = Audit(AuditStore(database, writer))
-    registry = Registry(settings.server.max_concurrent_requests)
+    registry, offload = Registry(settings.server.max_concurrent_requests), Offload()
 
     vault = vault_of(secret, storage.previous_secrets)
     roster = Roster(settings.upstreams, vault)
@@ -101,18 +102,18 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     )
     conditions, stored_upstreams = ConditionStore(database, writer), UpstreamStore(database, writer)
     keeper = Keeper(pool, changes, roster, conditions, stored_upstreams, is_alone=storage.is_sqlite)
-    upstream = UpstreamClient(pool, transport_of, settings.relay)
+    upstream = UpstreamClient(pool, transport_of, settings.relay, offload)
     archive = Archive(responses, runs, upstream, settings.relay.max_answer_bytes)
     sealer = Sealer(secret, storage.previous_secrets)
-    compactor = Compactor(upstream, sealer, settings.relay.max_answer_bytes)
+    compactor = Compactor(upstream, sealer, settings.relay.max_answer_bytes, offload)
 
     prices = Prices(settings.prices)
     usage = UsageStore(database, writer)
     ledger = Ledger(usage, prices)
     limits = LimitCounting(settings.limits, LimitStore(database, writer), is_alone=storage.is_sqlite)
-    limiter = Limiter(limits.counts, prices)
+    limiter = Limiter(limits.counts, prices, offload)
     meter = Meter(limiter, ledger)
-    settler = Settler(storage.retention_days)
+    settler = Settler(storage.retention_days, offload)
     relay = Relay(
         upstream=upstream,
         memory=archive,
@@ -125,6 +126,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         sealer=sealer,
         compactor=compactor,
         meter=meter,
+        offload=offload,
     )
     stage = Stage(
         runs=runs,
@@ -137,6 +139,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         compactor=compactor,
         meter=meter,
         registry=registry,
+        offload=offload,
         relay=settings.relay,
         background=settings.background,
         max_json_depth=settings.server.max_json_depth,
@@ -147,7 +150,8 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     reload = Reload(settings, read_again, keeper)
     services = Services(
         limits=settings.server,
-        intake=Intake(settings.server),
+        intake=Intake(settings.server, offload),
+        offload=offload,
         database=database,
         responses=responses,
         conversations=ConversationStore(database, writer),
@@ -193,6 +197,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
             settings=settings.relay,
             write_timeout_seconds=settings.server.write_timeout_seconds,
             keeping_upstreams=roster.keeping,
+            offload=offload,
         ),
         usage=usage,
         limiter=limiter,

@@ -23,6 +23,8 @@ from app.storage.schema import migrate
 
 # New containers, less those that are gone, before the collector looks at them. Python's own 700 costs 3 % of a call.
 _COLLECTED_AT = 10_000
+# How long a thread that computes may go on while another waits. Python's own is 5 ms.
+_SWITCH_SECONDS = 0.001
 
 
 def start(settings: Settings) -> None:
@@ -62,6 +64,8 @@ def _serve(settings: Settings, secret: bytes, listener: socket.socket) -> None:
     gc.freeze()
     # A call makes hundreds of containers and next to no cycles: the collector need not look after every seventh call.
     gc.set_threshold(_COLLECTED_AT)
+    # What is large is worked on in a thread (`app.offload`), and the loop waits for it at each callback.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     serve(app, settings.server, listener)
 
 

@@ -16,6 +16,7 @@ from app.administration.upstreams import Upstreams
 from app.api.addresses import Addresses
 from app.api.intake import Intake
 from app.auth import Authenticator, MasterKey
+from app.offload import Offload
 from app.relay.archive import Archive
 from app.relay.background import Background
 from app.relay.context_calls import ContextCalls
@@ -40,6 +41,7 @@ class Services:
 
     limits: ServerSettings
     intake: Intake
+    offload: Offload
     database: Database
     responses: ResponseStore
     conversations: ConversationStore

@@ -4,9 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from app.state.records import NO_ACCOUNT, Chain, Item
+from app.wire.slices import Elements, decode
 
 _FILE_ID = b'"file_id"'
 # A view of bytes cannot be asked what is in it.
@@ -28,7 +27,7 @@ def names_owned(fields: Mapping[str, Any], given: bytes | memoryview) -> bool:
 
 def item_names_owned(content: bytes) -> bool:
     """Whether this input item does."""
-    return _FILE_ID in content and _names(orjson.loads(content))
+    return _FILE_ID in content and _names(decode(content))
 
 
 def chain_names_owned(chain: Chain) -> bool:
@@ -48,7 +47,7 @@ def _is_bound(item: Item) -> bool:
 
 def _names(value: Any) -> bool:
     """Whether somewhere in this one of the members above holds a name, or several."""
-    if isinstance(value, list):
+    if isinstance(value, list | Elements):
         return any(map(_names, value))
     if not isinstance(value, Mapping) or value.get("role") == "assistant":
         return False

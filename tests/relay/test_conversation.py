@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.errors import InvalidRequestError, StorageError
+from app.offload import Offload
 from app.relay.conversation import Conversations
 from app.relay.prepare import prepare
 from app.sealing import Sealer
@@ -84,7 +85,7 @@ async def test_a_held_conversation_is_the_history_and_takes_the_turn(
 ) -> None:
     held = await conversations.hold("proj_a", "conv_1", responses, "call_1")
     request = make_request(conversation="conv_1", input="Two.")
-    exchange = await prepare(request, make_caller(), held, keep=True, sealer=_SEALER)
+    exchange = await prepare(request, make_caller(), held, keep=True, sealer=_SEALER, offload=Offload())
     sent = orjson.loads(exchange.render(make_account(state="upstream")))
     assert [item["content"] for item in sent["input"]] == ["One.", "Two."]
     assert "conversation" not in sent

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from app.errors import InvalidRequestError, NotFoundError
+from app.offload import Offload
 from app.relay.prepare import Exchange, prepare
 from app.sealing import Sealer
 from app.state.items import input_items
@@ -154,17 +155,19 @@ async def responses(sqlite_url: str) -> Any:
 
 async def test_a_request_that_names_nothing_reads_nothing() -> None:
     closed: Any = object()
-    exchange = await prepare(make_request(input="1"), make_caller(), closed, keep=True, sealer=_SEALER)
+    exchange = await prepare(
+        make_request(input="1"), make_caller(), closed, keep=True, sealer=_SEALER, offload=Offload()
+    )
     assert (exchange.chain, exchange.refers) == (None, False)
     assert [orjson.loads(item.content)["content"] for item in exchange.items] == ["1"]
     prompt = make_request(input=None, prompt={"id": "pmpt_1"})
-    assert (await prepare(prompt, make_caller(), closed, keep=True, sealer=_SEALER)).items == ()
+    assert (await prepare(prompt, make_caller(), closed, keep=True, sealer=_SEALER, offload=Offload())).items == ()
 
 
 async def test_an_unknown_previous_response_is_refused_by_its_name(responses: ResponseStore) -> None:
     request = make_request(previous_response_id='resp_"quoted"')
     with pytest.raises(InvalidRequestError) as caught:
-        await prepare(request, make_caller(), responses, keep=True, sealer=_SEALER)
+        await prepare(request, make_caller(), responses, keep=True, sealer=_SEALER, offload=Offload())
     assert (caught.value.status, caught.value.code) == (400, "previous_response_not_found")
     assert caught.value.param == "previous_response_id"
     assert caught.value.message == "Previous response with id 'resp_\"quoted\"' not found."
@@ -172,7 +175,14 @@ async def test_an_unknown_previous_response_is_refused_by_its_name(responses: Re
 
 async def test_an_unknown_item_is_not_found(responses: ResponseStore) -> None:
     with pytest.raises(NotFoundError, match=r"Item with id 'msg_9' not found\."):
-        await prepare(make_request(input=[{"id": "msg_9"}]), make_caller(), responses, keep=True, sealer=_SEALER)
+        await prepare(
+            make_request(input=[{"id": "msg_9"}]),
+            make_caller(),
+            responses,
+            keep=True,
+            sealer=_SEALER,
+            offload=Offload(),
+        )
 
 
 class _Stored:
