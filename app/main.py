@@ -69,15 +69,15 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     storage = settings.storage
     database = Database(storage.url, storage.pool_size, storage.commit_timeout_seconds)
     writer = Writer(database, storage.commit_timeout_seconds)
-    responses = ResponseStore(database, writer)
-    open_conversations = Conversations(HoldStore(database, writer))
+    registry, offload = Registry(settings.server.max_concurrent_requests), Offload()
+    responses = ResponseStore(database, writer, offload)
+    open_conversations = Conversations(HoldStore(database, writer), offload)
     runs = RunStore(database, writer)
     keys, projects = KeyStore(database, writer), ProjectStore(database)
     uses = KeyUses(keys)
     hasher = KeyHasher(secret, storage.previous_secrets)
     authenticator = Authenticator(keys, hasher, uses, storage.key_cache_seconds)
     audit = Audit(AuditStore(database, writer))
-    registry, offload = Registry(settings.server.max_concurrent_requests), Offload()
 
     vault = vault_of(secret, storage.previous_secrets)
     roster = Roster(settings.upstreams, vault)

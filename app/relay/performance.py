@@ -82,6 +82,7 @@ class Performance:
             self._journal,
             keep_seconds=stage.background.background_keep_seconds,
             wrote=self._ring,
+            offload=stage.offload,
         )
         self._turn: OpenTurn | None = None
         self._metered: MeteredCall | None = None

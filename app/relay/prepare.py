@@ -24,7 +24,7 @@ from app.wire import wording
 from app.wire.body import Json, elements, join_array, join_object
 from app.wire.input_items import item_type
 from app.wire.requests import CreateRequest
-from app.wire.slices import decode
+from app.wire.slices import decode, holds
 
 _GATEWAY_STATE = ("previous_response_id", "conversation", "background")
 _NOT_STORED = Json(b"false")
@@ -264,7 +264,7 @@ def _look(request: CreateRequest, unseal: _Unseal) -> tuple[bool, bool]:
         return False, names_owned(request.fields, b"")
     # Looked through where it is: a copy of a large input would weigh as much again.
     sent = memoryview(request.members["input"])
-    return _SEAL.search(sent) is not None and _has_sealed(given, unseal), names_owned(request.fields, sent)
+    return holds(sent, _SEAL) and _has_sealed(given, unseal), names_owned(request.fields, sent)
 
 
 def _has_sealed(given: Any, unseal: _Unseal) -> bool:

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.state.records import NO_ACCOUNT, Chain, Item
-from app.wire.slices import Elements, decode
+from app.wire.slices import Elements, decode, holds
 
 _FILE_ID = b'"file_id"'
-# A view of bytes cannot be asked what is in it.
-_SEARCH = re.compile(_FILE_ID).search
+_NAMED = re.compile(_FILE_ID)
 _NAMING = frozenset({"file_id", "file_ids", "vector_store_ids", "container", "container_id"})
 # Their schemas may have members of any name, which name nothing.
 _FREE = frozenset({"function", "custom"})
@@ -22,7 +21,7 @@ def names_owned(fields: Mapping[str, Any], given: bytes | memoryview) -> bool:
     tools = fields.get("tools")
     if tools and any(tool.get("type") not in _FREE and _names(tool) for tool in tools):
         return True
-    return bool(given) and _SEARCH(given) is not None and _names(fields.get("input"))
+    return holds(given, _NAMED) and _names(fields.get("input"))
 
 
 def item_names_owned(content: bytes) -> bool:

@@ -81,6 +81,16 @@ class StoredResponse:
     usage: Usage | None
     items: tuple[Item, ...]
 
+    @property
+    def is_large(self) -> bool:
+        """Whether to make a row of it would hold up every other call of the process."""
+        return len(self.items) > _MANY_ITEMS
+
+    @property
+    def size(self) -> int:
+        """What it weighs, in bytes."""
+        return len(self.body) + sum([len(item.content) for item in self.items])
+
 
 class Outline(msgspec.Struct, frozen=True, array_like=True):
     """What is known of a turn without its content: enough to send the usual turn on without looking at its items.

@@ -44,6 +44,7 @@ _PIECE = _pattern(
 )
 _CONTINUES, _CONTINUED = 0b1100_0000, 0b1000_0000
 
+_SEARCHED_BYTES = 1_000_000
 _BLANKS = frozenset(b" \t\n\r")
 _OBJECT, _ARRAY, _QUOTE, _COMMA, _COLON = b'{[",:'
 _ENDS = {_OBJECT: ord("}"), _ARRAY: ord("]")}
@@ -104,6 +105,14 @@ def is_deeper(document: Any, levels: int) -> bool:
         if not level:
             return False
     return True
+
+
+def holds(text: bytes | memoryview, word: re.Pattern[bytes]) -> bool:
+    """Whether a word stands somewhere in this text. A view of bytes cannot be asked, and a copy would weigh as much."""
+    if len(text) <= _SEARCHED_BYTES:
+        return word.search(text) is not None
+    step, longest = _SEARCHED_BYTES, len(word.pattern)
+    return any(word.search(text, place, place + step + longest) for place in range(0, len(text), step))
 
 
 def is_json(raw: bytes) -> bool:

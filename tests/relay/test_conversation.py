@@ -38,7 +38,7 @@ async def writing(sqlite_url: str) -> AsyncIterator[tuple[Database, Writer]]:
 
 @pytest.fixture
 def responses(writing: tuple[Database, Writer]) -> ResponseStore:
-    return ResponseStore(*writing)
+    return ResponseStore(*writing, Offload())
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def store(writing: tuple[Database, Writer]) -> ConversationStore:
 
 @pytest.fixture
 async def conversations(holds: HoldStore, store: ConversationStore) -> Conversations:
-    return Conversations(holds)
+    return Conversations(holds, Offload())
 
 
 def answered(*items: Item, status: str = "completed") -> StoredResponse:
@@ -178,7 +178,7 @@ async def extending(
 ) -> AsyncIterator[tuple[Conversations, _Watched]]:
     """Conversations whose lease of 0 seconds is extended without a pause."""
     watched = _Watched(*writing)
-    conversations = Conversations(watched, lease_seconds=0)
+    conversations = Conversations(watched, Offload(), lease_seconds=0)
     task = asyncio.create_task(conversations.extend_forever())
     yield conversations, watched
     task.cancel()

@@ -149,7 +149,7 @@ def test_named_items_prefer_the_account_that_can_read_them() -> None:
 @pytest.fixture
 async def responses(sqlite_url: str) -> Any:
     database = Database(sqlite_url, pool_size=2, commit_timeout=5.0)
-    yield ResponseStore(database, Writer(database, 5.0))
+    yield ResponseStore(database, Writer(database, 5.0), Offload())
     await database.aclose()
 
 
@@ -198,7 +198,12 @@ class _Stored:
 async def test_references_become_what_they_name_and_are_not_sent() -> None:
     stored: Any = _Stored()
     made = await prepare(
-        make_request(input=[{"id": "rs_1"}, user("2")]), make_caller(), stored, keep=True, sealer=_SEALER
+        make_request(input=[{"id": "rs_1"}, user("2")]),
+        make_caller(),
+        stored,
+        keep=True,
+        sealer=_SEALER,
+        offload=Offload(),
     )
     assert made.refers
     sent = orjson.loads(made.render(make_account()))
@@ -209,5 +214,10 @@ async def test_an_open_call_has_to_be_answered_before_upstream_is_asked() -> Non
     stored: Any = _Stored()
     with pytest.raises(InvalidRequestError, match=r"No tool output found for function call call_1\."):
         await prepare(
-            make_request(input="2", previous_response_id="resp_1"), make_caller(), stored, keep=True, sealer=_SEALER
+            make_request(input="2", previous_response_id="resp_1"),
+            make_caller(),
+            stored,
+            keep=True,
+            sealer=_SEALER,
+            offload=Offload(),
         )
