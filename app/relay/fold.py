@@ -7,7 +7,8 @@ import orjson
 
 from app.wire import events, response, sse
 from app.wire.body import is_json
-from app.wire.slices import NotJsonError, decode
+from app.wire.slices import decode
+from app.wire.tokens import NotJsonError
 
 _NUMBERED = b'"sequence_number"'
 _ADDED, _DELTA = b"response.output_item.added", b"response.output_text.delta"

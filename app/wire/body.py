@@ -11,7 +11,8 @@ import orjson
 
 from app.errors import InvalidRequestError
 from app.wire import slices
-from app.wire.slices import Elements, NotJsonError, Reader
+from app.wire.slices import Elements, Reader
+from app.wire.tokens import DEEPEST, NotJsonError, is_deeper
 from app.wire.wording import type_name
 
 Json = slices.Json
@@ -60,7 +61,7 @@ def read_object(
         if found is not None and not reader.is_too_deep:
             return found
         # What is no object is refused as such, unless it is nested deeper than any may be.
-        reader = Reader(raw, slices.DEEPEST)
+        reader = Reader(raw, DEEPEST)
         document = reader.document() if found is None else None
     except NotJsonError:
         raise InvalidRequestError(_NOT_JSON) from None
@@ -85,7 +86,7 @@ def decode_object(raw: bytes, max_depth: int) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise _no_object(document)
     # Fewer brackets than levels allowed cannot nest too deep, wherever they stand.
-    if containers > max_depth and slices.is_deeper(document, max_depth):
+    if containers > max_depth and is_deeper(document, max_depth):
         raise _too_deep(max_depth)
     return document
 

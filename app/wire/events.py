@@ -7,7 +7,8 @@ import msgspec
 
 from app.wire import sse
 from app.wire.body import members
-from app.wire.slices import NotJsonError, decode
+from app.wire.slices import decode
+from app.wire.tokens import NotJsonError
 
 CREATED = b"response.created"
 ITEM_DONE = b"response.output_item.done"

@@ -9,7 +9,8 @@ import orjson
 
 from app.ids import new_id
 from app.wire.body import Json, check_depth, elements, is_large, join_array, join_object, members
-from app.wire.slices import DEEPEST, Elements, NotJsonError, Reader
+from app.wire.slices import Elements, Reader
+from app.wire.tokens import DEEPEST, NotJsonError
 
 _NULL, _TRUE, _FALSE = Json(b"null"), Json(b"true"), Json(b"false")
 _NO_CONVERSATION = b',"conversation":null}'
