@@ -25,9 +25,9 @@ _ENCODER = msgspec.json.Encoder()
 LARGE_BYTES = 64 * 1024
 """Below this nothing is large: work on it takes the event loop a few milliseconds at most."""
 
-# What is large by its size, and what by its number of values: there each is looked at, by Python.
+# What is large by its size; and what by its values, each of which is looked at. Nearly all stand behind a comma.
 _HUGE_BYTES = 1_000_000
-_MANY_VALUES = 5_000
+_MANY_COMMAS = 5_000
 # Values weigh far more decoded than sent (7,000,000 lists: 600 MB).
 _MOST_VALUES = 1_000_000
 
@@ -41,25 +41,25 @@ _NOT_JSON = (
 def is_large(raw: bytes) -> bool:
     """Whether work on this document would hold up every other call of the process: see `app.offload`."""
     size = len(raw)
-    return size >= LARGE_BYTES and (size >= _HUGE_BYTES or _values_in(raw) > _MANY_VALUES)
+    return size >= LARGE_BYTES and (size >= _HUGE_BYTES or raw.count(b",") > _MANY_COMMAS)
 
 
 def read_object(
-    raw: bytes, max_depth: int, known: Collection[str] = (), split: str = ""
-) -> tuple[dict[str, Any], dict[str, Json]]:
-    """The members of an object: decoded as `decode_object` does, with its refusals, and as they were sent.
+    raw: bytes, max_depth: int, known: Collection[str], split: str
+) -> tuple[dict[str, Any], dict[str, Json], bool]:
+    """The members of an object, decoded as `decode_object` does, with its refusals, and as sent; and if it is large.
 
     Of a large object the large members that are not `known` stay as they were sent among the decoded, too, and the
     array named `split` is `Elements`.
     """
     if not is_large(raw):
-        return decode_object(raw, max_depth), members(raw)
+        return decode_object(raw, max_depth), members(raw), False
     _check_values(raw)
     try:
         reader = Reader(raw, max_depth)
         found = reader.members(known, split)
         if found is not None and not reader.is_too_deep:
-            return found
+            return *found, True
         # What is no object is refused as such, unless it is nested deeper than any may be.
         reader = Reader(raw, DEEPEST)
         document = reader.document() if found is None else None
@@ -126,13 +126,9 @@ def join_array(elements: Iterable[bytes]) -> bytes:
     return b"[" + b",".join(elements) + b"]"
 
 
-def _values_in(raw: bytes) -> int:
-    """At least as many values as there are: each is a container, the first thing in one, or stands behind a comma."""
-    return raw.count(b"{") + raw.count(b"[") + raw.count(b",")
-
-
 def _check_values(raw: bytes) -> None:
-    if len(raw) > _MOST_VALUES and _values_in(raw) > _MOST_VALUES:
+    # A value is a container, the first thing in one, or stands behind a comma.
+    if len(raw) > _MOST_VALUES and raw.count(b"{") + raw.count(b"[") + raw.count(b",") > _MOST_VALUES:
         raise InvalidRequestError(f"The JSON body of your request holds too many values: at most {_MOST_VALUES}.")
 
 

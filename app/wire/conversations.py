@@ -69,7 +69,7 @@ def conversation(conversation_id: str, created_at: int, metadata: bytes) -> byte
 def _checked(
     raw: bytes, max_depth: int, *known: str, required: str | None = None
 ) -> tuple[dict[str, Any], dict[str, body.Json]]:
-    fields, members = body.read_object(raw, max_depth, known, "items")
+    fields, members, _ = body.read_object(raw, max_depth, known, "items")
     if required is not None and required not in fields:
         raise wording.missing(required)
     for name in fields:

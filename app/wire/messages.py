@@ -13,7 +13,7 @@ import orjson
 
 from app.errors import ApiError, InvalidRequestError
 from app.wire import events, fields, response, sse, wording
-from app.wire.body import Json, is_large, members
+from app.wire.body import Json, members
 from app.wire.requests import CreateRequest, check_create_request, read_members
 
 _CREATE, _STEER, _INJECT = "response.create", "response.steer", "response.inject"
@@ -68,7 +68,7 @@ def read_message(raw: bytes, max_depth: int) -> ClientMessage:
 
 def read_call(raw: bytes, max_depth: int) -> CreateCall:
     """Read and check the create call in a message, as the body of a POST is. Raises InvalidRequestError."""
-    values, parts = read_members(raw, max_depth)
+    values, parts, is_large = read_members(raw, max_depth)
     generate = values.get("generate")
     if generate is not None:
         fields.boolean(generate, "generate")
@@ -81,7 +81,7 @@ def read_call(raw: bytes, max_depth: int) -> CreateCall:
     options = values.get("prompt_cache_options")
     prewarms = isinstance(options, dict) and options.get("prewarm") is True
     generates = generate is not False and not prewarms
-    return CreateCall(check_create_request(values, parts, is_large=is_large(raw), generates=generates), generates)
+    return CreateCall(check_create_request(values, parts, is_large=is_large, generates=generates), generates)
 
 
 def refusal(message: ClientMessage) -> bytes | None:

@@ -53,12 +53,12 @@ class CreateRequest:
 
 def parse_create_request(raw: bytes, max_depth: int) -> CreateRequest:
     """Read and check the body. InvalidRequestError (400) names the first fault, in the order OpenAI looks for them."""
-    fields, members = read_members(raw, max_depth)
-    return check_create_request(fields, members, is_large=body.is_large(raw))
+    fields, members, is_large = read_members(raw, max_depth)
+    return check_create_request(fields, members, is_large=is_large)
 
 
-def read_members(raw: bytes, max_depth: int) -> tuple[dict[str, Any], dict[str, body.Json]]:
-    """The members of a create body, decoded and as sent, before they are checked. Raises InvalidRequestError."""
+def read_members(raw: bytes, max_depth: int) -> tuple[dict[str, Any], dict[str, body.Json], bool]:
+    """The members of a body, decoded and as sent, before they are checked; and if it is large. InvalidRequestError."""
     return body.read_object(raw, max_depth, _KNOWN, "input")
 
 
@@ -74,7 +74,7 @@ def check_create_request(
 
 def parse_compact_request(raw: bytes, max_depth: int) -> CreateRequest:
     """Read and check the body of POST /v1/responses/compact, as that of a call that answers nothing."""
-    fields, members = read_members(raw, max_depth)
+    fields, members, is_large = read_members(raw, max_depth)
     if "model" not in fields:
         raise wording.missing("model")
     for name in _NOT_COMPACTED:
@@ -82,18 +82,18 @@ def parse_compact_request(raw: bytes, max_depth: int) -> CreateRequest:
             raise wording.unsupported(name, "by this endpoint")
     _check_fields(fields, ("model",))
     _check_history(fields, generates=True)
-    return CreateRequest(model=fields["model"], members=members, fields=fields, is_large=body.is_large(raw))
+    return CreateRequest(model=fields["model"], members=members, fields=fields, is_large=is_large)
 
 
 def parse_count_request(raw: bytes, max_depth: int) -> CreateRequest:
     """Read and check the body of POST /v1/responses/input_tokens, in which everything may be left out."""
-    fields, members = read_members(raw, max_depth)
+    fields, members, is_large = read_members(raw, max_depth)
     _check_fields(fields, ())
     if fields.get("personality") is not None:
         _PERSONALITY(fields["personality"], "personality")
     _check_history(fields, generates=False)
     model = fields.get("model") or ""
-    return CreateRequest(model=model, members=members, fields=fields, is_large=body.is_large(raw))
+    return CreateRequest(model=model, members=members, fields=fields, is_large=is_large)
 
 
 def _check_fields(fields: Mapping[str, Any], never_null: Collection[str]) -> None:
