@@ -250,11 +250,11 @@ def test_a_large_response_is_read_as_a_small_one(told: Any, spelling: Any, wound
         large = response.read(raw)
     assert (small is None) is (large is None)
     if small is not None and large is not None:
-        facts = ("id", "status", "model", "usage", "error_code", "is_stateless", "names_conversation", "raw")
-        assert [getattr(large, name) for name in facts] == [getattr(small, name) for name in facts]
+        names = ("id", "status", "model", "usage", "error_code", "is_stateless", "names_conversation", "raw")
+        assert [getattr(large, name) for name in names] == [getattr(small, name) for name in names]
         assert [each.strip() for each in large.output] == [each.strip() for each in small.output]
-        asked = {"store": True, "previous_response_id": "resp_0"}
-        assert orjson.loads(large.as_asked(**asked)) == orjson.loads(small.as_asked(**asked))
+        one, other = [facts.as_asked(store=True, previous_response_id="resp_0") for facts in (large, small)]
+        assert orjson.loads(one) == orjson.loads(other)
 
 
 def test_of_a_member_that_is_repeated_the_last_counts() -> None:
