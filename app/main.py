@@ -17,6 +17,7 @@ from app.api.services import Services
 from app.auth import Authenticator, KeyHasher, MasterKey, mint_key
 from app.demo.answer import answer
 from app.installation import vault_of
+from app.offload import Offload
 from app.relay.archive import Archive
 from app.relay.background import Background
 from app.relay.compaction import Compactor
@@ -71,8 +72,9 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     storage = settings.storage
     database = Database(storage.url, storage.pool_size, storage.commit_timeout_seconds)
     writer = Writer(database, storage.commit_timeout_seconds)
-    responses = ResponseStore(database, writer)
-    open_conversations = Conversations(HoldStore(database, writer))
+    readiness, registry, offload = Readiness(), Registry(settings.server.max_concurrent_requests), Offload()
+    responses = ResponseStore(database, writer, offload)
+    open_conversations = Conversations(HoldStore(database, writer), offload)
     runs = RunStore(database, writer)
     keys, projects = KeyStore(database, writer), ProjectStore(database)
     uses = KeyUses(keys)
@@ -81,7 +83,6 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         keys, hasher, uses, storage.key_cache_seconds, Throttle(settings.access.failed_keys_per_minute)
     )
     audit = Audit(AuditStore(database, writer))
-    readiness, registry = Readiness(), Registry(settings.server.max_concurrent_requests)
 
     vault = vault_of(secret, storage.previous_secrets)
     roster = Roster(settings.upstreams, vault)
@@ -106,18 +107,18 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     )
     conditions, stored_upstreams = ConditionStore(database, writer), UpstreamStore(database, writer)
     keeper = Keeper(pool, changes, roster, conditions, stored_upstreams, is_alone=storage.is_sqlite)
-    upstream = UpstreamClient(pool, transport_of, settings.relay)
+    upstream = UpstreamClient(pool, transport_of, settings.relay, offload)
     archive = Archive(responses, runs, upstream, settings.relay.max_answer_bytes)
     sealer = Sealer(secret, storage.previous_secrets)
-    compactor = Compactor(upstream, sealer, settings.relay.max_answer_bytes)
+    compactor = Compactor(upstream, sealer, settings.relay.max_answer_bytes, offload)
 
     prices = Prices(settings.prices)
     usage = UsageStore(database, writer)
     ledger = Ledger(usage, prices, is_alone=storage.is_sqlite)
     limits = LimitCounting(settings.limits, LimitStore(database, writer), is_alone=storage.is_sqlite)
-    limiter = Limiter(limits.counts, prices)
+    limiter = Limiter(limits.counts, prices, offload)
     meter = Meter(limiter, ledger)
-    settler = Settler(storage.retention_days)
+    settler = Settler(storage.retention_days, offload)
     relay = Relay(
         upstream=upstream,
         memory=archive,
@@ -129,6 +130,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         sealer=sealer,
         compactor=compactor,
         meter=meter,
+        offload=offload,
     )
     stage = Stage(
         runs=runs,
@@ -141,6 +143,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         compactor=compactor,
         meter=meter,
         registry=registry,
+        offload=offload,
         relay=settings.relay,
         background=settings.background,
         max_json_depth=settings.server.max_json_depth,
@@ -151,7 +154,8 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     reload = Reload(settings, read_again, keeper)
     services = Services(
         limits=settings.server,
-        intake=Intake(settings.server),
+        intake=Intake(settings.server, offload),
+        offload=offload,
         health=HealthCheck(database),
         responses=responses,
         conversations=ConversationStore(database, writer),
@@ -197,6 +201,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
             sealer=sealer,
             settings=settings.relay,
             keeping_upstreams=roster.keeping,
+            offload=offload,
         ),
         usage=usage,
         limiter=limiter,

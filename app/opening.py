@@ -41,9 +41,7 @@ class Opened:
     lacks_keys: bool
 
 
-async def open_installation(
-    settings: Settings, secret: bytes, readiness: Readiness, *, shows_keys: bool
-) -> Opened:
+async def open_installation(settings: Settings, secret: bytes, readiness: Readiness, *, shows_keys: bool) -> Opened:
     """Bring the schema up to date, take over secrets and make first keys, once the database is there.
 
     Until then `readiness` and the log say what is waited for. Raises ConfigurationError for what does not pass.

@@ -30,6 +30,8 @@ _COLLECTED_AT = 10_000
 _STDERR = 2
 # How long a start waits for whoever reads what it says.
 _TELLING_SECONDS = 1.0
+# How long a thread that computes may go on while another waits. Python's own is 5 ms.
+_SWITCH_SECONDS = 0.001
 
 _log = structlog.get_logger("antiphon.start")
 
@@ -92,6 +94,8 @@ def _serve(
 
     # A call makes hundreds of containers and next to no cycles: the collector need not look after every seventh call.
     gc.set_threshold(_COLLECTED_AT)
+    # What is large is worked on in a thread (`app.offload`), and the loop waits for it at each callback.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     serve(app, settings.server, listener, open_, is_worker=parent is not None)
 
 

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from app.installation import opened, read_secret
+from app.offload import Offload
 from app.settings import StorageSettings
 from app.state.records import ApiKey, Item, StoredResponse, Turn
 from app.storage.database import Database
@@ -100,7 +101,7 @@ async def main(data: Path, original_id: str, first: int, count: int, seconds: fl
     database = Database(settings.url, settings.pool_size, settings.commit_timeout_seconds)
     writer = Writer(database, settings.commit_timeout_seconds)
     try:
-        store, now = ResponseStore(database, writer), int(time.time())
+        store, now = ResponseStore(database, writer, Offload()), int(time.time())
         chain = await store.read_chain(key.project_id, original_id, now)
         body = await store.read_body(key.project_id, original_id, now)
         if chain is None or body is None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from app.offload import Offload
 from app.relay.client import Client
 from app.relay.fold import Fold
 from app.relay.pump import Pump
@@ -204,7 +205,9 @@ class StreamRun:
             lease=make_lease(),
         )
         fold = Fold({"model": "demo"}, 1 << 20)
-        self.pump = Pump(self.answer, self.client, fold, self.settling, max_event_bytes=max_event_bytes)
+        self.pump = Pump(
+            self.answer, self.client, fold, self.settling, max_event_bytes=max_event_bytes, offload=Offload()
+        )
 
     @staticmethod
     async def _play(chunks: Sequence[bytes | Exception | None]) -> AsyncIterator[bytes]:

@@ -10,11 +10,13 @@ from app.api.intake import headers_of
 from app.api.queries import check_include, read_page_query
 from app.api.services import Caller, ServicesOf
 from app.ids import new_id
+from app.offload import Offload
 from app.relay.memory import Memory, resolve
 from app.state.items import input_items, references
 from app.state.listing import listed, listing
 from app.state.records import Conversation, Item
 from app.wire import wording
+from app.wire.body import LARGE_BYTES
 from app.wire.conversations import NewItems, conversation, parse_metadata, parse_new_conversation, parse_new_items
 
 _JSON = "application/json"
@@ -24,7 +26,7 @@ async def create_conversation(request: Request, caller: Caller, services: Servic
     """Create a conversation, with up to 20 items in it."""
     given = await services.intake.read(parse_new_conversation, headers_of(request.scope), request.receive)
     made = Conversation(new_id("conv"), int(time.time()), given.metadata)
-    items = await _items_of(given.items, caller.project_id, services.responses)
+    items = await _items_of(given.items, caller.project_id, services.responses, services.offload)
     await services.conversations.create(caller.project_id, made, items)
     return _shown(made)
 
@@ -52,7 +54,7 @@ async def create_items(conversation_id: str, request: Request, caller: Caller, s
     check_include(request)
     given = await services.intake.read(parse_new_items, headers_of(request.scope), request.receive)
     memory = await services.open_conversations.open(caller.project_id, conversation_id, services.responses)
-    items = await _items_of(given, caller.project_id, memory)
+    items = await _items_of(given, caller.project_id, memory, services.offload)
     added = await services.conversations.add_items(caller.project_id, conversation_id, items)
     return Response(listing(added, has_more=False), media_type=_JSON)
 
@@ -62,7 +64,13 @@ async def list_items(conversation_id: str, request: Request, caller: Caller, ser
     query = read_page_query(request)
     check_include(request)
     items, has_more = await services.conversations.read_page(caller.project_id, conversation_id, query)
-    return Response(listing(items, has_more=has_more), media_type=_JSON)
+    size = sum([len(item.content) for item in items])
+    body = (
+        await services.offload.run(size, listing, items, has_more=has_more)
+        if size >= LARGE_BYTES
+        else listing(items, has_more=has_more)
+    )
+    return Response(body, media_type=_JSON)
 
 
 async def retrieve_item(
@@ -81,10 +89,15 @@ async def delete_item(conversation_id: str, item_id: str, caller: Caller, servic
     return _shown(await services.conversations.delete_item(caller.project_id, conversation_id, item_id))
 
 
-async def _items_of(given: NewItems, project_id: str, memory: Memory) -> Sequence[Item]:
+async def _items_of(given: NewItems, project_id: str, memory: Memory, offload: Offload) -> Sequence[Item]:
     named = references(given.given)
     resolved = await resolve(memory, project_id, named) if named else {}
-    return input_items(given.given, given.raw, resolved)
+    size = len(given.raw)
+    return (
+        await offload.run(size, input_items, given.given, given.raw, resolved)
+        if size >= LARGE_BYTES
+        else input_items(given.given, given.raw, resolved)
+    )
 
 
 def _shown(kept: Conversation) -> Response:

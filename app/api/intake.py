@@ -1,6 +1,5 @@
 """A request's headers and body, taken in within their limits."""
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -10,8 +9,9 @@ from starlette.types import Receive, Scope
 
 from app.deadline import Deadline
 from app.errors import InvalidRequestError
+from app.offload import Offload
 from app.settings import ServerSettings
-from app.wire.body import LARGE_BYTES
+from app.wire.body import is_large
 
 T = TypeVar("T")
 
@@ -27,7 +27,8 @@ def headers_of(scope: Scope) -> Mapping[str, str]:
 class Intake:
     """Takes bodies in, within these limits."""
 
-    def __init__(self, limits: ServerSettings) -> None:
+    def __init__(self, limits: ServerSettings, offload: Offload) -> None:
+        self._offload = offload
         self._limits = limits
         # Of one piece: the time of a whole body grows with its size.
         self._deadline = Deadline(limits.body_timeout_seconds)
@@ -39,9 +40,9 @@ class Intake:
         """
         _check_media_type(headers)
         body = await self._body(headers, receive)
-        if len(body) < LARGE_BYTES:
+        if not is_large(body):
             return parse(body, self._limits.max_json_depth)
-        return await asyncio.to_thread(parse, body, self._limits.max_json_depth)
+        return await self._offload.run(len(body), parse, body, self._limits.max_json_depth)
 
     async def _body(self, headers: Mapping[str, str], receive: Receive) -> bytes:
         announced, most = headers.get("content-length", ""), self._limits.max_body_bytes

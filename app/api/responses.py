@@ -87,4 +87,9 @@ async def list_input_items(response_id: str, request: Request, caller: Caller, s
     chain = await services.responses.read_chain(caller.project_id, response_id, int(time.time()))
     if chain is None:
         raise not_found(response_id)
-    return Response(page(input_of(chain), query), media_type=_JSON)
+
+    def listed() -> bytes:
+        return page(input_of(chain), query)
+
+    body = await services.offload.run(chain.size, listed) if chain.is_large else listed()
+    return Response(body, media_type=_JSON)

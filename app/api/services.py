@@ -16,6 +16,7 @@ from app.administration.upstreams import Upstreams
 from app.api.addresses import Addresses
 from app.api.intake import Intake
 from app.auth import Authenticator, MasterKey
+from app.offload import Offload
 from app.relay.archive import Archive
 from app.relay.background import Background
 from app.relay.context_calls import ContextCalls
@@ -42,6 +43,7 @@ class Services:
 
     limits: ServerSettings
     intake: Intake
+    offload: Offload
     health: HealthCheck
     responses: ResponseStore
     conversations: ConversationStore

@@ -21,7 +21,7 @@ from app.relay.lane import Lanes
 from app.state import policy
 from app.state.records import ApiKey
 from app.wire import messages
-from app.wire.body import LARGE_BYTES
+from app.wire.body import is_large
 from app.wire.messages import ClientMessage
 
 _MOST_LANES = 32
@@ -173,7 +173,7 @@ class Session:
                 "Binary messages are not supported: send each event as JSON in a text message.",
                 code="unsupported_message_type",
             )
-        message = await self._threaded(messages.read_message, text.encode())
+        message = await self._parsed(messages.read_message, text.encode())
         if refusal := messages.refusal(message):
             await self._peer.say(refusal)
             return
@@ -243,7 +243,7 @@ class Session:
         services, lane = self._services, message.stream_id
         # Asked anew for each turn: a key may be revoked while its connection lasts.
         caller = await self._identify()
-        call = await self._threaded(messages.read_call, message.raw)
+        call = await self._parsed(messages.read_call, message.raw)
         memory = self._memory.memory(lane, message.previous_response_id, store=call.request.store)
         channel = Channel(self._peer, lane)
         if not call.generates:
@@ -259,7 +259,7 @@ class Session:
             # It left, or reads nothing: what it was not told it cannot be told any more.
             self._peer.leave()
 
-    async def _threaded(self, read: Callable[[bytes, int], _T], raw: bytes) -> _T:
-        """Read a message; a large one in a thread, because it would hold up every other stream."""
+    async def _parsed(self, read: Callable[[bytes, int], _T], raw: bytes) -> _T:
+        """What `read` makes of a message."""
         depth = self._limits.max_json_depth
-        return await asyncio.to_thread(read, raw, depth) if len(raw) >= LARGE_BYTES else read(raw, depth)
+        return await self._services.offload.run(len(raw), read, raw, depth) if is_large(raw) else read(raw, depth)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from app.administration.upstreams import Upstreams
 from app.demo.answer import answer
 from app.installation import Installation
+from app.offload import Offload
 from app.relay.keeper import Changes, Keeper
 from app.relay.roster import DEMO, Roster
 from app.settings import load_settings
@@ -38,7 +39,9 @@ async def upstreams_of(installation: Installation) -> AsyncIterator[Upstreams]:
     await Keeper(pool, changes, roster, installation.conditions, installation.upstreams, is_alone=True).load()
     networks = Networks(relay.transport, relay.max_upstream_connections, allow_private=relay.allow_private_upstreams)
     demo = InProcessTransport(answer)
-    client = UpstreamClient(pool, lambda upstream: demo if upstream is DEMO else networks.to(upstream), relay)
+    client = UpstreamClient(
+        pool, lambda upstream: demo if upstream is DEMO else networks.to(upstream), relay, Offload()
+    )
     try:
         yield Upstreams(
             installation.upstreams,

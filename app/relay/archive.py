@@ -15,6 +15,7 @@ from app.storage.run_store import RunStore
 from app.upstream.call import UpstreamCall
 from app.upstream.connect import UpstreamClient
 from app.wire import wording
+from app.wire.body import members
 
 # As `ResponseFacts.as_asked` writes it.
 _BACKGROUND = b'"background":true'
@@ -53,7 +54,7 @@ class Archive:
         body = await self._responses.read_body(project_id, response_id, int(time.time()))
         if body is not None:
             # What we run ourselves is stored when it has ended.
-            if _BACKGROUND in body and orjson.loads(body).get("status") in IN_FLIGHT:
+            if _BACKGROUND in body and orjson.loads(bytes(members(body).get("status", b"null"))) in IN_FLIGHT:
                 return await self._ask_upstream(project_id, response_id, "GET", "")
             return body
         run = await self._runs.find(project_id, response_id)

@@ -21,6 +21,7 @@ from app.state.records import ApiKey
 from app.state.runs import ENDED, IN_FLIGHT, Order, Page, Run, RunState
 from app.upstream.exhausted import PoolExhaustedError
 from app.wire import wording
+from app.wire.body import members
 from app.wire.requests import CreateRequest
 
 _JSON = ((b"content-type", b"application/json"),)
@@ -146,10 +147,10 @@ class Background:
         body = await self._archive.read_body(project_id, response_id)
         if body is None:
             raise not_found(response_id)
-        told = orjson.loads(body)
-        if told.get("background") is not True:
+        told = members(body)
+        if bytes(told.get("background", b"")) != b"true":
             raise wording.synchronous_response()
-        status = str(told.get("status"))
+        status = orjson.loads(bytes(told.get("status", b"null")))
         if status in IN_FLIGHT:
             return await self._archive.cancel_upstream(project_id, response_id)
         if status != "cancelled":
@@ -169,7 +170,9 @@ class Background:
         """Raise what the call would be refused for, were it made now; returns whether the run is for us to make."""
         stage, conversation_id = self._stage, request.conversation_id
         if conversation_id is None:
-            exchange = await prepare(request, caller, self._archive, keep=False, sealer=stage.sealer)
+            exchange = await prepare(
+                request, caller, self._archive, keep=False, sealer=stage.sealer, offload=stage.offload
+            )
         else:
             opened = (
                 stage.conversations.hold(order.project_id, conversation_id, self._archive, order.id)
@@ -178,7 +181,9 @@ class Background:
             )
             conversation = await opened
             try:
-                exchange = await prepare(request, caller, conversation, keep=False, sealer=stage.sealer)
+                exchange = await prepare(
+                    request, caller, conversation, keep=False, sealer=stage.sealer, offload=stage.offload
+                )
             finally:
                 # The run waits its turn, and holds it then.
                 await conversation.release()

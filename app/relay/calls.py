@@ -25,6 +25,7 @@ def upstream_call(
         headers=headers,
         entry=entry,
         is_background=request.background,
+        large_bytes=exchange.size if exchange.is_large else 0,
     )
 
 

@@ -3,7 +3,6 @@
 Must not know whose connection waits for it.
 """
 
-import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,6 +11,7 @@ import orjson
 
 from app.errors import InvalidRequestError, UpstreamError
 from app.ids import new_id
+from app.offload import Offload
 from app.relay.prepare import Exchange, sendable
 from app.sealing import Sealer
 from app.state import compaction
@@ -26,6 +26,7 @@ from app.upstream.connect import UpstreamClient
 from app.wire import response
 from app.wire.body import Json, join_array, join_object
 from app.wire.input_items import LONGEST_SEALED
+from app.wire.slices import decode
 
 # What stands beside the input in a call for a summary; a summary is text, and calls no tool.
 _PASSED_ON = (
@@ -44,7 +45,8 @@ _NOT_STORED = Json(b"false")
 class Compactor:
     """Has contexts summarised, each by the model and the accounts that its own call would go to."""
 
-    def __init__(self, upstream: UpstreamClient, sealer: Sealer, max_answer_bytes: int) -> None:
+    def __init__(self, upstream: UpstreamClient, sealer: Sealer, max_answer_bytes: int, offload: Offload) -> None:
+        self._offload = offload
         self._upstream = upstream
         self._sealer = sealer
         self._max_answer_bytes = max_answer_bytes
@@ -62,23 +64,14 @@ class Compactor:
 
         answer = await self._upstream.open(replace(call, render=render, endpoint="compact"))
         raw = await self._read(answer)
-        facts = _facts(raw, call)
+        facts = await self._offload.run(len(raw), _facts, raw, call)
         if answer.account.upstream.offers("compact"):
             if facts is None:
                 raise UpstreamError("Upstream's answer is not a compaction.", code="upstream_invalid_answer")
             return answer.headers, raw
         text, usage = _summary_in(facts)
-        item = compaction.compaction_item(self._sealed(exchange, compaction.summary(text)))
-        said = compaction.user_messages(exchange.context(answer.account.name))
-        return answer.headers, join_object(
-            {
-                "id": Json(orjson.dumps(new_id("resp"))),
-                "object": Json(b'"response.compaction"'),
-                "created_at": Json(b"%d" % time.time()),
-                "output": Json(join_array([*map(listed, said), item])),
-                "usage": usage,
-            }
-        )
+        body = await self._offload.run(exchange.size, self._compacted, exchange, answer.account.name, text, usage)
+        return answer.headers, body
 
     async def relieve(self, exchange: Exchange, call: UpstreamCall) -> Exchange:
         """The exchange with its context made short, if it asks for that, is long enough, and upstream cannot.
@@ -89,10 +82,11 @@ class Compactor:
         account = self._upstream.first(call)
         if threshold is None or account.upstream.offers("compact"):
             return exchange
-        items = exchange.context(account.name)
-        if await asyncio.to_thread(context_tokens, exchange, items) < threshold:
+        size = exchange.size
+        items, tokens = await self._offload.run(size, _measured, exchange, account)
+        if tokens < threshold:
             return exchange
-        history, unanswered = compaction.cut(items)
+        history, unanswered = await self._offload.run(size, compaction.cut, items)
         if not history:
             return exchange
 
@@ -101,16 +95,30 @@ class Compactor:
             return _summary_request(exchange, history, account)
 
         answer = await self._upstream.open(replace(call, render=render, stream=False))
-        text, usage = _summary_in(_facts(await self._read(answer), call))
-        content = b",".join(
-            [
-                *compaction.retained(history, threshold // 2),
-                compaction.summary(text),
-                *[item.content for item in unanswered],
-            ]
+        raw = await self._read(answer)
+        text, usage = _summary_in(await self._offload.run(len(raw), _facts, raw, call))
+
+        def shortened() -> Compaction:
+            kept = compaction.retained(history, threshold // 2)
+            content = b",".join([*kept, compaction.summary(text), *[item.content for item in unanswered]])
+            item = compaction.compaction_item(self._sealed(exchange, content))
+            return Compaction(item, content, orjson.loads(bytes(usage)))
+
+        return replace(exchange, compaction=await self._offload.run(size, shortened))
+
+    def _compacted(self, exchange: Exchange, account: str, text: str, usage: Json) -> bytes:
+        """What a compact call is answered where this gateway compacts."""
+        item = compaction.compaction_item(self._sealed(exchange, compaction.summary(text)))
+        said = compaction.user_messages(exchange.context(account))
+        return join_object(
+            {
+                "id": Json(orjson.dumps(new_id("resp"))),
+                "object": Json(b'"response.compaction"'),
+                "created_at": Json(b"%d" % time.time()),
+                "output": Json(join_array([*map(listed, said), item])),
+                "usage": usage,
+            }
         )
-        item = compaction.compaction_item(self._sealed(exchange, content))
-        return replace(exchange, compaction=Compaction(item, content, orjson.loads(bytes(usage))))
 
     def _sealed(self, exchange: Exchange, content: bytes) -> str:
         sealed = self._sealer.seal(exchange.caller.project_id, content)
@@ -127,9 +135,13 @@ class Compactor:
 
 def context_tokens(exchange: Exchange, context: Iterable[Item]) -> int:
     """How many tokens the call has with this context, by estimate."""
-    return estimate_request(
-        {**exchange.request.fields, "input": orjson.loads(join_array([item.content for item in context]))}
-    )
+    return estimate_request({**exchange.request.fields, "input": (decode(item.content) for item in context)})
+
+
+def _measured(exchange: Exchange, account: Account) -> tuple[list[Item], int]:
+    """The context of a call, and how many tokens it has."""
+    items = exchange.context(account.name)
+    return items, context_tokens(exchange, items)
 
 
 def _summary_request(exchange: Exchange, history: Iterable[Item], account: Account) -> bytes:

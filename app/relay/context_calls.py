@@ -1,6 +1,5 @@
 """The calls about a context that make no response: it is compacted, or its tokens are counted. Neither is stored."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -8,6 +7,7 @@ import orjson
 
 from app.errors import AntiphonError, OverloadedError
 from app.observability.logging import note
+from app.offload import Offload
 from app.relay.calls import upstream_call
 from app.relay.client import Client, ClientGoneError, Connection, RawHeader, Send, ShutdownError
 from app.relay.compaction import Compactor, context_tokens
@@ -55,7 +55,9 @@ class ContextCalls:
         sealer: Sealer,
         settings: RelaySettings,
         keeping_upstreams: Collection[str],
+        offload: Offload,
     ) -> None:
+        self._offload = offload
         self._meter = meter
         self._upstream = upstream
         self._memory = memory
@@ -101,7 +103,9 @@ class ContextCalls:
                 memory = self._memory
                 if request.conversation_id is not None:
                     memory = await self._conversations.open(caller.project_id, request.conversation_id, memory)
-                exchange = await prepare(request, caller, memory, keep=False, sealer=self._sealer)
+                exchange = await prepare(
+                    request, caller, memory, keep=False, sealer=self._sealer, offload=self._offload
+                )
                 call = upstream_call(exchange, headers, self._keeping_upstreams, metered.entry)
                 try:
                     with client:
@@ -137,5 +141,5 @@ class ContextCalls:
         def estimate() -> int:
             return context_tokens(exchange, exchange.context(account))
 
-        tokens = await asyncio.to_thread(estimate)
+        tokens = await self._offload.run(exchange.size, estimate)
         return _ESTIMATED, orjson.dumps({"object": "response.input_tokens", "input_tokens": tokens})

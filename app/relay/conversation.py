@@ -8,6 +8,7 @@ from collections.abc import Collection
 import structlog
 
 from app.errors import StorageError
+from app.offload import Offload
 from app.relay.memory import Memory
 from app.state.records import Chain, Item, StoredResponse
 from app.storage.hold_store import Hold, HoldStore, SaveTurn
@@ -56,8 +57,9 @@ class OpenConversation:
 class HeldConversation(OpenConversation):
     """A conversation that nobody else writes to meanwhile: the call's turn is appended where its response is kept."""
 
-    def __init__(self, store: HoldStore, memory: Memory, hold: Hold, held: set[Hold]) -> None:
+    def __init__(self, store: HoldStore, memory: Memory, hold: Hold, held: set[Hold], offload: Offload) -> None:
         super().__init__(store, memory, hold.key)
+        self._offload = offload
         self._hold = hold
         self._held = held
         held.add(hold)
@@ -74,7 +76,8 @@ class HeldConversation(OpenConversation):
         """The write that `save` makes, for whoever makes it a part of one of their own. Raises StorageError."""
         repeated = self._standing.intersection([item.id for item in response.items])
         standing = await self._store.read_items(self._hold.key, repeated) if repeated else {}
-        return SaveTurn.of(response, self._hold, self._last_turn_key, standing)
+        told = (response, self._hold, self._last_turn_key, standing)
+        return await self._offload.run(response.size, SaveTurn.of, *told) if response.is_large else SaveTurn.of(*told)
 
     async def release(self) -> None:
         """End the hold, unless `save` did. Never fails: what cannot be ended now ends with its lease."""
@@ -93,8 +96,9 @@ class Conversations:
     `lease_seconds` is how long a hold outlives the process that had it, by the database's clock.
     """
 
-    def __init__(self, store: HoldStore, lease_seconds: int = 30) -> None:
+    def __init__(self, store: HoldStore, offload: Offload, lease_seconds: int = 30) -> None:
         self._store = store
+        self._offload = offload
         self._lease_seconds = lease_seconds
         self._held: set[Hold] = set()
 
@@ -109,7 +113,7 @@ class Conversations:
         (`conversation_locked`) while somebody else holds it. It has to be released, in every way out.
         """
         hold = await self._store.acquire(project_id, conversation_id, holder, self._lease_seconds)
-        return HeldConversation(self._store, memory, hold, self._held)
+        return HeldConversation(self._store, memory, hold, self._held, self._offload)
 
     @property
     def extend_seconds(self) -> float:

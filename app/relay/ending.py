@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection
 
 from app.errors import StorageError
+from app.offload import Offload
 from app.relay.conversation import HeldConversation
 from app.relay.journal import Journal, Unheard
 from app.relay.memory import Memory
@@ -35,7 +36,9 @@ class Ending:
         *,
         keep_seconds: int,
         wrote: Callable[[], None],
+        offload: Offload,
     ) -> None:
+        self._offload = offload
         self._runs = runs
         self._memory = memory
         self._run = run
@@ -86,4 +89,8 @@ class Ending:
         self._wrote()
 
     async def _turn(self, response: StoredResponse) -> SaveResponse | SaveTurn:
-        return await self.conversation.saving(response) if self.conversation else SaveResponse.of(response)
+        if self.conversation:
+            return await self.conversation.saving(response)
+        if response.is_large:
+            return await self._offload.run(response.size, SaveResponse.of, response)
+        return SaveResponse.of(response)

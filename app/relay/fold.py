@@ -7,6 +7,8 @@ import orjson
 
 from app.wire import events, response, sse
 from app.wire.body import is_json
+from app.wire.slices import decode
+from app.wire.tokens import NotJsonError
 
 _NUMBERED = b'"sequence_number"'
 _ADDED, _DELTA = b"response.output_item.added", b"response.output_text.delta"
@@ -82,8 +84,8 @@ class PartialFold(Fold):
         super().see(frame, kind)
         if kind == events.ITEM_DONE or (kind is None and (_DELTA in frame or _ADDED in frame)):
             try:
-                self._note(orjson.loads(sse.event_data(frame)))
-            except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+                self._note(decode(sse.event_data(frame)))
+            except (NotJsonError, KeyError, TypeError, AttributeError):
                 # Not as the API has it: what cannot be read is not remembered.
                 return
 

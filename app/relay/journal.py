@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from app.errors import StorageError, UpstreamError
+from app.offload import Offload
 from app.relay.fold import Fold
 from app.relay.registry import Registry
 from app.state.runs import Page, Run
@@ -153,13 +154,17 @@ class Unheard:
         """Nor to drop."""
 
 
-async def recall(runs: RunStore, run: Run, fold: Fold, max_event_bytes: int) -> None:
+async def recall(runs: RunStore, run: Run, fold: Fold, max_event_bytes: int, offload: Offload) -> None:
     """Have the fold see all that was logged of this run."""
     splitter, after = FrameSplitter(max_event_bytes), -1
+
+    def see(frames: bytes) -> None:
+        for frame in splitter.feed(frames):
+            fold.see(frame, events.kind(frame))
+
     while (view := await runs.read_log(run.key, after)) is not None:
         for page in view.pages:
-            for frame in splitter.feed(page.frames):
-                fold.see(frame, events.kind(frame))
+            await offload.run(len(page.frames), see, page.frames)
             after = page.last
         if view.is_whole:
             return

@@ -1,6 +1,5 @@
 """Who may make a call now: the limits of a key and of its project. Must not know how they are counted."""
 
-import asyncio
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import structlog
 
 from app.errors import StorageError
 from app.ids import new_id
+from app.offload import Offload
 from app.relay import refusal
 from app.relay.client import RawHeader
 from app.relay.prices import Prices
@@ -29,7 +29,7 @@ from app.state.limits import (
 from app.state.records import ApiKey, Usage
 from app.state.synonyms import taken_for
 from app.wire import wording
-from app.wire.body import LARGE_BYTES, Json
+from app.wire.body import Json
 from app.wire.requests import MEMBERS, CreateRequest
 
 _MAX_OUTPUT_TOKENS = "max_output_tokens"
@@ -81,7 +81,8 @@ class Limiter:
     is served.
     """
 
-    def __init__(self, counts: Counts, prices: Prices) -> None:
+    def __init__(self, counts: Counts, prices: Prices, offload: Offload) -> None:
+        self._offload = offload
         self._counts = counts
         self._prices = prices
 
@@ -162,9 +163,10 @@ class Limiter:
         units = {limit.unit for limit in limits}
         if entry.endpoint == "input_tokens" or units.isdisjoint(("tokens", "usd")):
             return _Estimate(0, 0, None)
-        is_large = len(memoryview(request.members.get("input", b""))) >= LARGE_BYTES
         given = (
-            await asyncio.to_thread(estimate_request, request.fields) if is_large else estimate_request(request.fields)
+            await self._offload.run(request.size, estimate_request, request.fields)
+            if request.is_large
+            else estimate_request(request.fields)
         )
         output = request.fields.get(_MAX_OUTPUT_TOKENS) or 0
         money = None

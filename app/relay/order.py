@@ -1,10 +1,10 @@
 """What a client orders in the background: as a row keeps it, and as the call that is made of it again."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
 from app.ids import new_id
+from app.offload import Offload
 from app.relay.memory import Memory
 from app.relay.prepare import OpenTurn
 from app.state.ledger import Entry
@@ -12,7 +12,7 @@ from app.state.records import ApiKey
 from app.state.runs import Order, Page
 from app.upstream.headers import FROM_CLIENT
 from app.wire import events, response
-from app.wire.body import LARGE_BYTES, Json, join_object
+from app.wire.body import Json, is_large, join_object
 from app.wire.requests import CreateRequest, parse_create_request
 
 # What means something to this gateway alone, which asks upstream for an ordinary stream.
@@ -52,16 +52,16 @@ def queued(order: Order, request: CreateRequest) -> tuple[bytes, Page | None]:
     return body, Page(0, FIRST_NUMBER - 1, b"".join(frames))
 
 
-async def request_of(order: Order, max_depth: int) -> CreateRequest:
+async def request_of(order: Order, max_depth: int, offload: Offload) -> CreateRequest:
     """The request again, as one that upstream streams, so that a part of its answer is there to be kept.
 
     Raises InvalidRequestError when it is not valid any more.
     """
-    is_large = len(order.request) >= LARGE_BYTES
+    sent = order.request
     asked = (
-        await asyncio.to_thread(parse_create_request, order.request, max_depth)
-        if is_large
-        else parse_create_request(order.request, max_depth)
+        await offload.run(len(sent), parse_create_request, sent, max_depth)
+        if is_large(sent)
+        else parse_create_request(sent, max_depth)
     )
     members = {name: value for name, value in asked.members.items() if name not in _OURS}
     return replace(asked, members={**members, "stream": Json(b"true")}, fields={**asked.fields, "stream": True})

@@ -82,6 +82,7 @@ class Performance:
             self._journal,
             keep_seconds=stage.background.background_keep_seconds,
             wrote=self._ring,
+            offload=stage.offload,
         )
         self._turn: OpenTurn | None = None
         self._metered: MeteredCall | None = None
@@ -146,7 +147,7 @@ class Performance:
     async def _open(self) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
         """Upstream's answer, and what listening to it needs; None when there is nothing to be heard."""
         run, stage = self.run, self._stage
-        request = await request_of(self._order, stage.max_json_depth)
+        request = await request_of(self._order, stage.max_json_depth, stage.offload)
         self._order = run.order
         caller = await stage.keys.get(run.order.api_key_id)
         if caller is None:
@@ -154,7 +155,9 @@ class Performance:
         self._metered = await stage.meter.run(request, caller, int(time.time()) - run.waited)
         self._turn = turn_of(run.order, request, caller, self._ending, self._metered.entry)
         memory = await self._open_memory(request)
-        exchange = await prepare(request, caller, memory, keep=run.order.is_stored, sealer=stage.sealer)
+        exchange = await prepare(
+            request, caller, memory, keep=run.order.is_stored, sealer=stage.sealer, offload=stage.offload
+        )
         self._turn = self._ours(exchange.turn)
         if run.cancel_requested:
             await self._end("cancelled")
@@ -190,7 +193,8 @@ class Performance:
         try:
             if answer.content_type == _EVENT_STREAM:
                 limit = self._stage.relay.max_event_bytes
-                self._pump = Pump(answer, self._journal, fold, settle, max_event_bytes=limit)
+                offload = self._stage.offload
+                self._pump = Pump(answer, self._journal, fold, settle, max_event_bytes=limit, offload=offload)
                 await self._pump.run()
             else:
                 whole = await answer.read_whole(self._stage.relay.max_answer_bytes)
@@ -265,7 +269,7 @@ class Performance:
         if run.status != "in_progress" or not run.order.is_streamed:
             return response.ended(run.body, status, [], error)
         fold = PartialFold({}, limits.max_answer_bytes)
-        await recall(self._stage.runs, run, fold, limits.max_event_bytes)
+        await recall(self._stage.runs, run, fold, limits.max_event_bytes, self._stage.offload)
         return fold.ended(status, error)
 
     async def _leave(self, pause_seconds: int) -> None:

@@ -1,15 +1,15 @@
 """From a valid request to what upstream is sent: the state it builds on, read once, and its body for one account."""
 
-import asyncio
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
 import orjson
 
+from app.offload import Offload
 from app.relay.conversation import OpenConversation
 from app.relay.memory import Memory, resolve
 from app.sealing import Sealer, SealError
@@ -21,9 +21,10 @@ from app.state.records import ApiKey, Chain, Item
 from app.state.replay import check_calls, replay, standing
 from app.upstream.account import Account
 from app.wire import wording
-from app.wire.body import LARGE_BYTES, Json, elements, join_array, join_object
+from app.wire.body import Json, elements, join_array, join_object
 from app.wire.input_items import item_type
 from app.wire.requests import CreateRequest
+from app.wire.slices import decode, holds
 
 _GATEWAY_STATE = ("previous_response_id", "conversation", "background")
 _NOT_STORED = Json(b"false")
@@ -40,7 +41,8 @@ class OpenTurn:
 
     It will be kept in `memory`, if anywhere. `items` is the turn's input: none where nothing will be kept. `store` is
     what the client asked. `parent_key` is the row of the turn it continues, `background_id` the id that a response in
-    the background was given before it began. The `entry` is told how the turn ended.
+    the background was given before it began. The `entry` is told how the turn ended. `is_large`: its settling is for
+    `app.offload`.
     """
 
     caller: ApiKey
@@ -55,6 +57,12 @@ class OpenTurn:
     background_id: str | None = None
     compaction: Compaction | None = None
     entry: Entry | None = None
+    is_large: bool = False
+
+    @property
+    def size(self) -> int:
+        """What is held of its input, in bytes."""
+        return sum([len(item.content) for item in self.items])
 
 
 @dataclass(slots=True)
@@ -66,7 +74,7 @@ class Exchange:
 
     `expand` makes of a compaction what an upstream is sent for it, and `is_sealed` says that the input has one of this
     gateway's. `is_owned`: the call, or what it continues, names what only one account has. `compaction` stands for the
-    whole context where that was made short.
+    whole context where that was made short. `is_large`: work on all of it is for `app.offload`.
     """
 
     request: CreateRequest
@@ -79,6 +87,12 @@ class Exchange:
     is_sealed: bool = False
     is_owned: bool = False
     compaction: Compaction | None = None
+    is_large: bool = False
+
+    @property
+    def size(self) -> int:
+        """What it continues and says, in bytes."""
+        return (self.chain.size if self.chain else 0) + self.request.size
 
     @property
     def turn(self) -> OpenTurn:
@@ -95,6 +109,7 @@ class Exchange:
             conversation_id=request.conversation_id,
             background=request.background,
             compaction=self.compaction,
+            is_large=self.request.is_large,
         )
 
     @property
@@ -156,7 +171,7 @@ class Exchange:
                 context.append(item)
             else:
                 stood_for = b"[%b]" % content
-                context += input_items(orjson.loads(stood_for), stood_for, {})
+                context += input_items(decode(stood_for), stood_for, {})
         return context
 
     def _is_known_to(self, account: Account) -> bool:
@@ -182,7 +197,9 @@ class Exchange:
                 members["include"] = Json(join_array([*included, _ENCRYPTED_REASONING]))
 
 
-async def prepare(request: CreateRequest, caller: ApiKey, memory: Memory, *, keep: bool, sealer: Sealer) -> Exchange:
+async def prepare(
+    request: CreateRequest, caller: ApiKey, memory: Memory, *, keep: bool, sealer: Sealer, offload: Offload
+) -> Exchange:
     """Read the state that the request names; with `keep` its outcome will go to the same memory.
 
     Of a call in a conversation the memory is that. Raises the API's own errors for ids this project does not have.
@@ -195,34 +212,24 @@ async def prepare(request: CreateRequest, caller: ApiKey, memory: Memory, *, kee
         if chain is None:
             raise wording.previous_response_not_found(request.previous_response_id)
     given = request.input
-    named = references(given)
+    named = await offload.run(request.size, references, given) if request.is_large else references(given)
     resolved = await resolve(memory, caller.project_id, named) if named else {}
-    items: tuple[Item, ...] = ()
-    is_large = given is not None and len(memoryview(request.members["input"])) >= LARGE_BYTES
-    if given is not None and (keep or chain is not None or named):
-        raw = request.members["input"]
-        items = (
-            await asyncio.to_thread(input_items, given, raw, resolved)
-            if is_large
-            else input_items(given, raw, resolved)
-        )
-    if chain is not None:
-        check_calls(chain, items)
     unseal = partial(sealer.open, caller.project_id)
-    is_sealed, is_owned = await asyncio.to_thread(_look, request, unseal) if is_large else _look(request, unseal)
-    return Exchange(
+    made = Exchange(
         request,
         caller,
         chain,
-        items,
+        items=(),
         refers=bool(named),
         memory=memory if keep else None,
         expand=partial(_expand, unseal),
-        is_sealed=is_sealed,
-        is_owned=is_owned
-        or (bool(named) and any(item.account and item_names_owned(item.content) for item in resolved.values()))
-        or (chain is not None and chain_names_owned(chain)),
+        is_large=request.is_large or (chain is not None and chain.is_large),
     )
+    if made.is_large:
+        await offload.run(made.size, _complete, made, resolved, unseal)
+    else:
+        _complete(made, resolved, unseal)
+    return made
 
 
 def sendable(members: dict[str, Json], account: Account) -> bytes:
@@ -235,14 +242,29 @@ def sendable(members: dict[str, Json], account: Account) -> bytes:
     return join_object(members)
 
 
+def _complete(made: Exchange, resolved: Mapping[str, Item], unseal: _Unseal) -> None:
+    """Look at the items of an exchange, with those that it refers to. Raises InvalidRequestError."""
+    request, chain, given = made.request, made.chain, made.request.input
+    if given is not None and (made.memory is not None or chain is not None or made.refers):
+        made.items = input_items(given, request.members["input"], resolved)
+    if chain is not None:
+        check_calls(chain, made.items)
+    made.is_sealed, made.is_owned = _look(request, unseal)
+    made.is_owned = (
+        made.is_owned
+        or any(item.account and item_names_owned(item.content) for item in resolved.values())
+        or (chain is not None and chain_names_owned(chain))
+    )
+
+
 def _look(request: CreateRequest, unseal: _Unseal) -> tuple[bool, bool]:
     """Whether the input has a compaction of this gateway's, and whether the call names what only one account has."""
     given = request.input
-    if not isinstance(given, list):
+    if given is None or isinstance(given, str):
         return False, names_owned(request.fields, b"")
     # Looked through where it is: a copy of a large input would weigh as much again.
     sent = memoryview(request.members["input"])
-    return _SEAL.search(sent) is not None and _has_sealed(given, unseal), names_owned(request.fields, sent)
+    return holds(sent, _SEAL) and _has_sealed(given, unseal), names_owned(request.fields, sent)
 
 
 def _has_sealed(given: Any, unseal: _Unseal) -> bool:
@@ -260,7 +282,7 @@ def _has_sealed(given: Any, unseal: _Unseal) -> bool:
 
 
 def _expand(unseal: _Unseal, content: bytes) -> bytes:
-    sealed = sealed_in(orjson.loads(content))
+    sealed = sealed_in(decode(content))
     if sealed is None:
         return content
     try:

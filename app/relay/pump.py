@@ -6,10 +6,12 @@ from contextlib import suppress
 from typing import Protocol
 
 from app.errors import StorageError, UpstreamError
+from app.offload import Offload
 from app.relay.blanking import blanked_frame, is_suspect
 from app.relay.fold import Fold
 from app.upstream.answer import UpstreamAnswer
 from app.wire import events
+from app.wire.body import LARGE_BYTES
 from app.wire.sse import FrameSplitter, FrameTooLargeError
 
 _TAIL_SECONDS = 5.0
@@ -43,8 +45,16 @@ class Pump:
     """
 
     def __init__(
-        self, answer: UpstreamAnswer, listener: Listener, fold: Fold, settle: Settle, *, max_event_bytes: int
+        self,
+        answer: UpstreamAnswer,
+        listener: Listener,
+        fold: Fold,
+        settle: Settle,
+        *,
+        max_event_bytes: int,
+        offload: Offload,
     ) -> None:
+        self._offload = offload
         self._answer = answer
         self._listener = listener
         self._fold = fold
@@ -92,7 +102,9 @@ class Pump:
 
     def _pass_on_now(self, chunk: bytes) -> bool:
         """Relay a chunk that is one frame of no consequence, as nearly all are; any other is for `_pass_on`."""
-        if not self._splitter.is_frame(chunk) or events.kind(chunk) is not None or is_suspect(chunk, None):
+        if len(chunk) >= LARGE_BYTES or not self._splitter.is_frame(chunk):
+            return False
+        if events.kind(chunk) is not None or is_suspect(chunk, None):
             return False
         if not self._listener.write_now(chunk):
             return False
@@ -100,15 +112,22 @@ class Pump:
         return True
 
     async def _pass_on(self, received: Sequence[bytes]) -> None:
-        kinds = [events.kind(frame) for frame in received]
-        frames = [self._blanked(frame, kind) for frame, kind in zip(received, kinds, strict=True)]
+        kinds: list[bytes | None] = []
+        frames: list[bytes] = []
+        for each in received:
+            kind, frame = await self._understand(each)
+            kinds.append(kind)
+            frames.append(frame)
         for place, (frame, kind) in enumerate(zip(frames, kinds, strict=True)):
             if kind is not None and kind in events.TERMINAL:
                 if place:
                     await self._listener.write(b"".join(frames[:place]))
                 self._tail_follows = await self._finish(frame, kind, b"".join(frames[place:]))
                 return
-            self._fold.see(frame, kind)
+            if len(frame) < LARGE_BYTES:
+                self._fold.see(frame, kind)
+            else:
+                await self._offload.run(len(frame), self._fold.see, frame, kind)
         if frames:
             await self._listener.write(b"".join(frames))
 
@@ -147,8 +166,7 @@ class Pump:
 
     async def _pass_on_unfinished_frame(self) -> None:
         """Handle an end of file: a last event without its blank line still counts; anything less is a failure."""
-        kind = events.kind(self._splitter.rest)
-        rest = self._blanked(self._splitter.rest, kind)
+        kind, rest = await self._understand(self._splitter.rest)
         if kind is not None and kind in events.TERMINAL and events.member(rest, "response") is not None:
             await self._finish(rest, kind, rest)
         else:
@@ -160,11 +178,14 @@ class Pump:
             async with asyncio.timeout(_TAIL_SECONDS):
                 while chunk := await self._answer.read():
                     if frames := self._splitter.feed(chunk):
-                        await self._listener.write(
-                            b"".join([self._blanked(each, events.kind(each)) for each in frames])
-                        )
+                        await self._listener.write(b"".join([(await self._understand(each))[1] for each in frames]))
         if rest := self._splitter.rest:
-            await self._listener.write(self._blanked(rest, events.kind(rest)))
+            await self._listener.write((await self._understand(rest))[1])
 
-    def _blanked(self, frame: bytes, kind: bytes | None) -> bytes:
-        return blanked_frame(self._answer.account, frame, kind)
+    async def _understand(self, frame: bytes) -> tuple[bytes | None, bytes]:
+        """The frame's `events.kind`, and the frame without upstream's key."""
+        return self._read(frame) if len(frame) < LARGE_BYTES else await self._offload.run(len(frame), self._read, frame)
+
+    def _read(self, frame: bytes) -> tuple[bytes | None, bytes]:
+        kind = events.kind(frame)
+        return kind, blanked_frame(self._answer.account, frame, kind)

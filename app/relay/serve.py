@@ -7,6 +7,7 @@ from functools import partial
 from app.errors import ApiError, OverloadedError
 from app.ids import new_id
 from app.observability.logging import note
+from app.offload import Offload
 from app.relay.blanking import blanked_answer
 from app.relay.calls import upstream_call
 from app.relay.client import Client, ClientGoneError, Connection, RawHeader, Send, ShutdownError
@@ -53,7 +54,9 @@ class Relay:
         sealer: Sealer,
         compactor: Compactor,
         meter: Meter,
+        offload: Offload,
     ) -> None:
+        self._offload = offload
         self._meter = meter
         self._sealer = sealer
         self._compactor = compactor
@@ -92,7 +95,9 @@ class Relay:
                 keep = request.store or (lane is not None and conversation is None)
                 try:
                     memory = conversation or lane or self._memory
-                    exchange = await prepare(request, caller, memory, keep=keep, sealer=self._sealer)
+                    exchange = await prepare(
+                        request, caller, memory, keep=keep, sealer=self._sealer, offload=self._offload
+                    )
                     # A running stream holds what its settling needs, and not the prompt.
                     del request
                     serving = self._exchange(exchange, headers, client, metered)
@@ -112,7 +117,7 @@ class Relay:
             raise wording.unsupported("conversation", "without an answer for it to keep")
         made = response.ended(response.unannounced(request.fields), "completed", [])
         with self._registry.run(lambda: None):
-            exchange = await prepare(request, caller, lane, keep=True, sealer=self._sealer)
+            exchange = await prepare(request, caller, lane, keep=True, sealer=self._sealer, offload=self._offload)
             return await self._settler.settle(exchange.turn, exchange.prefer or NO_ACCOUNT, made) or made
 
     async def _join(self, request: CreateRequest, caller: ApiKey) -> OpenConversation:
@@ -162,6 +167,7 @@ class Relay:
             fold,
             partial(self._settler.settle, turn, answer.account.name),
             max_event_bytes=self._settings.max_event_bytes,
+            offload=self._offload,
         )
 
     async def _relay(

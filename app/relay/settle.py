@@ -1,9 +1,11 @@
 """The end of a turn: what it leaves in the database, committed before anyone is told."""
 
 import time
+from typing import TypeAlias
 
 from app.errors import StorageError, UpstreamError
 from app.observability.logging import note
+from app.offload import Offload
 from app.relay.prepare import OpenTurn
 from app.state.compaction import placed
 from app.state.items import bind, output_items
@@ -11,6 +13,9 @@ from app.state.records import StoredResponse, Usage
 from app.state.runs import IN_FLIGHT
 from app.storage.response_store import DUPLICATE_RESPONSE
 from app.wire import response
+from app.wire.body import is_large
+
+_Outcome: TypeAlias = tuple[response.ResponseFacts, bytes, StoredResponse | None]
 
 _SECONDS_PER_DAY = 86_400
 
@@ -18,8 +23,9 @@ _SECONDS_PER_DAY = 86_400
 class Settler:
     """Keeps finished turns, each in the memory that it has; one without leaves nothing."""
 
-    def __init__(self, default_retention_days: int) -> None:
+    def __init__(self, default_retention_days: int, offload: Offload) -> None:
         self._default_retention_days = default_retention_days
+        self._offload = offload
 
     async def settle(self, turn: OpenTurn, account: str, raw: bytes | None, status: str | None = None) -> bytes | None:
         """Commit this response object as the turn's outcome; returns it as the client asked for it.
@@ -30,22 +36,18 @@ class Settler:
         Raises StorageError when the commit could not be made in time, and UpstreamError when these bytes are no
         response object and so cannot be kept; where nothing is to be kept it returns None for them.
         """
-        facts = response.read(raw) if raw is not None else None
-        if raw is None or facts is None:
+        outcome = None
+        if raw is not None:
+            outcome = (
+                await self._offload.run(len(raw) + turn.size, self._outcome, turn, account, raw, status)
+                if turn.is_large or is_large(raw)
+                else self._outcome(turn, account, raw, status)
+            )
+        if outcome is None:
             if turn.memory is not None:
                 raise not_a_response()
             return None
-        if facts.status in IN_FLIGHT:
-            facts = _ended(turn, facts, status)
-        if turn.compaction is not None:
-            facts = placed(turn.compaction, facts)
-        body = facts.as_asked(
-            store=turn.store,
-            previous_response_id=turn.previous_response_id,
-            conversation_id=turn.conversation_id,
-            background=turn.background,
-            background_id=turn.background_id,
-        )
+        facts, body, stored = outcome
         usage = Usage.of(facts.usage)
         note(
             response_id=turn.background_id or facts.id,
@@ -63,9 +65,9 @@ class Settler:
             entry.model_served = facts.model
             entry.error_code = facts.error_code
             entry.is_stored = turn.store and turn.memory is not None
-        if turn.memory is not None:
+        if turn.memory is not None and stored is not None:
             try:
-                await turn.memory.save(self._stored(turn, account, facts, body, usage))
+                await turn.memory.save(stored)
             except StorageError as error:
                 if entry is not None and error.code == DUPLICATE_RESPONSE:
                     # The response of this id is another call's.
@@ -73,9 +75,25 @@ class Settler:
                 raise
         return body
 
-    def _stored(
-        self, turn: OpenTurn, account: str, facts: response.ResponseFacts, body: bytes, usage: Usage | None
-    ) -> StoredResponse:
+    def _outcome(self, turn: OpenTurn, account: str, raw: bytes, status: str | None) -> _Outcome | None:
+        """What this response object is, what the client gets, and what is kept; None when it is no response object."""
+        facts = response.read(raw)
+        if facts is None:
+            return None
+        if facts.status in IN_FLIGHT:
+            facts = _ended(turn, facts, status)
+        if turn.compaction is not None:
+            facts = placed(turn.compaction, facts)
+        body = facts.as_asked(
+            store=turn.store,
+            previous_response_id=turn.previous_response_id,
+            conversation_id=turn.conversation_id,
+            background=turn.background,
+            background_id=turn.background_id,
+        )
+        return facts, body, None if turn.memory is None else self._stored(turn, account, facts, body)
+
+    def _stored(self, turn: OpenTurn, account: str, facts: response.ResponseFacts, body: bytes) -> StoredResponse:
         now = int(time.time())
         caller = turn.caller
         days = caller.retention_days if caller.retention_days is not None else self._default_retention_days
@@ -90,7 +108,7 @@ class Settler:
             created_at=now,
             expires_at=now + days * _SECONDS_PER_DAY,
             body=body,
-            usage=usage,
+            usage=Usage.of(facts.usage),
             # No account has read what no upstream was sent.
             items=(bind(turn.items, account) if account else turn.items) + output_items(facts.output, account),
         )

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from app.offload import Offload
 from app.relay.compaction import Compactor
 from app.relay.conversation import Conversations
 from app.relay.memory import Memory
@@ -30,6 +31,7 @@ class Stage:
     compactor: Compactor
     meter: Meter
     registry: Registry
+    offload: Offload
     relay: RelaySettings
     background: BackgroundSettings
     max_json_depth: int

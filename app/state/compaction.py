@@ -17,6 +17,7 @@ from app.state.records import Item
 from app.wire.body import Json, join_array, join_object
 from app.wire.input_items import item_type
 from app.wire.response import ResponseFacts
+from app.wire.slices import decode
 
 SEAL = "antiphon.v1."
 """How the encrypted content begins that this gateway has made: any upstream can be sent what it holds."""
@@ -84,8 +85,10 @@ def cut(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
     while end and (items[end - 1].type in OUTPUTS or _role(items[end - 1]) not in {None, "assistant"}):
         end -= 1
     open_ids = {item.call_id for item in items[end:] if item.type in OUTPUTS}
-    asked = [item for item in items[:end] if item.type in CALLS and item.call_id in open_ids]
-    history = [item for item in items[:end] if item not in asked]
+    asked: list[Item] = []
+    history: list[Item] = []
+    for item in items[:end]:
+        (asked if item.type in CALLS and item.call_id in open_ids else history).append(item)
     return history, [*asked, *items[end:]]
 
 
@@ -132,4 +135,4 @@ def _is_summary(item: Item) -> bool:
 
 def _role(item: Item) -> str | None:
     """Who says a message; None for what is none."""
-    return orjson.loads(item.content).get("role") if item.type == "message" else None
+    return decode(item.content).get("role") if item.type == "message" else None

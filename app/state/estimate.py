@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 
+from app.wire.slices import decode
+
 _CHARACTERS_PER_TOKEN = 4
 _PER_ITEM = 4
 # An image scaled to fit 1024 x 1024 pixels, and one in low detail.
@@ -39,7 +41,7 @@ def estimate_text(text: str) -> int:
 
 def estimate_item(raw: bytes) -> int:
     """The tokens of an item, or of a run of items joined by commas."""
-    return sum(_PER_ITEM + _estimate(item) for item in orjson.loads(b"[" + raw + b"]"))
+    return sum(_PER_ITEM + _estimate(item) for item in decode(b"[%b]" % raw))
 
 
 def estimate_request(fields: Mapping[str, Any]) -> int:

@@ -10,8 +10,9 @@ from app.ids import new_item_id
 from app.state.compaction import sealed_in
 from app.state.ownership import item_names_owned
 from app.state.records import NO_ACCOUNT, Item
-from app.wire.body import Json, elements, join_object, members
+from app.wire.body import Json, elements_of, join_object, members
 from app.wire.input_items import item_type
+from app.wire.slices import Elements, decode
 
 # Only the account that made these can read them again: the first two are encrypted for it, the others
 # name objects and runs that it owns.
@@ -53,7 +54,7 @@ _DROPPED: Mapping[str, frozenset[str]] = {
 
 def output_items(output: Sequence[bytes], account: str) -> tuple[Item, ...]:
     """The items of a finished response, in order, as they are kept."""
-    return tuple([_output_item(orjson.loads(raw), raw, account) for raw in output])
+    return tuple([_output_item(decode(raw), raw, account) for raw in output])
 
 
 def input_items(given: str | Sequence[Any], raw: bytes | Json, resolved: Mapping[str, Item]) -> tuple[Item, ...]:
@@ -63,7 +64,7 @@ def input_items(given: str | Sequence[Any], raw: bytes | Json, resolved: Mapping
         return (Item(id=new_item_id("message"), type="message", is_output=False, content=content),)
     return tuple(
         replace(resolved[item["id"]], is_output=False) if item_type(item) == "item_reference" else _item(item, part)
-        for item, part in zip(given, elements(raw), strict=True)
+        for item, part in zip(given, elements_of(given, raw), strict=True)
     )
 
 
@@ -94,7 +95,7 @@ def distinct(items: Sequence[Item], standing: Mapping[str, Item]) -> tuple[Item,
 
 def references(given: object) -> set[str]:
     """The ids that the input's item references name."""
-    if not isinstance(given, list):
+    if not isinstance(given, list | Elements):
         return set()
     return {item["id"] for item in given if item_type(item) == "item_reference"}
 

@@ -4,13 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from app.state.records import NO_ACCOUNT, Chain, Item
+from app.wire.slices import Elements, decode, holds
 
 _FILE_ID = b'"file_id"'
-# A view of bytes cannot be asked what is in it.
-_SEARCH = re.compile(_FILE_ID).search
+_NAMED = re.compile(_FILE_ID)
 _NAMING = frozenset({"file_id", "file_ids", "vector_store_ids", "container", "container_id"})
 # Their schemas may have members of any name, which name nothing.
 _FREE = frozenset({"function", "custom"})
@@ -23,12 +21,12 @@ def names_owned(fields: Mapping[str, Any], given: bytes | memoryview) -> bool:
     tools = fields.get("tools")
     if tools and any(tool.get("type") not in _FREE and _names(tool) for tool in tools):
         return True
-    return bool(given) and _SEARCH(given) is not None and _names(fields.get("input"))
+    return holds(given, _NAMED) and _names(fields.get("input"))
 
 
 def item_names_owned(content: bytes) -> bool:
     """Whether this input item does."""
-    return _FILE_ID in content and _names(orjson.loads(content))
+    return _FILE_ID in content and _names(decode(content))
 
 
 def chain_names_owned(chain: Chain) -> bool:
@@ -48,7 +46,7 @@ def _is_bound(item: Item) -> bool:
 
 def _names(value: Any) -> bool:
     """Whether somewhere in this one of the members above holds a name, or several."""
-    if isinstance(value, list):
+    if isinstance(value, list | Elements):
         return any(map(_names, value))
     if not isinstance(value, Mapping) or value.get("role") == "assistant":
         return False

@@ -11,6 +11,9 @@ from app.state.policy import ANY_KEY, ANY_PROJECT, KeyPolicy, ProjectPolicy, all
 NO_ACCOUNT = ""
 """The account of an item that is kept, but that no upstream can be given again."""
 
+# Of a chain: the first are looked at one by one, and the others copied.
+_MANY_ITEMS, _MANY_BYTES = 2_000, 1_000_000
+
 # What a column of the database holds.
 _LARGEST_COUNT = 2**63 - 1
 
@@ -78,6 +81,16 @@ class StoredResponse:
     usage: Usage | None
     items: tuple[Item, ...]
 
+    @property
+    def is_large(self) -> bool:
+        """Whether to make a row of it would hold up every other call of the process."""
+        return len(self.items) > _MANY_ITEMS
+
+    @property
+    def size(self) -> int:
+        """What it weighs, in bytes."""
+        return len(self.body) + sum([len(item.content) for item in self.items])
+
 
 class Outline(msgspec.Struct, frozen=True, array_like=True):
     """What is known of a turn without its content: enough to send the usual turn on without looking at its items.
@@ -140,6 +153,16 @@ class Chain:
     key: int | None
     turns: tuple[Turn, ...]
     is_stored: bool = True
+
+    @property
+    def size(self) -> int:
+        """What was said in it, in bytes."""
+        return sum([len(turn.content) for turn in self.turns])
+
+    @property
+    def is_large(self) -> bool:
+        """Whether work on all of it would hold up every other call of the process."""
+        return sum([len(turn.outline.ids) for turn in self.turns]) > _MANY_ITEMS or self.size > _MANY_BYTES
 
     @property
     def account(self) -> str | None:

@@ -11,6 +11,7 @@ from msgspec.structs import astuple, replace
 from sqlalchemy import Connection, bindparam, delete, exists, func, select
 
 from app.errors import StorageError
+from app.offload import Offload
 from app.state.packing import pack
 from app.state.records import Chain, Item, Outline, StoredResponse, Turn
 from app.storage import turns
@@ -113,13 +114,19 @@ _PURGE = (
 class ResponseStore:
     """What is kept of finished turns, per project. Times are unix seconds."""
 
-    def __init__(self, database: Database, writer: Writer) -> None:
+    def __init__(self, database: Database, writer: Writer, offload: Offload) -> None:
         self._database = database
         self._writer = writer
+        self._offload = offload
 
     async def save(self, response: StoredResponse) -> None:
         """Commit a turn. An id the project already has is a StorageError; the first response stays untouched."""
-        await self._writer.submit(SaveResponse.of(response))
+        write = (
+            await self._offload.run(response.size, SaveResponse.of, response)
+            if response.is_large
+            else SaveResponse.of(response)
+        )
+        await self._writer.submit(write)
 
     async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
         """The response and its ancestors, in one query. None when it is not there to see, or an ancestor is gone."""

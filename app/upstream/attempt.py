@@ -11,6 +11,7 @@ import structlog
 
 from app.deadline import Deadline
 from app.errors import UpstreamRefusedError
+from app.offload import Offload
 from app.settings import RelaySettings
 from app.settings_upstream import Endpoint, UpstreamSettings
 from app.upstream.account import Account
@@ -81,8 +82,13 @@ class Attempts:
     """Makes them. `present` names the accounts that there are: what is known of others is forgotten."""
 
     def __init__(
-        self, transport_of: TransportOf, settings: RelaySettings, present: Callable[[], list[Account]]
+        self,
+        transport_of: TransportOf,
+        settings: RelaySettings,
+        present: Callable[[], list[Account]],
+        offload: Offload,
     ) -> None:
+        self._offload = offload
         self._transport_of = transport_of
         self._settings = settings
         self._first_byte = Deadline(settings.first_byte_timeout_seconds)
@@ -107,7 +113,8 @@ class Attempts:
                 there = self._destination(account)
             ask = there.prepare(call, on_new_connection=on_new_connection)
             more = client_headers(call.headers)
-            sent = call.render(account)
+            size = call.large_bytes
+            sent = await self._offload.run(size, call.render, account) if size else call.render(account)
             if entry is not None:
                 entry.attempts += 1
                 entry.account = account.name

@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 from app.errors import ApiError, UpstreamError
 from app.observability.logging import note
+from app.offload import Offload
 from app.settings import RelaySettings
 from app.upstream.account import Account
 from app.upstream.answer import UpstreamAnswer
@@ -30,10 +31,11 @@ class UpstreamClient:
         pool: Pool,
         transport_of: TransportOf,
         settings: RelaySettings,
+        offload: Offload,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
-        self._attempts = Attempts(transport_of, settings, pool.accounts)
+        self._attempts = Attempts(transport_of, settings, pool.accounts, offload)
         self._clock = clock
         self._budget = RetryBudget()
         self.possible_duplicates = 0

@@ -3,26 +3,32 @@
 A `Json` is one value as it was sent: `bytes(value)` copies it out, and until then it is a view of the whole body.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
 import orjson
 
 from app.errors import InvalidRequestError
+from app.wire import slices
+from app.wire.slices import Elements, Reader
+from app.wire.tokens import DEEPEST, NotJsonError, is_deeper
 from app.wire.wording import type_name
 
-Json = msgspec.Raw
+Json = slices.Json
 
 _OBJECT = msgspec.json.Decoder(dict[str, Json])
 _ARRAY = msgspec.json.Decoder(list[Json])
 _VALUE = msgspec.json.Decoder(Json)
 _ENCODER = msgspec.json.Encoder()
 
-LARGE_BYTES = 1_000_000
-"""From here on work on a body would hold up every other stream of the process: a thread does it, a step at a time."""
+LARGE_BYTES = 64 * 1024
+"""Below this nothing is large: work on it takes the event loop a few milliseconds at most."""
 
-# Values weigh far more decoded than sent, and nothing else runs while they are decoded (7,000,000 lists: 3 s, 600 MB).
+# What is large by its size; and what by its values, each of which is looked at. Nearly all stand behind a comma.
+_HUGE_BYTES = 1_000_000
+_MANY_COMMAS = 5_000
+# Values weigh far more decoded than sent (7,000,000 lists: 600 MB).
 _MOST_VALUES = 1_000_000
 
 _NOT_JSON = (
@@ -32,6 +38,36 @@ _NOT_JSON = (
 )
 
 
+def is_large(raw: bytes) -> bool:
+    """Whether work on this document would hold up every other call of the process: see `app.offload`."""
+    size = len(raw)
+    return size >= LARGE_BYTES and (size >= _HUGE_BYTES or raw.count(b",") > _MANY_COMMAS)
+
+
+def read_object(
+    raw: bytes, max_depth: int, known: Collection[str], split: str
+) -> tuple[dict[str, Any], dict[str, Json], bool]:
+    """The members of an object, decoded as `decode_object` does, with its refusals, and as sent; and if it is large.
+
+    Of a large object the large members that are not `known` stay as they were sent among the decoded, too, and the
+    array named `split` is `Elements`.
+    """
+    if not is_large(raw):
+        return decode_object(raw, max_depth), members(raw), False
+    _check_values(raw)
+    try:
+        reader = Reader(raw, max_depth)
+        found = reader.members(known, split)
+        if found is not None and not reader.is_too_deep:
+            return *found, True
+        # What is no object is refused as such, unless it is nested deeper than any may be.
+        reader = Reader(raw, DEEPEST)
+        document = reader.document() if found is None else None
+    except NotJsonError:
+        raise InvalidRequestError(_NOT_JSON) from None
+    raise _too_deep(max_depth) if found is not None or reader.is_too_deep else _no_object(document)
+
+
 def decode_object(raw: bytes, max_depth: int) -> dict[str, Any]:
     """The decoded object, which is level 1 of at most `max_depth`; of a repeated key the last value.
 
@@ -39,9 +75,7 @@ def decode_object(raw: bytes, max_depth: int) -> dict[str, Any]:
     not), is not an object, is nested deeper, or holds too many values.
     """
     containers = raw.count(b"{") + raw.count(b"[")
-    # A value is a container, the first thing in one, or stands behind a comma.
-    if len(raw) > _MOST_VALUES and containers + raw.count(b",") > _MOST_VALUES:
-        raise InvalidRequestError(f"The JSON body of your request holds too many values: at most {_MOST_VALUES}.")
+    _check_values(raw)
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -50,12 +84,9 @@ def decode_object(raw: bytes, max_depth: int) -> dict[str, Any]:
             raise _too_deep(max_depth) from None
         raise InvalidRequestError(_NOT_JSON) from None
     if not isinstance(document, dict):
-        raise InvalidRequestError(
-            f"Invalid type for the request body: expected an object, but got {type_name(document)} instead.",
-            code="invalid_type",
-        )
+        raise _no_object(document)
     # Fewer brackets than levels allowed cannot nest too deep, wherever they stand.
-    if containers > max_depth and _is_deeper(document, max_depth):
+    if containers > max_depth and is_deeper(document, max_depth):
         raise _too_deep(max_depth)
     return document
 
@@ -70,6 +101,11 @@ def elements(raw: bytes | Json) -> list[bytes]:
     return [bytes(value) for value in _ARRAY.decode(raw)]
 
 
+def elements_of(array: Collection[Any], raw: bytes | Json) -> Iterable[bytes]:
+    """The same of an array that was decoded to this."""
+    return map(bytes, array.sent) if isinstance(array, Elements) else elements(raw)
+
+
 def check_depth(raw: bytes) -> None:
     """Raise RecursionError for valid JSON that is nested deeper than can be split."""
     _VALUE.decode(raw)
@@ -77,11 +113,7 @@ def check_depth(raw: bytes) -> None:
 
 def is_json(raw: bytes) -> bool:
     """Whether this is strict JSON: splitting does not look into the values."""
-    try:
-        orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return False
-    return True
+    return slices.is_json(raw)
 
 
 def join_object(members: Mapping[str, Json]) -> bytes:
@@ -94,19 +126,17 @@ def join_array(elements: Iterable[bytes]) -> bytes:
     return b"[" + b",".join(elements) + b"]"
 
 
-def _is_deeper(document: dict[str, Any], max_depth: int) -> bool:
-    """Whether there is a container below level `max_depth`. Level by level: a deep body must not deepen our stack."""
-    level: list[Any] = [document]
-    for _ in range(max_depth):
-        level = [
-            child
-            for node in level
-            for child in (node.values() if type(node) is dict else node)
-            if type(child) is dict or type(child) is list
-        ]
-        if not level:
-            return False
-    return True
+def _check_values(raw: bytes) -> None:
+    # A value is a container, the first thing in one, or stands behind a comma.
+    if len(raw) > _MOST_VALUES and raw.count(b"{") + raw.count(b"[") + raw.count(b",") > _MOST_VALUES:
+        raise InvalidRequestError(f"The JSON body of your request holds too many values: at most {_MOST_VALUES}.")
+
+
+def _no_object(document: object) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"Invalid type for the request body: expected an object, but got {type_name(document)} instead.",
+        code="invalid_type",
+    )
 
 
 def _too_deep(max_depth: int) -> InvalidRequestError:

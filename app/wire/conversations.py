@@ -3,7 +3,7 @@
 Unlike a create body these are closed: what is not named here is refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ _FIELDS: Mapping[str, Check] = {
 class NewItems:
     """Items that are to be added, decoded and as they were sent."""
 
-    given: list[Any]
+    given: Sequence[Any]
     raw: bytes
 
 
@@ -40,18 +40,18 @@ class NewConversation:
 
 def parse_new_conversation(raw: bytes, max_depth: int) -> NewConversation:
     """The body of POST /v1/conversations. Both members may be left out, or be null."""
-    fields = _checked(raw, max_depth, "items", "metadata")
-    return NewConversation(_metadata(fields), _items(fields, raw))
+    fields, members = _checked(raw, max_depth, "items", "metadata")
+    return NewConversation(_metadata(fields), _items(fields, members))
 
 
 def parse_new_items(raw: bytes, max_depth: int) -> NewItems:
     """The body of POST /v1/conversations/{id}/items."""
-    return _items(_checked(raw, max_depth, "items", required="items"), raw)
+    return _items(*_checked(raw, max_depth, "items", required="items"))
 
 
 def parse_metadata(raw: bytes, max_depth: int) -> bytes:
     """The body of POST /v1/conversations/{id}: the metadata that replace what there are; null removes them."""
-    return _metadata(_checked(raw, max_depth, "metadata", required="metadata"))
+    return _metadata(_checked(raw, max_depth, "metadata", required="metadata")[0])
 
 
 def conversation(conversation_id: str, created_at: int, metadata: bytes) -> bytes:
@@ -66,8 +66,10 @@ def conversation(conversation_id: str, created_at: int, metadata: bytes) -> byte
     )
 
 
-def _checked(raw: bytes, max_depth: int, *known: str, required: str | None = None) -> dict[str, Any]:
-    fields = body.decode_object(raw, max_depth)
+def _checked(
+    raw: bytes, max_depth: int, *known: str, required: str | None = None
+) -> tuple[dict[str, Any], dict[str, body.Json]]:
+    fields, members, _ = body.read_object(raw, max_depth, known, "items")
     if required is not None and required not in fields:
         raise wording.missing(required)
     for name in fields:
@@ -78,13 +80,13 @@ def _checked(raw: bytes, max_depth: int, *known: str, required: str | None = Non
         # A list of items that has to be there may not be null.
         if value is not None or name == required == "items":
             _FIELDS[name](value, name)
-    return fields
+    return fields, members
 
 
 def _metadata(fields: Mapping[str, Any]) -> bytes:
     return orjson.dumps(fields.get("metadata") or {})
 
 
-def _items(fields: Mapping[str, Any], raw: bytes) -> NewItems:
+def _items(fields: Mapping[str, Any], members: Mapping[str, body.Json]) -> NewItems:
     given = fields.get("items") or []
-    return NewItems(given, bytes(body.members(raw)["items"]) if given else b"[]")
+    return NewItems(given, bytes(members["items"]) if given else b"[]")

@@ -4,10 +4,11 @@ import re
 from typing import Any
 
 import msgspec
-import orjson
 
 from app.wire import sse
 from app.wire.body import members
+from app.wire.slices import decode
+from app.wire.tokens import NotJsonError
 
 CREATED = b"response.created"
 ITEM_DONE = b"response.output_item.done"
@@ -45,8 +46,8 @@ def status(terminal: bytes) -> str:
 def payload(frame: bytes) -> dict[str, Any]:
     """The frame's data as a JSON object; empty when it is not one."""
     try:
-        data = orjson.loads(sse.event_data(frame))
-    except orjson.JSONDecodeError:
+        data = decode(sse.event_data(frame))
+    except NotJsonError:
         return {}
     return data if isinstance(data, dict) else {}
 
@@ -66,8 +67,8 @@ def member(frame: bytes, name: str) -> bytes | None:
 
 def sequence_number(frame: bytes) -> int | None:
     """The event's sequence number, if it has one."""
-    number = payload(frame).get("sequence_number")
-    return number if isinstance(number, int) else None
+    sent = member(frame, "sequence_number")
+    return int(sent) if sent is not None and sent.isdigit() else None
 
 
 def failed(response: bytes, number: int) -> bytes:

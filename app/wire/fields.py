@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from app.wire import wording
+from app.wire.slices import Elements
 
 Check: TypeAlias = Callable[[Any, str], None]
 
@@ -19,7 +20,7 @@ def boolean(value: Any, path: str) -> None:
 
 
 def array(value: Any, path: str) -> None:
-    if type(value) is not list:
+    if type(value) is not list and type(value) is not Elements:
         raise wording.invalid_type(path, value, "an array")
 
 
@@ -122,6 +123,8 @@ def tagged(tag: Check, variants: Mapping[str, Check]) -> Check:
 
 def either(expected: str, kinds: Mapping[type, Check]) -> Check:
     """A value of one of these Python types, each with its own check; `expected` names them in the error."""
+    if list in kinds:
+        kinds = {**kinds, Elements: kinds[list]}
 
     def check(value: Any, path: str) -> None:
         kind = kinds.get(type(value))

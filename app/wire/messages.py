@@ -13,8 +13,8 @@ import orjson
 
 from app.errors import ApiError, InvalidRequestError
 from app.wire import events, fields, response, sse, wording
-from app.wire.body import Json, decode_object, members
-from app.wire.requests import CreateRequest, check_create_request
+from app.wire.body import Json, members
+from app.wire.requests import CreateRequest, check_create_request, read_members
 
 _CREATE, _STEER, _INJECT = "response.create", "response.steer", "response.inject"
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
@@ -50,7 +50,7 @@ def read_message(raw: bytes, max_depth: int) -> ClientMessage:
         parts = members(raw)
     except (msgspec.DecodeError, RecursionError):
         # This decoder says in the API's words what is wrong.
-        decode_object(raw, max_depth)
+        read_members(raw, max_depth)
         raise
     stream_id = _text(parts, "stream_id")
     if stream_id is not None and not (isinstance(stream_id, str) and _STREAM_ID.fullmatch(stream_id)):
@@ -68,7 +68,7 @@ def read_message(raw: bytes, max_depth: int) -> ClientMessage:
 
 def read_call(raw: bytes, max_depth: int) -> CreateCall:
     """Read and check the create call in a message, as the body of a POST is. Raises InvalidRequestError."""
-    values, parts = decode_object(raw, max_depth), members(raw)
+    values, parts, is_large = read_members(raw, max_depth)
     generate = values.get("generate")
     if generate is not None:
         fields.boolean(generate, "generate")
@@ -81,7 +81,7 @@ def read_call(raw: bytes, max_depth: int) -> CreateCall:
     options = values.get("prompt_cache_options")
     prewarms = isinstance(options, dict) and options.get("prewarm") is True
     generates = generate is not False and not prewarms
-    return CreateCall(check_create_request(values, parts, generates=generates), generates)
+    return CreateCall(check_create_request(values, parts, is_large=is_large, generates=generates), generates)
 
 
 def refusal(message: ClientMessage) -> bytes | None:
@@ -128,8 +128,7 @@ def of_frame(frame: bytes, stream_id: str | None) -> bytes | None:
 
 def of_answer(body: bytes, stream_id: str | None) -> bytes:
     """The response object of an upstream that did not stream, as the one event that ends a stream."""
-    facts = response.read(body)
-    kind = _TERMINAL_EVENTS.get(facts.status if facts else "", "response.completed")
+    kind = _TERMINAL_EVENTS.get(str(_text(members(body), "status")), "response.completed")
     return _in_lane(b'{"type":"%b","sequence_number":0,"response":%b}' % (kind.encode(), body), stream_id)
 
 

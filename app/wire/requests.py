@@ -4,7 +4,7 @@ Must not know what upstream or the store make of it. A key this module does not 
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,18 +19,25 @@ from app.wire.metadata import check_metadata
 class CreateRequest:
     """A valid request. `members` holds its top-level values as they were sent, `fields` the same decoded.
 
-    `input` is text or items, None where a prompt template brings its own.
+    `input` is text or items, None where a prompt template brings its own. `is_large`: work on the input is for
+    `app.offload`.
     """
 
     model: str
     members: dict[str, body.Json]
     fields: dict[str, Any]
-    input: str | list[Any] | None = field(init=False)
+    is_large: bool = False
+    input: str | Sequence[Any] | None = field(init=False)
     store: bool = field(init=False)
     stream: bool = field(init=False)
     background: bool = field(init=False)
     previous_response_id: str | None = field(init=False)
     conversation_id: str | None = field(init=False)
+
+    @property
+    def size(self) -> int:
+        """What its input weighs, in bytes."""
+        return len(memoryview(self.members.get("input", b"")))
 
     def __post_init__(self) -> None:
         """Read once what is asked for again and again."""
@@ -46,22 +53,28 @@ class CreateRequest:
 
 def parse_create_request(raw: bytes, max_depth: int) -> CreateRequest:
     """Read and check the body. InvalidRequestError (400) names the first fault, in the order OpenAI looks for them."""
-    return check_create_request(body.decode_object(raw, max_depth), body.members(raw))
+    fields, members, is_large = read_members(raw, max_depth)
+    return check_create_request(fields, members, is_large=is_large)
+
+
+def read_members(raw: bytes, max_depth: int) -> tuple[dict[str, Any], dict[str, body.Json], bool]:
+    """The members of a body, decoded and as sent, before they are checked; and if it is large. InvalidRequestError."""
+    return body.read_object(raw, max_depth, _KNOWN, "input")
 
 
 def check_create_request(
-    fields: dict[str, Any], members: dict[str, body.Json], *, generates: bool = True
+    fields: dict[str, Any], members: dict[str, body.Json], *, is_large: bool, generates: bool = True
 ) -> CreateRequest:
     """The request of these members, decoded and as sent. One that `generates` nothing needs nothing to answer."""
     _check_presence(fields, generates=generates)
     _check_fields(fields, _NEVER_NULL)
     _check_history(fields, generates=generates)
-    return CreateRequest(model=fields["model"], members=members, fields=fields)
+    return CreateRequest(model=fields["model"], members=members, fields=fields, is_large=is_large)
 
 
 def parse_compact_request(raw: bytes, max_depth: int) -> CreateRequest:
     """Read and check the body of POST /v1/responses/compact, as that of a call that answers nothing."""
-    fields = body.decode_object(raw, max_depth)
+    fields, members, is_large = read_members(raw, max_depth)
     if "model" not in fields:
         raise wording.missing("model")
     for name in _NOT_COMPACTED:
@@ -69,17 +82,18 @@ def parse_compact_request(raw: bytes, max_depth: int) -> CreateRequest:
             raise wording.unsupported(name, "by this endpoint")
     _check_fields(fields, ("model",))
     _check_history(fields, generates=True)
-    return CreateRequest(model=fields["model"], members=body.members(raw), fields=fields)
+    return CreateRequest(model=fields["model"], members=members, fields=fields, is_large=is_large)
 
 
 def parse_count_request(raw: bytes, max_depth: int) -> CreateRequest:
     """Read and check the body of POST /v1/responses/input_tokens, in which everything may be left out."""
-    fields = body.decode_object(raw, max_depth)
+    fields, members, is_large = read_members(raw, max_depth)
     _check_fields(fields, ())
     if fields.get("personality") is not None:
         _PERSONALITY(fields["personality"], "personality")
     _check_history(fields, generates=False)
-    return CreateRequest(model=fields.get("model") or "", members=body.members(raw), fields=fields)
+    model = fields.get("model") or ""
+    return CreateRequest(model=model, members=members, fields=fields, is_large=is_large)
 
 
 def _check_fields(fields: Mapping[str, Any], never_null: Collection[str]) -> None:
@@ -238,3 +252,4 @@ _FIELDS: Mapping[str, Check] = {
 
 MEMBERS = frozenset(_FIELDS)
 """The members that are known here, by their one spelling."""
+_KNOWN = frozenset({*_FIELDS, "personality"})

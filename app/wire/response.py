@@ -8,13 +8,16 @@ import msgspec
 import orjson
 
 from app.ids import new_id
-from app.wire.body import Json, check_depth, elements, join_array, join_object, members
+from app.wire.body import Json, check_depth, elements, is_large, join_array, join_object, members
+from app.wire.slices import Elements, Reader
+from app.wire.tokens import DEEPEST, NotJsonError
 
 _NULL, _TRUE, _FALSE = Json(b"null"), Json(b"true"), Json(b"false")
 _NO_CONVERSATION = b',"conversation":null}'
 _ARRAY = ord("[")
 _TYPES_OF_TYPE = (str, type(None))
 _ABSENT = object()
+_KNOWN = ("background", "conversation", "error", "id", "model", "output", "previous_response_id", "status", "usage")
 _ECHOED = (
     "instructions",
     "max_output_tokens",
@@ -36,7 +39,7 @@ class ResponseFacts(msgspec.Struct):
 
     `error_code` is that of a failed one. `is_stateless`: it says that it is not stored, goes on from nothing and ran in
     no background, and of a conversation null, or nothing where not `names_conversation`. `parts` are its members, once
-    they have been asked for.
+    they have been asked for; `split` are the items of a large output.
     """
 
     id: str
@@ -48,6 +51,7 @@ class ResponseFacts(msgspec.Struct):
     is_stateless: bool
     names_conversation: bool
     parts: dict[str, Json] | None = None
+    split: Elements | None = None
 
     @property
     def members(self) -> dict[str, Json]:
@@ -59,6 +63,8 @@ class ResponseFacts(msgspec.Struct):
     @property
     def output(self) -> list[bytes]:
         """Each output item's bytes."""
+        if self.split is not None:
+            return list(map(bytes, self.split.sent))
         sent = self.members.get("output", _NULL)
         return elements(sent) if memoryview(sent)[0] == _ARRAY else []
 
@@ -105,16 +111,21 @@ class ResponseFacts(msgspec.Struct):
 
 def read(raw: bytes) -> ResponseFacts | None:
     """Read a response object; None when these bytes are not one (strict JSON, an id, output items)."""
+    parts: dict[str, Json] | None = None
     try:
-        response = orjson.loads(raw)
+        if is_large(raw):
+            response, parts = _read_in_slices(raw)
+        else:
+            response = orjson.loads(raw)
         if type(response) is not dict:
             return None
         check_depth(raw)
-    except (orjson.JSONDecodeError, RecursionError):
+    except (NotJsonError, orjson.JSONDecodeError, RecursionError):
         return None
     told = response.get
+    output = told("output")
     named, status = told("id"), str(told("status") or "completed")
-    if type(named) is not str or not named or not _are_items(told("output") or []):
+    if type(named) is not str or not named or not _are_items(output or []):
         return None
     usage = told("usage")
     conversation = told("conversation", _ABSENT)
@@ -130,7 +141,16 @@ def read(raw: bytes) -> ResponseFacts | None:
         and told("previous_response_id", _ABSENT) is None
         and (conversation is None or conversation is _ABSENT),
         conversation is not _ABSENT,
+        parts,
+        output if type(output) is Elements else None,
     )
+
+
+def _read_in_slices(raw: bytes) -> tuple[dict[str, Any] | None, dict[str, Json] | None]:
+    """The members of a large object, decoded and as they were sent; None for what is none. Raises NotJsonError."""
+    reader = Reader(raw, DEEPEST)
+    found = reader.members(_KNOWN, "output")
+    return (None, None) if found is None or reader.is_too_deep else found
 
 
 def text_of(facts: ResponseFacts) -> str:
@@ -142,7 +162,7 @@ def text_of(facts: ResponseFacts) -> str:
 
 
 def _are_items(output: object) -> bool:
-    return type(output) is list and all(map(_is_item, output))
+    return isinstance(output, list | Elements) and all(map(_is_item, output))
 
 
 def _is_item(value: object) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.errors import InvalidRequestError, NotFoundError
+from app.wire.slices import Elements
 
 _LONGEST_QUOTE = 100
 _LONGEST_ID = 512
@@ -15,6 +16,7 @@ _NAMES: dict[type, str] = {
     bool: "a boolean",
     dict: "an object",
     list: "an array",
+    Elements: "an array",
     type(None): "null",
 }
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.ids import new_id
+from app.offload import Offload
 from app.relay.client import Client
 from app.relay.fold import Fold
 from app.relay.prepare import prepare
@@ -83,7 +84,9 @@ async def pumped(chunks: list[bytes], *, store: bool) -> Memory:
     registry = Registry(1)
     request = parse_create_request(b'{"model":"demo","input":"Hi","store":%b}' % (b"true" if store else b"false"), 64)
     responses = cast("ResponseStore", memory)
-    exchange = await prepare(request, _CALLER, responses, keep=request.store, sealer=Sealer(b"secret of sixteen"))
+    exchange = await prepare(
+        request, _CALLER, responses, keep=request.store, sealer=Sealer(b"secret of sixteen"), offload=Offload()
+    )
     client = Client(memory.send, memory, registry, keep_alive_seconds=25)
     with client:
         await client.begin_stream(200, [])
@@ -91,8 +94,9 @@ async def pumped(chunks: list[bytes], *, store: bool) -> Memory:
             cast("UpstreamAnswer", memory),
             client,
             Fold(request.fields, _LARGEST_EVENT),
-            partial(Settler(30).settle, exchange.turn, "fake"),
+            partial(Settler(30, Offload()).settle, exchange.turn, "fake"),
             max_event_bytes=_LARGEST_EVENT,
+            offload=Offload(),
         ).run()
     await registry.aclose()
     return memory

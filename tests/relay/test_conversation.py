@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.errors import InvalidRequestError, StorageError
+from app.offload import Offload
 from app.relay.conversation import Conversations
 from app.relay.prepare import prepare
 from app.sealing import Sealer
@@ -38,7 +39,7 @@ async def writing(sqlite_url: str) -> AsyncIterator[tuple[Database, Writer]]:
 
 @pytest.fixture
 def responses(writing: tuple[Database, Writer]) -> ResponseStore:
-    return ResponseStore(*writing)
+    return ResponseStore(*writing, Offload())
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ async def store(writing: tuple[Database, Writer]) -> ConversationStore:
 
 @pytest.fixture
 async def conversations(holds: HoldStore, store: ConversationStore) -> Conversations:
-    return Conversations(holds)
+    return Conversations(holds, Offload())
 
 
 def answered(*items: Item, status: str = "completed") -> StoredResponse:
@@ -85,7 +86,7 @@ async def test_a_held_conversation_is_the_history_and_takes_the_turn(
 ) -> None:
     held = await conversations.hold("proj_a", "conv_1", responses, "call_1")
     request = make_request(conversation="conv_1", input="Two.")
-    exchange = await prepare(request, make_caller(), held, keep=True, sealer=_SEALER)
+    exchange = await prepare(request, make_caller(), held, keep=True, sealer=_SEALER, offload=Offload())
     sent = orjson.loads(exchange.render(make_account(state="upstream")))
     assert [item["content"] for item in sent["input"]] == ["One.", "Two."]
     assert "conversation" not in sent
@@ -178,7 +179,7 @@ async def extending(
 ) -> AsyncIterator[tuple[Conversations, _Watched]]:
     """Conversations whose lease of 0 seconds is extended without a pause."""
     watched = _Watched(*writing)
-    conversations = Conversations(watched, lease_seconds=0)
+    conversations = Conversations(watched, Offload(), lease_seconds=0)
     async with on_duty(conversations.extend, conversations.extend_seconds):
         yield conversations, watched
 

@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from app.errors import StorageError, UpstreamError
+from app.offload import Offload
 from app.relay.fold import Fold
 from app.relay.journal import Journal, asked_of, recall, stamped
 from app.relay.registry import Registry
@@ -182,6 +183,6 @@ async def test_what_was_logged_can_be_recalled(log: Log, journal: Journal) -> No
     await journal.drain()
     store: Any = log
     fold = Fold({}, 1 << 20)
-    await recall(store, RUN, fold, 1 << 20)
+    await recall(store, RUN, fold, 1 << 20, Offload())
     ended = orjson.loads(fold.ended("failed"))
     assert (ended["id"], ended["status"], len(ended["output"])) == ("resp_ours", "failed", 1)

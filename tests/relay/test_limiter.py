@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from app.errors import ApiError, InvalidRequestError, StorageError
+from app.offload import Offload
 from app.relay.limiter import NOTHING, Limiter
 from app.relay.prices import Prices
 from app.relay.refusal import BudgetError, LimitError, duration
@@ -40,7 +41,7 @@ class Rig:
         store: Any = NoStore()
         self.counts = LocalCounts(clock=lambda: self.now)
         self.limiter = Limiter(
-            SplitCounts(self.counts, store), Prices([PriceSettings(model="demo", input=1, output=2)])
+            SplitCounts(self.counts, store), Prices([PriceSettings(model="demo", input=1, output=2)]), Offload()
         )
 
     def used(self) -> dict[Key, int]:
@@ -225,7 +226,7 @@ class KeptBudgets:
 
 async def test_a_budget_that_is_spent_refuses_without_a_retry() -> None:
     counts = KeptBudgets()
-    limiter = Limiter(counts, Prices([PriceSettings(model="demo", input=1, output=2)]))
+    limiter = Limiter(counts, Prices([PriceSettings(model="demo", input=1, output=2)]), Offload())
     caller, entry = limited(budgets=(Budget("day", usd=0.0002), Budget("month", tokens=500))), make_entry()
     reservation = await limiter.admit(caller, make_request(input="x" * 100), entry)
     # 29 tokens at a dollar a million.
@@ -250,7 +251,7 @@ async def test_a_budget_that_is_spent_refuses_without_a_retry() -> None:
 
 async def test_what_has_no_price_costs_nothing() -> None:
     counts = KeptBudgets()
-    limiter = Limiter(counts, Prices(()))
+    limiter = Limiter(counts, Prices(()), Offload())
     caller, entry = limited(budgets=(Budget("day", usd=0.5),)), make_entry()
     reservation = await limiter.admit(caller, make_request(), entry)
     entry.usage, entry.attempts = USED, 1
@@ -279,7 +280,7 @@ COUNTED = limited(requests_per_minute=100)
     ],
 )
 async def test_a_policy_holds_for_each_spelling_of_what_it_is_about(rig: Rig, name: str, refused: list[ApiKey]) -> None:
-    rig.limiter = Limiter(rig.counts, Prices([]))
+    rig.limiter = Limiter(rig.counts, Prices([]), Offload())
     for caller in (BOUND, CAPPED, SPENDING, COUNTED, make_caller()):
         for endpoint in ("responses", "compact", "input_tokens"):
             entry = replace(make_entry(), endpoint=endpoint)

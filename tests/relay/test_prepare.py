@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from app.errors import InvalidRequestError, NotFoundError
+from app.offload import Offload
 from app.relay.prepare import Exchange, prepare
 from app.sealing import Sealer
 from app.state.items import input_items
@@ -148,23 +149,25 @@ def test_named_items_prefer_the_account_that_can_read_them() -> None:
 @pytest.fixture
 async def responses(sqlite_url: str) -> Any:
     database = Database(sqlite_url, pool_size=2, commit_timeout=5.0)
-    yield ResponseStore(database, Writer(database, 5.0))
+    yield ResponseStore(database, Writer(database, 5.0), Offload())
     await database.aclose()
 
 
 async def test_a_request_that_names_nothing_reads_nothing() -> None:
     closed: Any = object()
-    exchange = await prepare(make_request(input="1"), make_caller(), closed, keep=True, sealer=_SEALER)
+    exchange = await prepare(
+        make_request(input="1"), make_caller(), closed, keep=True, sealer=_SEALER, offload=Offload()
+    )
     assert (exchange.chain, exchange.refers) == (None, False)
     assert [orjson.loads(item.content)["content"] for item in exchange.items] == ["1"]
     prompt = make_request(input=None, prompt={"id": "pmpt_1"})
-    assert (await prepare(prompt, make_caller(), closed, keep=True, sealer=_SEALER)).items == ()
+    assert (await prepare(prompt, make_caller(), closed, keep=True, sealer=_SEALER, offload=Offload())).items == ()
 
 
 async def test_an_unknown_previous_response_is_refused_by_its_name(responses: ResponseStore) -> None:
     request = make_request(previous_response_id='resp_"quoted"')
     with pytest.raises(InvalidRequestError) as caught:
-        await prepare(request, make_caller(), responses, keep=True, sealer=_SEALER)
+        await prepare(request, make_caller(), responses, keep=True, sealer=_SEALER, offload=Offload())
     assert (caught.value.status, caught.value.code) == (400, "previous_response_not_found")
     assert caught.value.param == "previous_response_id"
     assert caught.value.message == "Previous response with id 'resp_\"quoted\"' not found."
@@ -172,7 +175,14 @@ async def test_an_unknown_previous_response_is_refused_by_its_name(responses: Re
 
 async def test_an_unknown_item_is_not_found(responses: ResponseStore) -> None:
     with pytest.raises(NotFoundError, match=r"Item with id 'msg_9' not found\."):
-        await prepare(make_request(input=[{"id": "msg_9"}]), make_caller(), responses, keep=True, sealer=_SEALER)
+        await prepare(
+            make_request(input=[{"id": "msg_9"}]),
+            make_caller(),
+            responses,
+            keep=True,
+            sealer=_SEALER,
+            offload=Offload(),
+        )
 
 
 class _Stored:
@@ -188,7 +198,12 @@ class _Stored:
 async def test_references_become_what_they_name_and_are_not_sent() -> None:
     stored: Any = _Stored()
     made = await prepare(
-        make_request(input=[{"id": "rs_1"}, user("2")]), make_caller(), stored, keep=True, sealer=_SEALER
+        make_request(input=[{"id": "rs_1"}, user("2")]),
+        make_caller(),
+        stored,
+        keep=True,
+        sealer=_SEALER,
+        offload=Offload(),
     )
     assert made.refers
     sent = orjson.loads(made.render(make_account()))
@@ -199,5 +214,10 @@ async def test_an_open_call_has_to_be_answered_before_upstream_is_asked() -> Non
     stored: Any = _Stored()
     with pytest.raises(InvalidRequestError, match=r"No tool output found for function call call_1\."):
         await prepare(
-            make_request(input="2", previous_response_id="resp_1"), make_caller(), stored, keep=True, sealer=_SEALER
+            make_request(input="2", previous_response_id="resp_1"),
+            make_caller(),
+            stored,
+            keep=True,
+            sealer=_SEALER,
+            offload=Offload(),
         )

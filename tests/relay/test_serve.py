@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from app.errors import OverloadedError
+from app.offload import Offload
 from app.relay.compaction import Compactor
 from app.relay.ledger import Ledger
 from app.relay.limiter import Limiter
@@ -89,12 +90,13 @@ class Call:
             memory=itself,
             conversations=itself,
             registry=self.registry,
-            settler=Settler(30),
+            settler=Settler(30, Offload()),
             settings=RelaySettings(),
             keeping_upstreams=(),
             sealer=_SEALER,
-            compactor=Compactor(itself, _SEALER, 1),
-            meter=Meter(Limiter(itself, itself), Ledger(itself, itself)),
+            compactor=Compactor(itself, _SEALER, 1, Offload()),
+            meter=Meter(Limiter(itself, itself, Offload()), Ledger(itself, itself)),
+            offload=Offload(),
         )
         request = make_request(store=False, **fields)
         try:

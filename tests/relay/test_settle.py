@@ -7,6 +7,7 @@ import pytest
 
 from app.errors import StorageError, UpstreamError
 from app.observability import logging
+from app.offload import Offload
 from app.relay.prepare import Exchange, OpenTurn
 from app.relay.settle import Settler
 from app.state.records import Chain, StoredResponse, Usage
@@ -50,7 +51,7 @@ async def test_a_turn_is_kept_as_the_client_asked_for_it() -> None:
     chain = make_chain(make_turn([user("0")], []))
     asked = exchange(store, chain=chain, given=(user("1"), thinks("rs_in")), previous_response_id="resp_0")
     raw = body(output=[thinks(), says("2")], usage={"input_tokens": 3})
-    answered = await Settler(30).settle(asked, ACCOUNT, raw)
+    answered = await Settler(30, Offload()).settle(asked, ACCOUNT, raw)
 
     (kept,) = store.saved
     assert kept.body == answered
@@ -68,7 +69,7 @@ async def test_a_turn_is_kept_as_the_client_asked_for_it() -> None:
 
 async def test_a_first_turn_has_no_parent_and_the_requests_model_where_upstream_names_none() -> None:
     store = _Store()
-    await Settler(30).settle(exchange(store), ACCOUNT, body(model=None))
+    await Settler(30, Offload()).settle(exchange(store), ACCOUNT, body(model=None))
     assert (store.saved[0].parent_key, store.saved[0].model) == (None, "demo")
 
 
@@ -76,7 +77,7 @@ async def test_a_first_turn_has_no_parent_and_the_requests_model_where_upstream_
 async def test_a_turn_expires_as_its_project_says_or_as_the_setting_does(project_days: int | None, days: int) -> None:
     store = _Store()
     before = int(time.time())
-    await Settler(30).settle(exchange(store, days=project_days), ACCOUNT, body())
+    await Settler(30, Offload()).settle(exchange(store, days=project_days), ACCOUNT, body())
     kept = store.saved[0]
     assert before <= kept.created_at <= time.time()
     assert kept.expires_at == kept.created_at + days * _DAY
@@ -84,7 +85,7 @@ async def test_a_turn_expires_as_its_project_says_or_as_the_setting_does(project
 
 async def test_what_is_not_to_be_stored_is_not() -> None:
     store = _Store(StorageError("It was asked to."))
-    answered = await Settler(30).settle(exchange(store, store=False), ACCOUNT, body(store=True))
+    answered = await Settler(30, Offload()).settle(exchange(store, store=False), ACCOUNT, body(store=True))
     assert answered is not None
     assert orjson.loads(answered)["store"] is False
     assert store.saved == []
@@ -93,9 +94,9 @@ async def test_what_is_not_to_be_stored_is_not() -> None:
 @pytest.mark.parametrize("raw", [None, b"", b"{}", b"<html>", b'{"id":""}'])
 async def test_what_is_no_response_object_can_be_passed_on_but_not_kept(raw: bytes | None) -> None:
     store = _Store()
-    assert await Settler(30).settle(exchange(store, store=False), ACCOUNT, raw) is None
+    assert await Settler(30, Offload()).settle(exchange(store, store=False), ACCOUNT, raw) is None
     with pytest.raises(UpstreamError) as caught:
-        await Settler(30).settle(exchange(store), ACCOUNT, raw)
+        await Settler(30, Offload()).settle(exchange(store), ACCOUNT, raw)
     assert caught.value.code == "upstream_invalid_answer"
     assert store.saved == []
 
@@ -108,7 +109,7 @@ async def test_a_response_that_says_it_goes_on_has_ended_as_its_terminal_event_s
 ) -> None:
     store = _Store()
     turn = replace(exchange(store), background=background_id is not None, background_id=background_id)
-    answered = await Settler(30).settle(turn, ACCOUNT, body(status=said, temperature=1.50), status)
+    answered = await Settler(30, Offload()).settle(turn, ACCOUNT, body(status=said, temperature=1.50), status)
     (kept,) = store.saved
     assert kept.status == orjson.loads(kept.body)["status"] == status
     assert answered == kept.body
@@ -121,7 +122,7 @@ async def test_an_answer_that_says_it_goes_on_ends_too_unless_upstream_runs_it_i
     theirs = replace(foreground, background=True)
     ours = replace(theirs, background_id="resp_ours")
     for turn in (foreground, theirs, ours):
-        await Settler(30).settle(turn, ACCOUNT, body(status="in_progress", output=[says("Hm.")]))
+        await Settler(30, Offload()).settle(turn, ACCOUNT, body(status="in_progress", output=[says("Hm.")]))
     assert [kept.status for kept in store.saved] == ["incomplete", "in_progress", "failed"]
     failed = orjson.loads(store.saved[2].body)
     assert (failed["id"], failed["status"], failed["output"]) == ("resp_ours", "failed", [says("Hm.")])
@@ -131,13 +132,13 @@ async def test_an_answer_that_says_it_goes_on_ends_too_unless_upstream_runs_it_i
 async def test_who_polls_a_run_of_ours_finds_a_status_though_upstream_named_none() -> None:
     store = _Store()
     ours = replace(exchange(store), background=True, background_id="resp_ours")
-    await Settler(30).settle(ours, ACCOUNT, b'{"id":"resp_1","output":[]}')
+    await Settler(30, Offload()).settle(ours, ACCOUNT, b'{"id":"resp_1","output":[]}')
     assert orjson.loads(store.saved[0].body)["status"] == "completed"
 
 
 async def test_a_commit_that_fails_is_the_callers_to_tell() -> None:
     with pytest.raises(StorageError, match="Disk full"):
-        await Settler(30).settle(exchange(_Store(StorageError("Disk full."))), ACCOUNT, body())
+        await Settler(30, Offload()).settle(exchange(_Store(StorageError("Disk full."))), ACCOUNT, body())
 
 
 @pytest.mark.parametrize(
@@ -165,14 +166,14 @@ async def test_a_commit_that_fails_is_the_callers_to_tell() -> None:
 )
 async def test_usage_is_counted_as_far_as_upstream_reports_it(usage: Any, counts: Usage | None) -> None:
     store = _Store()
-    await Settler(30).settle(exchange(store), ACCOUNT, body(usage=usage))
+    await Settler(30, Offload()).settle(exchange(store), ACCOUNT, body(usage=usage))
     assert store.saved[0].usage == counts
 
 
 async def test_the_requests_log_line_learns_how_it_ended() -> None:
     logging.begin_request("req_1")
     raw = body(status="incomplete", usage={"input_tokens": 3, "output_tokens": 4})
-    await Settler(30).settle(exchange(_Store()), ACCOUNT, raw)
+    await Settler(30, Offload()).settle(exchange(_Store()), ACCOUNT, raw)
     assert logging._request.get() == {
         "request_id": "req_1",
         "response_id": "resp_1",

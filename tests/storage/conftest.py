@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 import pytest
 from sqlalchemy import Connection, func, select, text
 
+from app.offload import Offload
 from app.state.listing import PageQuery
 from app.state.records import Conversation, Item, Project, StoredResponse, Usage
 from app.storage.conversation_store import ConversationStore
@@ -54,7 +55,7 @@ async def project(writer: Writer) -> Project:
 
 @pytest.fixture
 async def responses(database: Database, writer: Writer, project: Project) -> ResponseStore:
-    return ResponseStore(database, writer)
+    return ResponseStore(database, writer, Offload())
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from app.offload import Offload
 from app.state.records import Item, Project
 from app.storage.database import Database
 from app.storage.project_store import CreateProject
@@ -16,7 +17,7 @@ async def test_deleted_content_is_nowhere_in_sqlites_files(
     database = Database(sqlite_url, pool_size=1, commit_timeout=5.0)
     writer = Writer(database, 5.0)
     await writer.submit(CreateProject(Project("proj_a", "a", None, NOW)))
-    store = ResponseStore(database, writer)
+    store = ResponseStore(database, writer, Offload())
     content = b"very private words" * 1000
     await store.save(make_response("one", body=content, items=(Item("i", "message", False, content),)))
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 
 import app.storage
 from app.errors import StorageError
+from app.offload import Offload
 from app.state.health import Condition
 from app.state.ledger import Entry
 from app.state.limits import Claim, Limit
@@ -217,7 +218,7 @@ async def test_a_row_that_is_held_holds_up_only_what_wants_it(
             "a key": MarkKey("key_1", "blocked_at", NOW),
             "a count": Draw((mine,)),
         }
-        store = ResponseStore(one.database, one.writer)
+        store = ResponseStore(one.database, one.writer, Offload())
         async with locked(postgresql_url, LOCKS[what]):
             waiting = [asyncio.create_task(one.writer.submit(wanting[what])) for _ in range(3)]
             async with asyncio.timeout(COMMIT_TIMEOUT - 1):

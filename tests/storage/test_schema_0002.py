@@ -8,6 +8,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Boolean, LargeBinary, column, insert, select, table, text
 
+from app.offload import Offload
 from app.state.records import NO_ACCOUNT, Item
 from app.storage.database import Database
 from app.storage.response_store import ResponseStore
@@ -67,7 +68,7 @@ def row(place: int, position: int, item: Item) -> dict[str, Any]:
 async def test_what_was_stored_before_is_read_as_it_was(old_url: str) -> None:
     command.upgrade(alembic(old_url), "head")
     database = Database(old_url, pool_size=1, commit_timeout=5.0)
-    store = ResponseStore(database, Writer(database, 5.0))
+    store = ResponseStore(database, Writer(database, 5.0), Offload())
     chain = await store.read_chain("proj_a", "resp_2", NOW)
     assert chain is not None
     assert [turn.items for turn in chain.turns] == list(TURNS)
@@ -89,7 +90,7 @@ async def test_the_key_of_a_response_deleted_before_is_not_used_again(
             connection.execute(text("SELECT setval(pg_get_serial_sequence('responses', 'key'), 4)"))
     command.upgrade(alembic(old_url), "head")
     database = Database(old_url, pool_size=1, commit_timeout=5.0)
-    store = ResponseStore(database, Writer(database, 5.0))
+    store = ResponseStore(database, Writer(database, 5.0), Offload())
     await store.save(make_response("new"))
     chain = await store.read_chain("proj_a", "resp_new", NOW)
     assert chain is not None

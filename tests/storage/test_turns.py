@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from app.errors import StorageError
+from app.offload import Offload
 from app.state.records import Item, Project
 from app.storage import turns
 from app.storage.database import Database
@@ -58,7 +59,7 @@ async def test_turns_that_wait_go_into_sqlite_by_one_statement_that_is_their_tra
         driver.set_trace_callback(statements.append)
 
     await database.write(lambda session: session.write(watch, is_one_statement=True))
-    store = ResponseStore(database, writer)
+    store = ResponseStore(database, writer, Offload())
     await asyncio.gather(*(store.save(make_response(f"n{number}")) for number in range(20)))
     # It is traced again at each row's trigger.
     assert len(set(statements)) == 1

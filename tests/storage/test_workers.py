@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, make_url, text
 
 from app.errors import StorageError
+from app.offload import Offload
 from app.storage.database import Database
 from app.storage.project_store import ProjectStore
 from app.storage.response_store import ResponseStore
@@ -83,7 +84,7 @@ async def test_threads_start_when_they_are_needed_and_none_outlives_the_database
     assert len(storage_threads()) == before + 3
     writer = Writer(database, 5.0)
     assert await ProjectStore(database).find("nobody") is None
-    await ResponseStore(database, writer).save(make_response("one"))
+    await ResponseStore(database, writer, Offload()).save(make_response("one"))
     assert len(storage_threads()) == before + 4
     await writer.aclose()
     await database.aclose()

@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.errors import UpstreamError
+from app.offload import Offload
 from app.settings import RelaySettings
 from app.settings_upstream import KeySettings, UpstreamSettings
 from app.state.health import Condition
@@ -114,7 +115,7 @@ def rig(transport: Transport, *upstreams: UpstreamSettings, **relay: Any) -> Rig
         wait_seconds=settings.pool_wait_seconds,
         most_waiting=settings.max_waiting_calls,
     )
-    return Rig(pool, UpstreamClient(pool, lambda _: transport, settings))
+    return Rig(pool, UpstreamClient(pool, lambda _: transport, settings, Offload()))
 
 
 @asynccontextmanager
