@@ -125,6 +125,7 @@ class Performance:
 
     async def _work(self) -> None:
         self._task = asyncio.current_task()
+        failure: ApiError | None = None
         try:
             if self._stop is None:
                 heard = await self._open()
@@ -137,10 +138,14 @@ class Performance:
         except ApiError as error:
             if isinstance(error, StorageError) and error.code == StorageError.default_code:
                 raise
-            await self._fail(error)
+            failure = error
         except Exception:  # noqa: BLE001 (whatever broke, the run has to end)
             _log.exception("a run broke", run=self.run.order.id)
-            await self._fail(ApiError("The server had an error while processing this response."))
+            failure = ApiError("The server had an error while processing this response.")
+        # A stop that comes from here on finds a run that is ending, and cancels nothing.
+        self._task = None
+        if failure is not None and self._stop is None:
+            await self._fail(failure)
         if self._stop is not None:
             await self._end_early(self._stop)
 
