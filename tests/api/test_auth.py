@@ -168,7 +168,7 @@ async def test_a_known_key_serves_soon_while_the_database_does_not_answer(
     monkeypatch.setattr(auth, "_PATIENCE_SECONDS", 0.01)
     keys = Keys(make_caller())
     authenticator = authenticator_of(keys)
-    await authenticator.identify(bearer(), ADDRESS, "responses.write")
+    await authenticator.identify(bearer(), ADDRESS, "responses")
 
     async def hang(_: bytes) -> None:
         await asyncio.sleep(3600)
@@ -176,7 +176,7 @@ async def test_a_known_key_serves_soon_while_the_database_does_not_answer(
     monkeypatch.setattr(keys, "find", hang)
     clock.now += CACHE_SECONDS
     async with asyncio.timeout(20):
-        assert (await authenticator.identify(bearer(), ADDRESS, "responses.write")).id == make_caller().id
+        assert (await authenticator.identify(bearer(), ADDRESS, "responses")).id == make_caller().id
 
 
 async def test_a_refused_key_stays_refused_while_the_database_is_down(clock: Clock) -> None:
