@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 from enum import IntEnum, auto
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain, compress, groupby
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import structlog
@@ -218,12 +218,13 @@ def _transact(writes: Sequence[Write[Any]], session: Session, *, waits: bool) ->
     """One transaction for these writes, and their results; or the error that rolled it back."""
 
     def apply(connection: Connection) -> list[Any]:
-        results: list[Any] = [WriteQueue.BUSY] * len(writes)
-        for kind, run in groupby(_ready(connection, writes, session, waits=waits), key=lambda one: type(one[1])):
-            numbers, alike = zip(*run, strict=True)
-            for number, result in zip(numbers, kind.apply(connection, alike), strict=True):
-                results[number] = result
-        return results
+        are_ours = _lock(connection, writes, waits=waits) if session.locks_rows else None
+        ready = writes if are_ours is None else list(compress(writes, are_ours))
+        runs = [list(run) for _, run in groupby(ready, key=type)]
+        results = chain.from_iterable(run[0].apply(connection, run) for run in runs)
+        if are_ours is None:
+            return list(results)
+        return [next(results) if is_ours else WriteQueue.BUSY for is_ours in are_ours]
 
     first = writes[0]
     is_one_kind = all(type(write) is type(first) for write in writes)
@@ -233,18 +234,13 @@ def _transact(writes: Sequence[Write[Any]], session: Session, *, waits: bool) ->
     return results
 
 
-def _ready(
-    connection: Connection, writes: Sequence[Write[Any]], session: Session, *, waits: bool
-) -> Sequence[tuple[int, Write[Any]]]:
-    """Those of these writes whose rows are ours now, each with its number: all of them, where the group may wait."""
-    numbered = list(enumerate(writes))
-    rows = [write.rows for write in writes] if session.locks_rows else []
+def _lock(connection: Connection, writes: Sequence[Write[Any]], *, waits: bool) -> Sequence[bool] | None:
+    """Lock the rows of these writes. Of each, whether all its rows are ours; None where all may be made."""
+    rows = [write.rows for write in writes]
     if not any(rows):
-        return numbered
+        return None
     ours = lock(connection, chain.from_iterable(rows), waits=waits)
-    if waits:
-        return numbered
-    return [one for one, own in zip(numbered, rows, strict=True) if all(row in ours for row in own)]
+    return None if waits else [all(row in ours for row in own) for own in rows]
 
 
 def _failed(writes: Sequence[Write[Any]], error: Exception) -> list[Any]:
