@@ -32,6 +32,8 @@ from app.settings_upstream import KeySettings, UpstreamSettings
 SECRET = b"a secret of sixteen characters and more"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
+# A busy machine is slow to commit; a test of that time sets its own.
+_PATIENT = {"commit_timeout_seconds": 30}
 
 
 def upstream_settings(url: str, *keys: str, name: str = "fake", **options: Any) -> UpstreamSettings:
@@ -89,7 +91,7 @@ async def running_gateway(
     settings = Settings(
         server=ServerSettings(port=0, drain_seconds=5, **(server or {})),
         access=AccessSettings(**(access or {})),
-        storage=StorageSettings(database_url=SecretStr(database_url), **(storage or {})),
+        storage=StorageSettings(database_url=SecretStr(database_url), **{**_PATIENT, **(storage or {})}),
         relay=RelaySettings(**(relay or {})),
         background=BackgroundSettings(**(background or {})),
         upstreams=tuple(upstreams),
