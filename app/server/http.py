@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 from app.errors import InvalidRequestError
 from app.outbox import Outbox
 from app.server.cycle import Cycle
+from app.server.descriptors import ConnectionLimit
 from app.server.head import Head
 from app.server.reader import RequestReader
 from app.server.refusal import refused
@@ -42,6 +43,7 @@ class HttpProtocol(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         outbox: Outbox,
+        connections: ConnectionLimit,
     ) -> None:
         if not config.loaded:
             config.load()
@@ -49,6 +51,7 @@ class HttpProtocol(asyncio.Protocol):
         self._server = server_state
         self._app_state = app_state
         self._outbox = outbox
+        self._connections = connections
         self._app = config.loaded_app
         self._loop = _loop or asyncio.get_running_loop()
         self._reader = RequestReader(self._take, lambda: bool(self._line))
@@ -68,6 +71,9 @@ class HttpProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        if not self._connections.admits(len(self._server.connections)):
+            self.transport.abort()
+            return
         self._server.connections.add(cast("Any", self))
         self._addresses = {
             "server": _address(transport, "sockname"),
@@ -123,14 +129,16 @@ class HttpProtocol(asyncio.Protocol):
 
     def take_leave(self) -> bool:
         """End the connection behind the answer under way, or now if it is idle. False while a request may be coming."""
+        if self.is_lost or self.transport.is_closing():
+            return True
         if self._line:
             self._line[0].keeps_alive = False
             return self._line[0].is_begun
         is_still = self._loop.time() - self._since >= _STILL_SECONDS and not self._reader.is_in_head
-        if is_still and not self._has_unread():
-            self.close()
-            return True
-        return self.is_lost
+        if not is_still or self._has_unread():
+            return False
+        self.close()
+        return True
 
     def _has_unread(self) -> bool:
         """Whether the kernel has bytes that were not read: to close now would reset the connection under a request."""
