@@ -213,5 +213,10 @@ def read_secret(settings: StorageSettings) -> bytes:
 def write_private(path: Path, text: str) -> None:
     """Write a new file that only its owner can read. Raises FileExistsError when it is there already."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+    except OSError:
+        # On a full disk an empty secret would be left, and taken for one that was lost.
+        path.unlink(missing_ok=True)
+        raise

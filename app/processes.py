@@ -1,7 +1,7 @@
 """Worker processes on one socket: started, replaced, told to read the settings again, ended. Not what they do.
 
 Each has a line to its parent. A worker whose line is cut has lost its parent, and ends as at SIGTERM. On it a worker
-tells which mistake of the operator's it met, and then no other is started.
+tells that it serves, or which mistake of the operator's it met: as long as none has served, that ends the start.
 """
 
 import multiprocessing
@@ -42,7 +42,7 @@ class Parent:
     ending_seconds: float
 
     def tell(self, problems: Sequence[str]) -> None:
-        """Have the start ended: these are mistakes of the operator's."""
+        """Tell which mistakes of the operator's keep this worker from serving; none, when it serves."""
         with suppress(OSError):
             self.line.send(list(problems))
 
@@ -83,6 +83,7 @@ class Workers:
         self._signals: list[int] = []
         self._started = 0
         self._was_reloaded = False
+        self._has_served = False
         self._deaths: deque[float] = deque()
         self._problems: Sequence[str] = ()
 
@@ -140,8 +141,8 @@ class Workers:
         began = time.monotonic()
         is_accepting = True
         if not self._signals:
-            # Nobody asked for an end: a mistake was found.
-            self._signals.append(signal.SIGINT)
+            # Nobody asked for an end: a mistake was found. This one also ends who has just begun, without a word.
+            self._signals.append(signal.SIGTERM)
         grace = 0.0 if self._signals[0] == signal.SIGINT else self._ending.grace_seconds
         while self._lines:
             for number in self._signals[passed:]:
@@ -167,18 +168,29 @@ class Workers:
             time.sleep(_TICK_SECONDS / 5)
 
     def _bury(self) -> int:
-        """Forget who has ended, and hear what it said; returns how many died without being told to."""
+        """Forget who has ended; returns how many did."""
         ended = [process for process in self._lines if not process.is_alive()]
+        # The last that they said may have come since.
+        self._hear()
         for process in ended:
-            line = self._lines.pop(process)
-            with suppress(EOFError, OSError):
-                if line.poll():
-                    self._problems = self._problems or line.recv()
-            line.close()
+            self._lines.pop(process).close()
             process.join()
             if not self._signals and not self._problems:
                 _log.error("a worker died", pid=process.pid, status=process.exitcode)
         return len(ended)
+
+    def _hear(self) -> None:
+        """Hear who serves, and who cannot: once any has served, that is no reason to end the others."""
+        for line in self._lines.values():
+            with suppress(EOFError, OSError):
+                while line.poll():
+                    problems: Sequence[str] = line.recv()
+                    if not problems:
+                        self._has_served = True
+                    elif self._has_served:
+                        _log.error("a worker cannot start", problems=problems)
+                    else:
+                        self._problems = problems
 
     def _reload(self) -> None:
         """Have them read the settings again, and those that come later too."""

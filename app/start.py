@@ -12,7 +12,6 @@ import structlog
 
 from app import __version__
 from app.banner import banner, no_key
-from app.descriptors import limit, raise_limit
 from app.errors import ConfigurationError
 from app.installation import read_secret
 from app.main import create_app
@@ -20,6 +19,7 @@ from app.observability import logging
 from app.observability.line_writer import LineWriter
 from app.opening import open_installation
 from app.processes import Ending, Parent, Workers
+from app.server.descriptors import limit, raise_limit
 from app.server.listener import listen, turn_away
 from app.server.run import serve
 from app.settings import Settings, StorageSettings
@@ -91,6 +91,8 @@ def _serve(
             workers = settings.server.workers
             _log.info("serving", version=__version__, url=url, workers=workers, open_files=limit())
         await app.open()
+        if parent is not None:
+            parent.tell(())
 
     # A call makes hundreds of containers and next to no cycles: the collector need not look after every seventh call.
     gc.set_threshold(_COLLECTED_AT)

@@ -1,9 +1,6 @@
 """Serve one client connection over HTTP/1.1: one request after the other, each parsed when the last is answered."""
 
 import asyncio
-import fcntl
-import struct
-import termios
 from typing import Any, cast
 
 import uvicorn
@@ -13,10 +10,11 @@ from app.errors import InvalidRequestError
 from app.outbox import Outbox
 from app.server.app_task import AppTask
 from app.server.cycle import Cycle
+from app.server.descriptors import ConnectionLimit
 from app.server.flow_control import FlowControl
 from app.server.head import Head, NoRequestError, malformed
 from app.server.idle import IdleTimer
-from app.server.peer import PeerWatch
+from app.server.peer import PeerWatch, unread_bytes
 from app.server.reader import RequestReader
 from app.server.refusal import refused
 
@@ -42,6 +40,7 @@ class HttpProtocol(FlowControl):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         outbox: Outbox,
+        connections: ConnectionLimit,
         write_timeout_seconds: float,
     ) -> None:
         super().__init__(write_timeout_seconds)
@@ -51,6 +50,7 @@ class HttpProtocol(FlowControl):
         self._server = server_state
         self._app_state = app_state
         self._outbox = outbox
+        self._connections = connections
         self._loop = _loop or asyncio.get_running_loop()
         self._app = AppTask(config.loaded_app, app_state, server_state.tasks, self._close)
         self._reader = RequestReader()
@@ -69,6 +69,10 @@ class HttpProtocol(FlowControl):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._peer = PeerWatch(self.transport, lambda: self._is_paused or self._is_ended, self._probe)
+        if not self._connections.admits(len(self._server.connections)):
+            self._is_over = True
+            self.transport.abort()
+            return
         self._server.connections.add(cast("Any", self))
         self._addresses = {
             "server": _address(transport, "sockname"),
@@ -119,20 +123,16 @@ class HttpProtocol(FlowControl):
 
     def take_leave(self) -> bool:
         """End the connection behind the answer under way, or now if it is idle. False while a request may be coming."""
+        if self.transport.is_closing():
+            return True
         if self._cycle is not None and not self._cycle.is_answered:
             self._cycle.keeps_alive = False
             return self._cycle.is_begun
         is_between = not (self._reader.is_in_head or self._reader.has_unread)
-        if is_between and self._idle.seconds >= _STILL_SECONDS and not self._has_unread():
-            self._close()
-        return self.transport.is_closing()
-
-    def _has_unread(self) -> bool:
-        """Whether the kernel has bytes that were not read: to close now would reset the connection under a request."""
-        number = self.transport.get_extra_info("socket").fileno()
-        unread: int
-        (unread,) = struct.unpack("i", fcntl.ioctl(number, termios.FIONREAD, bytes(4)))
-        return unread > 0
+        if not is_between or self._idle.seconds < _STILL_SECONDS or unread_bytes(self.transport):
+            return False
+        self._close()
+        return True
 
     # What cycles call.
 

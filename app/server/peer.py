@@ -41,15 +41,24 @@ def state_of(transport: asyncio.BaseTransport) -> PeerState:
 def unsent_bytes(transport: asyncio.WriteTransport) -> int:
     """The bytes that were written, and that the client has not acknowledged."""
     waiting = transport.get_write_buffer_size()
+    return waiting + _counted(transport, termios.TIOCOUTQ)
+
+
+def unread_bytes(transport: asyncio.BaseTransport) -> int:
+    """The bytes that the client has sent, and that were not read: to close now would reset the connection over them."""
+    return _counted(transport, termios.FIONREAD)
+
+
+def _counted(transport: asyncio.BaseTransport, request: int) -> int:
+    """What the kernel counts of the transport's socket; 0 where it does not tell."""
     socket = transport.get_extra_info("socket")
     if socket is None:
-        return waiting
+        return 0
     try:
-        queued = fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4))
+        (count,) = struct.unpack("i", fcntl.ioctl(socket.fileno(), request, bytes(4)))
     except OSError:
-        return waiting
-    (in_kernel,) = struct.unpack("i", queued)
-    return waiting + int(in_kernel)
+        return 0
+    return int(count)
 
 
 class PeerWatch:

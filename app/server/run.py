@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from app.api.gateway import Gateway
 from app.api.services import Services
 from app.outbox import Outbox
+from app.server.descriptors import ConnectionLimit
 from app.server.http import HttpProtocol
 from app.server.listener import turn_away
 from app.server.socket import PING_SECONDS, SocketProtocol
@@ -163,8 +164,11 @@ def configuration(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        # One for all connections of the process. uvicorn calls it as it would its own.
-        http=cast("type[HttpProtocol]", partial(HttpProtocol, outbox=Outbox(), write_timeout_seconds=seconds)),
+        # Each one for all connections of the process. uvicorn calls it as it would its own.
+        http=cast(
+            "type[HttpProtocol]",
+            partial(HttpProtocol, outbox=Outbox(), connections=ConnectionLimit(), write_timeout_seconds=seconds),
+        ),
         ws=cast("type[SocketProtocol]", partial(SocketProtocol, write_timeout_seconds=seconds)),
         ws_max_size=settings.max_body_bytes,
         ws_ping_interval=PING_SECONDS,

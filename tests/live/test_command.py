@@ -1,5 +1,7 @@
 """The `antiphon` command as an operator types it: settings, schema, keys, projects, health."""
 
+import errno
+import os
 import re
 import sqlite3
 import stat
@@ -8,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Self
 
 import orjson
 import pytest
@@ -16,6 +19,7 @@ from typer.testing import CliRunner
 
 from app import __version__
 from app.__main__ import cli
+from app.errors import ConfigurationError
 from app.installation import read_secret
 from app.settings import StorageSettings
 from tests.fakes.gateway import GatewayProcess, free_port
@@ -153,6 +157,27 @@ def test_a_secret_that_another_process_is_about_to_write_is_waited_for(
     file.touch()
     monkeypatch.setattr("app.installation.time.sleep", lambda _: file.write_text("written\n"))
     assert read_secret(StorageSettings(data_dir=tmp_path)) == b"written"
+
+
+def test_a_disk_without_room_leaves_no_empty_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def write(self, _: str) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def full(descriptor: int, _: str) -> Full:
+        os.close(descriptor)
+        return Full()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdopen", full)
+        with pytest.raises(ConfigurationError, match="No space left on device"):
+            read_secret(StorageSettings(data_dir=tmp_path))
+    assert read_secret(StorageSettings(data_dir=tmp_path))
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from uvicorn.server import ServerState
 
 from app.outbox import Outbox
 from app.server import http, peer
+from app.server.descriptors import ConnectionLimit
 from app.server.http import HttpProtocol
 from app.server.peer import PeerState
 
@@ -93,7 +94,10 @@ class Connected:
     def __init__(self, app: App) -> None:
         self.state, self.transport = ServerState(), Transport()
         config = uvicorn.Config(app, lifespan="off", log_config=None)
-        self.protocol = HttpProtocol(config, self.state, {}, outbox=Outbox(), write_timeout_seconds=60)
+        limit = ConnectionLimit(most=1)
+        self.protocol = HttpProtocol(
+            config, self.state, {}, outbox=Outbox(), connections=limit, write_timeout_seconds=60
+        )
         to: Any = self.transport
         self.protocol.connection_made(to)
 

@@ -1,6 +1,7 @@
-"""File descriptors: as many as the process may have, and whether they are enough for what the settings promise."""
+"""File descriptors: as many as the process may have, enough for what the settings promise, never all for clients."""
 
 import resource
+import time
 
 import structlog
 
@@ -12,6 +13,10 @@ _MOST = 1_048_576
 _EACH_CALL = 2
 # Files, pipes, the log, the loop's own.
 _OTHERS = 64
+
+# What clients may have of all, so that calls find one for upstream and the database.
+_OF_CLIENTS = 0.75
+_SAID_AGAIN_SECONDS = 60.0
 
 _log = structlog.get_logger("antiphon.start")
 
@@ -48,3 +53,20 @@ def needed_by(settings: Settings) -> int:
     # A kept connection to upstream may be nobody's at the moment.
     kept = max(0, settings.relay.max_upstream_connections - settings.server.max_concurrent_requests)
     return calls + kept + settings.storage.pool_size + 1 + _OTHERS
+
+
+class ConnectionLimit:
+    """How many connections of clients are open at most; one more is closed as it comes."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = int(limit() * _OF_CLIENTS) if most is None else most
+        self._silent_until = 0.0
+
+    def admits(self, count: int) -> bool:
+        """Whether there may be one more beside this many. Says in the log, once a minute, that there may not."""
+        if count < self._most:
+            return True
+        if time.monotonic() >= self._silent_until:
+            self._silent_until = time.monotonic() + _SAID_AGAIN_SECONDS
+            _log.warning("connections are turned away: too few open files are allowed", open=count, open_files=limit())
+        return False

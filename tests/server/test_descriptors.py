@@ -5,7 +5,7 @@ import resource
 import pytest
 from structlog.testing import capture_logs
 
-from app import descriptors
+from app.server import descriptors
 from app.settings import RelaySettings, ServerSettings, Settings
 
 
@@ -66,3 +66,13 @@ def test_what_is_needed_grows_with_the_calls_and_with_the_connections() -> None:
     kept = few.model_copy(update={"relay": RelaySettings(max_upstream_connections=110)})
     assert descriptors.needed_by(calls) == descriptors.needed_by(few) + 200
     assert descriptors.needed_by(kept) == descriptors.needed_by(few) + 100
+
+
+def test_clients_leave_some_for_upstreams_and_say_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits(monkeypatch, 1000, 1000)
+    connections = descriptors.ConnectionLimit()
+    with capture_logs() as lines:
+        assert connections.admits(749)
+        assert not any(connections.admits(750) for _ in range(100))
+    (line,) = lines
+    assert (line["open"], line["open_files"]) == (750, 1000)
