@@ -73,3 +73,18 @@ class AppTask:
             serving.discard(task)
             if not cycle.is_answered:
                 self._failed()
+
+
+def addresses_of(transport: asyncio.BaseTransport) -> Mapping[str, Any]:
+    """Both ends of a connection, as ASGI's scope has them."""
+    return {
+        "server": _address(transport, "sockname"),
+        "client": _address(transport, "peername"),
+        "scheme": "https" if transport.get_extra_info("sslcontext") else "http",
+    }
+
+
+def _address(transport: asyncio.BaseTransport, name: str) -> tuple[str, int] | None:
+    """A socket's address; None for one that has none."""
+    address = transport.get_extra_info(name)
+    return (str(address[0]), int(address[1])) if isinstance(address, tuple) else None

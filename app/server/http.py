@@ -8,7 +8,7 @@ from uvicorn.server import ServerState
 
 from app.errors import InvalidRequestError
 from app.outbox import Outbox
-from app.server.app_task import AppTask
+from app.server.app_task import AppTask, addresses_of
 from app.server.cycle import Cycle
 from app.server.descriptors import ConnectionLimit
 from app.server.flow_control import FlowControl
@@ -74,11 +74,7 @@ class HttpProtocol(FlowControl):
             self.transport.abort()
             return
         self._server.connections.add(cast("Any", self))
-        self._addresses = {
-            "server": _address(transport, "sockname"),
-            "client": _address(transport, "peername"),
-            "scheme": "https" if transport.get_extra_info("sslcontext") else "http",
-        }
+        self._addresses = addresses_of(self.transport)
         self._idle.restart()
 
     def data_received(self, data: bytes) -> None:
@@ -306,9 +302,3 @@ class HttpProtocol(FlowControl):
             return
         what = f"The request's head did not arrive within {_HEAD_SECONDS:g} seconds."
         self._refuse(InvalidRequestError(what, code="request_timeout", status=408))
-
-
-def _address(transport: asyncio.BaseTransport, name: str) -> tuple[str, int] | None:
-    """A socket's address; None for one that has none."""
-    address = transport.get_extra_info(name)
-    return (str(address[0]), int(address[1])) if isinstance(address, tuple) else None
