@@ -32,8 +32,8 @@ GOOD: dict[str, tuple[Sequence[bytes | Act], bytes, int]] = {
         b"",
         1,
     ),
-    "204": ([Reply.head(204, {})], b"", 1),
-    "304": ([Reply.head(304, {"content-length": "5"})], b"", 1),
+    "204": ([Reply.head(204, {})], b"", 0),
+    "304": ([Reply.head(304, {"content-length": "5"})], b"", 0),
     "an upgrade that is not made": (
         [Reply.head(200, {"upgrade": "h2c", "connection": "upgrade", "content-length": "5"}) + b"hello"],
         b"hello",
