@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -226,6 +227,8 @@ def test_health_is_told_by_the_exit_status(serving: GatewayProcess) -> None:
 def test_a_gateway_whose_database_has_an_older_schema_is_not_healthy(serving: GatewayProcess) -> None:
     with closing(sqlite3.connect(serving.data_dir / "antiphon.db", isolation_level=None)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0'")
+    # What readiness found holds for a second.
+    time.sleep(1.1)
     (line,) = refusal(serving, "healthcheck")
     assert line.startswith("not ready: ")
     assert "run `antiphon migrate`" in line

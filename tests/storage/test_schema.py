@@ -1,6 +1,7 @@
 """Migrations: up, down, up, no drift; one of many does the work; nothing is made anew over what cannot be read."""
 
 import fcntl
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg import OperationalError
 from sqlalchemy import inspect, text
 
 from app.errors import ConfigurationError, StorageError
 from app.storage.database import Database
-from app.storage.schema import SchemaChange, is_current, migrate, open_for_migration, pending
+from app.storage.location import Location
+from app.storage.schema import SchemaChange, _may_pass, is_current, migrate, open_for_migration, pending
 from app.storage.tables import REVISION, metadata, responses
 from app.storage.turns import ITEM_IDS
 
@@ -154,6 +157,46 @@ def test_a_server_that_is_down_is_no_configuration_error() -> None:
     with pytest.raises(StorageError, match=r"none on 127\.0\.0\.1 cannot be reached") as raised:
         migrate("postgresql://someone:hunter2@127.0.0.1:9/none")
     assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "connection to server at 127.0.0.1 failed: Connection refused",
+        "could not translate host name to address: Name or service not known",
+        "FATAL:  the database system is starting up",
+        "FATAL:  sorry, too many clients already",
+        "connection timeout expired",
+    ],
+)
+def test_what_may_pass_is_waited_for(said: str) -> None:
+    assert _may_pass(OperationalError(said), Location.parse("postgresql://server/db"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'FATAL:  password authentication failed for user "someone"',
+        "fe_sendauth: no password supplied",
+        'FATAL:  role "someone" does not exist',
+        'FATAL:  database "none" does not exist',
+        'FATAL:  no pg_hba.conf entry for host "10.0.0.1"',
+        "FATAL:  no such database: none",
+        "server does not support SSL, but SSL was required",
+        # One of a name's addresses is refused, another answers.
+        'connection refused\n- host: 127.0.0.1: FATAL:  password authentication failed for user "someone"',
+    ],
+)
+def test_what_somebody_has_to_change_is_not_waited_for(said: str) -> None:
+    assert not _may_pass(OperationalError(said), Location.parse("postgresql://server/db"))
+
+
+def test_a_locked_file_is_waited_for(sqlite_url: str) -> None:
+    error = sqlite3.OperationalError("database is locked")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    assert _may_pass(error, Location.parse(sqlite_url))
+    error.sqlite_errorcode = sqlite3.SQLITE_READONLY
+    assert not _may_pass(error, Location.parse(sqlite_url))
 
 
 def test_another_processes_sqlite_migration_is_waited_for_only_so_long(tmp_path: Path) -> None:
