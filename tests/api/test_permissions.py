@@ -91,7 +91,7 @@ async def client(sqlite_url: str) -> AsyncIterator[Client]:
     server = {"admin_key": MASTER_KEY, "trusted_proxies": ("127.0.0.0/8",)}
     async with (
         running_gateway(sqlite_url, server=server) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url, timeout=20) as http,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as http,
     ):
         yield Client(gateway, http)
 
