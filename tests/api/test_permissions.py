@@ -92,7 +92,7 @@ async def client(sqlite_url: str) -> AsyncIterator[Client]:
     access = {"client_address_header": "X-Forwarded-For"}
     async with (
         running_gateway(sqlite_url, server=server, access=access) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url, timeout=20) as http,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as http,
     ):
         yield Client(gateway, http)
 

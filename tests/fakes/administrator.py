@@ -69,7 +69,8 @@ async def administering(
     """An administrator of a gateway on this migrated database."""
     settings = Settings(
         server=ServerSettings(admin_key=SecretStr(MASTER_KEY)),
-        storage=StorageSettings(database_url=SecretStr(database_url)),
+        # A busy machine is slow to commit.
+        storage=StorageSettings(database_url=SecretStr(database_url), commit_timeout_seconds=30),
         relay=RelaySettings(**(relay or {})),
         upstreams=upstreams,
     )

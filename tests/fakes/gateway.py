@@ -33,7 +33,7 @@ SECRET = b"a secret of sixteen characters and more"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 # A busy machine is slow to commit; a test of that time sets its own.
-_PATIENT = {"commit_timeout_seconds": 30}
+_PATIENT: Mapping[str, Any] = {"commit_timeout_seconds": 30}
 
 
 def upstream_settings(url: str, *keys: str, name: str = "fake", **options: Any) -> UpstreamSettings:

@@ -131,7 +131,9 @@ class Watched:
     async def show_key(self, name: str, method: str, path: str, body: Mapping[str, Any]) -> str:
         """Make or rotate a key: its answer may show it, once. Returns its id."""
         headers = {"authorization": f"Bearer {self.secret('admin')}"}
-        async with httpx.AsyncClient(base_url=f"{self.process.url}/admin/v1", headers=headers) as client:
+        async with httpx.AsyncClient(
+            base_url=f"{self.process.url}/admin/v1", headers=headers, timeout=SECONDS
+        ) as client:
             answer = await client.request(method, path, json=body)
         assert answer.is_success, answer.text
         made: dict[str, Any] = answer.json()

@@ -93,7 +93,7 @@ def turn(history: list[dict[str, Any]], **changes: Any) -> bytes:
 @pytest.fixture
 async def http(sqlite_gateway: LiveGateway) -> AsyncIterator[httpx2.AsyncClient]:
     headers = sqlite_gateway.headers() | HEADERS
-    async with httpx2.AsyncClient(base_url=sqlite_gateway.url, headers=headers, timeout=30) as http:
+    async with httpx2.AsyncClient(base_url=sqlite_gateway.url, headers=headers, timeout=60) as http:
         yield http
 
 

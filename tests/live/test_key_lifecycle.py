@@ -40,7 +40,7 @@ async def test_a_stream_outlives_its_key_and_the_next_call_does_not(
     upstream.enqueue(Reply.held(frames[:3], go, frames[3:]))
     keys = gateway.app.state.services.keys
     (key,) = [key for key in await keys.list() if key.name == "live"]
-    async with httpx2.AsyncClient(base_url=gateway.base_url, headers=bearer(gateway.key), timeout=20) as client:
+    async with httpx2.AsyncClient(base_url=gateway.base_url, headers=bearer(gateway.key), timeout=60) as client:
         asked = {"model": "demo", "input": "Tell me.", "stream": True}
         async with client.stream("POST", "/responses", json=asked) as answer:
             chunks = answer.aiter_bytes()
@@ -82,7 +82,7 @@ def test_a_change_on_one_replica_is_known_on_the_other_within_seconds(
 ) -> None:
     here, there = replicas
     administration = f"{here.url}/admin/v1"
-    with httpx2.Client(timeout=20) as client:
+    with httpx2.Client(timeout=60) as client:
 
         def status(gateway: GatewayProcess, key: str) -> int:
             return client.get(f"{gateway.url}/v1/models", headers=bearer(key)).status_code
@@ -137,7 +137,7 @@ def test_the_first_start_makes_an_administrator_and_says_where_its_key_is(fresh:
     # What is written here may be kept as a log: it names the file, and shows the key to a terminal alone.
     assert f"Your first admin key is in {file}\n" in fresh.banner.read_text()
     assert fresh.admin_key not in fresh.banner.read_text()
-    with httpx2.Client(base_url=fresh.url, timeout=20) as client:
+    with httpx2.Client(base_url=fresh.url, timeout=60) as client:
         listed = client.get("/admin/v1/keys", headers=bearer(fresh.admin_key)).json()["data"]
         assert [(key["name"], set(key["policy"]["scopes"]) == set(SCOPES)) for key in reversed(listed)] in (
             [("first", False), ("first admin", True)],
@@ -158,7 +158,7 @@ def test_with_a_master_key_no_admin_key_is_made(tmp_path: Path) -> None:
         gateway.start()
         assert not (gateway.data_dir / "first-admin-key").exists()
         assert "admin key" not in gateway.banner.read_text()
-        with httpx2.Client(base_url=gateway.url, timeout=20) as client:
+        with httpx2.Client(base_url=gateway.url, timeout=60) as client:
             for path in {path for method, path, _ in ADMIN if method == "GET" and "{" not in path}:
                 assert client.get(f"/admin/v1{path}", headers=bearer(MASTER_KEY)).status_code == 200, path
         assert MASTER_KEY not in gateway.banner.read_text() + gateway.log.read_text()
@@ -182,7 +182,7 @@ def test_a_gateway_that_others_reach_does_not_start_without_an_administrator(tmp
         # The first start makes one.
         gateway.start()
         admin = gateway.admin_key
-        with httpx2.Client(base_url=gateway.url, timeout=20, headers=bearer(admin)) as client:
+        with httpx2.Client(base_url=gateway.url, timeout=60, headers=bearer(admin)) as client:
             (first,) = [key for key in client.get("/admin/v1/keys").json()["data"] if key["name"] == "first admin"]
             assert client.post(f"/admin/v1/keys/{first['id']}/revoke").status_code == 200
             assert client.get("/admin/v1/keys").status_code == 401

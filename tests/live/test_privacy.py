@@ -63,7 +63,7 @@ async def process(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[Gatew
 @pytest.fixture
 async def http(process: GatewayProcess) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"authorization": f"Bearer {process.key}", "content-type": "application/json"}
-    async with httpx.AsyncClient(base_url=f"{process.url}/v1", headers=headers, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=f"{process.url}/v1", headers=headers, timeout=60) as client:
         yield client
 
 

@@ -39,7 +39,7 @@ def test_the_curl_answers(gateway: GatewayProcess) -> None:
     given = list(zip(options[::2], options[1::2], strict=True))
     headers = dict(value.split(": ", 1) for flag, value in given if flag == "-H")
     (data,) = (value for flag, value in given if flag == "-d")
-    with urllib.request.urlopen(urllib.request.Request(url, data.encode(), headers), timeout=30) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, data.encode(), headers), timeout=60) as answer:
         assert orjson.loads(answer.read())["status"] == "completed"
 
 

@@ -115,7 +115,7 @@ PARTS: list[dict[str, Any]] = [
 @pytest.fixture
 async def http(sqlite_gateway: LiveGateway) -> AsyncIterator[httpx2.AsyncClient]:
     headers = sqlite_gateway.headers()
-    async with httpx2.AsyncClient(base_url=sqlite_gateway.base_url, headers=headers, timeout=30) as http:
+    async with httpx2.AsyncClient(base_url=sqlite_gateway.base_url, headers=headers, timeout=60) as http:
         yield http
 
 

@@ -140,7 +140,7 @@ async def test_sigterm_ends_an_idle_gateway_at_once(upstream: FakeUpstream, tmp_
     process = gateway_process(tmp_path, upstream, 60)
     try:
         # A kept connection that nobody uses holds up nothing.
-        async with httpx.AsyncClient(base_url=process.url) as http:
+        async with httpx.AsyncClient(base_url=process.url, timeout=_SECONDS) as http:
             assert (await http.get("/readyz")).status_code == 200
             os.kill(process.pid, signal.SIGTERM)
             assert await exit_status(process) == 0
@@ -156,7 +156,9 @@ async def test_a_second_signal_ends_it_at_once(
     try:
         async with (
             calling(process.url, process.key, input="never ends") as call,
-            httpx.AsyncClient(base_url=process.url, headers={"authorization": f"Bearer {process.key}"}) as http,
+            httpx.AsyncClient(
+                base_url=process.url, headers={"authorization": f"Bearer {process.key}"}, timeout=_SECONDS
+            ) as http,
         ):
             kept = (await http.post("/v1/responses", json={"model": "demo", "input": "Hello!"})).json()["id"]
             await call.until(b"event: response.output_item.done")

@@ -35,7 +35,7 @@ class Admin:
     async def ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, status: int = 200
     ) -> dict[str, Any]:
-        async with httpx.AsyncClient(base_url=f"{self.gateway.url}/admin/v1") as client:
+        async with httpx.AsyncClient(base_url=f"{self.gateway.url}/admin/v1", timeout=SECONDS) as client:
             answer = await client.request(method, path, json=body, headers={"authorization": f"Bearer {MASTER_KEY}"})
         assert answer.status_code == status, answer.text
         assert STORED not in answer.text
@@ -118,7 +118,7 @@ async def test_a_disabled_account_is_called_no_more(admin: Admin) -> None:
         while listed["accounts"][0]["state"] != "disabled":
             (listed,) = (await admin.ask("GET", "/upstreams"))["data"]
     before = len(admin.upstream.requests)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=SECONDS) as client:
         answer = await client.post(
             f"{admin.gateway.url}/v1/responses",
             json={"model": "demo", "input": "Hello!"},

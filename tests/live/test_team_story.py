@@ -63,7 +63,7 @@ class Admin:
 
     def __init__(self, url: str) -> None:
         self._http = httpx.AsyncClient(
-            base_url=f"{url}/admin/v1", headers={"authorization": f"Bearer {ADMIN_KEY}"}, timeout=20
+            base_url=f"{url}/admin/v1", headers={"authorization": f"Bearer {ADMIN_KEY}"}, timeout=60
         )
 
     async def get(self, path: str, **query: Any) -> Any:

@@ -124,7 +124,7 @@ async def test_a_client_that_leaves_is_an_entry_too(sqlite_gateway: LiveGateway,
 async def test_refused_calls_are_entries_and_unreadable_ones_are_not(
     gateway_with: GatewayWith, upstream: FakeUpstream
 ) -> None:
-    async with gateway_with(relay={"cool_down_seconds": 0.01}) as gateway, httpx2.AsyncClient(timeout=20) as http:
+    async with gateway_with(relay={"cool_down_seconds": 0.01}) as gateway, httpx2.AsyncClient(timeout=60) as http:
         url, headers = f"{gateway.base_url}/responses", gateway.headers()
         assert (await http.post(url, headers=headers, content=b"{")).status_code == 400
         assert (await http.post(url, headers=headers, content=b"{}")).status_code == 400
@@ -216,7 +216,7 @@ async def test_no_word_of_a_call_is_in_the_ledger(sqlite_gateway: LiveGateway, u
         Reply.error(400, "invalid_prompt", message=SECRET_WORD),
         answered(output=[says(SECRET_WORD)], metadata={"note": SECRET_WORD}),
     )
-    async with httpx2.AsyncClient(headers=sqlite_gateway.headers(), timeout=20) as http:
+    async with httpx2.AsyncClient(headers=sqlite_gateway.headers(), timeout=60) as http:
         for _ in range(2):
             body = {"model": "m", "input": SECRET_WORD, "instructions": SECRET_WORD, "metadata": {"a": SECRET_WORD}}
             await http.post(f"{sqlite_gateway.base_url}/responses", json=body)
@@ -232,7 +232,7 @@ async def test_a_key_is_told_what_it_used_and_no_other(gateway: LiveGateway, ups
         await client.responses.create(model="n", input="Hi.")
         await other.responses.create(model="m", input="Hi.")
     await ledger(gateway, 3)
-    async with httpx2.AsyncClient(base_url=gateway.base_url, headers=gateway.headers(), timeout=20) as http:
+    async with httpx2.AsyncClient(base_url=gateway.base_url, headers=gateway.headers(), timeout=60) as http:
         told = (await http.get("/usage", params={"group_by": "model"})).json()
         took = {"requests": 1, "input_tokens": 90, "cached_tokens": 40, "output_tokens": 9, "reasoning_tokens": 4}
         assert [{name: row[name] for name in ("model", *took)} for row in told["data"]] == [
