@@ -16,7 +16,7 @@ from tests.administration.conftest import MASTER, Office
 FULL_POLICY = {
     "scopes": ["responses", "models", "responses"],
     "models": ["gpt-5*", "o?"],
-    "addresses": ["10.1.2.3/8", "2001:db8::1"],
+    "addresses": ["10.1.2.3/8", "2001:db8::1", "::ffff:192.0.2.9/120"],
     "limits": {
         "requests_per_minute": 1,
         "tokens_per_minute": 2,
@@ -41,7 +41,7 @@ async def test_a_key_has_what_it_was_given(office: Office, project: Project) -> 
     assert record.policy == KeyPolicy(
         scopes=("responses", "models"),
         models=("gpt-5*", "o?"),
-        addresses=("10.0.0.0/8", "2001:db8::1/128"),
+        addresses=("10.0.0.0/8", "2001:db8::1/128", "192.0.2.0/24"),
         limits=Limits(1, 2, 3, 4, (Budget("day", tokens=5), Budget("month", usd=0.5))),
     )
     assert record.hint == key[-4:]
