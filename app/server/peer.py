@@ -13,7 +13,7 @@ _ENDED = getattr(select, "POLLRDHUP", 0)
 _GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 _LOOKS = 8
 # The time in which most answers to those who end their side are given, unprobed; and that in which a reset is here.
-_PEER_SECONDS = 0.8
+_PEER_SECONDS = 0.6
 _PROBE_SECONDS = 0.1
 
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.live
 
 TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
 MASK = b"\1\2\3\4"
-BREAKING = {
+BREAKING: dict[str, tuple[int, list[tuple[int, bytes | None, dict[str, bool]]]]] = {
     "text that is not UTF-8": (1007, [(TEXT, b"\xff\xfe", {})]),
     "text that is not UTF-8 in its last fragment": (1007, [(TEXT, b"\xc3", {"fin": False}), (0, b"\xff", {})]),
     "a frame without a mask": (1002, [(TEXT, b"{}", {"mask": False})]),

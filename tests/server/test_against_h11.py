@@ -112,7 +112,7 @@ CHUNKS = st.sampled_from(
         ),
     ]
 )
-BODY = st.one_of(
+BODY: st.SearchStrategy[tuple[list[bytes], bytes]] = st.one_of(
     st.just(([], b"")),
     st.tuples(LENGTH.map(lambda length: [b"Content-Length: " + length]), st.just(b"abc")),
     st.tuples(st.just([b"Transfer-Encoding: chunked"]), CHUNKS),
