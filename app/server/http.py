@@ -164,7 +164,10 @@ class HttpProtocol(FlowControl):
                 self._read_body(cycle)
         except NoRequestError as error:
             # What was sent under an answer and is no request is none that anybody waits for an answer to.
-            self._end() if was_held else self._refuse(error)
+            if was_held:
+                self._end()
+            else:
+                self._refuse(error)
         except InvalidRequestError as error:
             self._refuse(error)
         self.regulate_reading()
@@ -232,6 +235,7 @@ class HttpProtocol(FlowControl):
             raise malformed("more was sent before the WebSocket was opened (RFC 6455 §4.1)")
         self._outbox.send()
         self._leave()
+        self.regulate_reading()
         make: Any = self._config.ws_protocol_class
         protocol = make(config=self._config, server_state=self._server, app_state=self._app_state)
         protocol.connection_made(self.transport)

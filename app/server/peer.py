@@ -123,8 +123,9 @@ class WriteTimeout:
 
     def _look(self) -> None:
         left, now = self._unsent(self._transport), self._loop.time()
-        if left != self._left:
-            self._left, self._since = left, now
+        if left < self._left:
+            self._since = now
+        self._left = left
         if now - self._since < self._seconds:
             self._look_later()
         else:

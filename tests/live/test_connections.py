@@ -36,6 +36,14 @@ async def test_each_probe_can_be_asked_for_its_head(sqlite_gateway: LiveGateway)
             assert (status, headers["content-length"]) == (200, whole.headers["content-length"]), path
 
 
+async def test_the_server_itself_can_be_asked_for_its_options(sqlite_gateway: LiveGateway) -> None:
+    async with RawClient.to(sqlite_gateway.url) as client:
+        await client.send(head("OPTIONS", "*", {}))
+        status, headers = await client._head()
+        assert (status, "GET" in headers["allow"]) == (204, True)
+        assert (await client.ask("OPTIONS", "/v1/responses", {})).status == 405
+
+
 async def test_a_client_that_ended_its_side_gets_its_answer(
     sqlite_gateway: LiveGateway, upstream: FakeUpstream
 ) -> None:

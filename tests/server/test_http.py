@@ -103,3 +103,14 @@ async def test_a_body_that_is_none_is_the_apps_to_refuse_and_ends_the_connection
     assert b"connection: close\r\n" in connected.transport.sent
     assert connected.transport.is_ended
     assert connected.transport.is_reading
+
+
+async def test_a_client_that_waits_to_be_told_is_told_when_its_body_is_asked_for(
+    connected: Connected, app: AppFake
+) -> None:
+    await connected.sends((POST % 2).replace(b"host", b"expect: 100-continue\r\nhost"))
+    assert connected.statuses == [b"100"]
+    await connected.sends(b"{}")
+    await app.answer()
+    assert app.asked == [("POST", b"{}")]
+    assert connected.statuses == [b"100", b"200"]

@@ -162,5 +162,6 @@ async def test_a_connection_that_becomes_a_websocket_leaves_no_task_behind(app: 
     assert len(asyncio.all_tasks() - before) == 1
     await connected.sends(b"GET /v1/responses HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
     assert handed
+    assert connected.transport.is_reading
     assert asyncio.all_tasks() == before
     assert not connected.state.connections
