@@ -90,7 +90,8 @@ class HttpProtocol(FlowControl):
     def eof_received(self) -> bool:
         """Serve on where a request is whole: its client may have ended its side alone (RFC 9112 §9.6)."""
         self._is_ended = True
-        if self._is_over or self._cycle is None or not self._cycle.is_whole:
+        cycle = self._cycle
+        if cycle is None or cycle.is_answered or not cycle.is_whole:
             return False
         self._peer.start()
         return True

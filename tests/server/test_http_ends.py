@@ -9,7 +9,7 @@ import pytest
 
 from app.server import http, peer
 from app.server.peer import PeerState
-from tests.fakes.connected import LIVEZ, POST, AppFake, Connected, turns, until
+from tests.fakes.connected import CHUNKED, LIVEZ, POST, AppFake, Connected, turns, until
 
 
 @contextmanager
@@ -58,6 +58,14 @@ async def test_a_client_that_ended_its_side_gets_its_answers(connected: Connecte
     assert not connected.transport.is_closed
     await app.answer()
     assert connected.statuses == [b"200", b"200"]
+    assert connected.transport.is_closed
+
+
+async def test_a_client_that_ended_its_side_behind_a_bad_body_is_told_so(connected: Connected, app: AppFake) -> None:
+    await connected.sends(CHUNKED, b"zz\r\n")
+    assert connected.protocol.eof_received()
+    await app.answer()
+    assert connected.statuses == [b"200"]
     assert connected.transport.is_closed
 
 
