@@ -1,7 +1,8 @@
-"""Whether the process lives, and whether it can serve. Neither asks a model anything."""
+"""Answer whether the process lives, and whether it can serve, without asking a model anything."""
 
 import orjson
 from fastapi import Response
+from starlette.types import Receive, Scope, Send
 
 from app.api.services import ServicesOf
 
@@ -26,6 +27,13 @@ async def readyz(services: ServicesOf) -> Response:
         # They are tried again by themselves, and calls can be served meanwhile.
         checks["failing duties"] = ", ".join(f"{duty.name} ({duty.reason})" for duty in failing)
     return _report({"status": "ready" if ready else "not ready", **checks}, status=200 if ready else 503)
+
+
+async def options(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Answer `OPTIONS *`, which asks the server and no resource (RFC 9110 §9.3.7)."""
+    allowed = [(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
+    await send({"type": "http.response.start", "status": 204, "headers": allowed})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _report(state: dict[str, str], status: int = 200) -> Response:

@@ -93,4 +93,4 @@ def add_routes(app: FastAPI, services: Services) -> Mapping[tuple[str, str], ASG
     for method, path, endpoint in PROBES:
         app.add_api_route(path, endpoint, methods=[method], tags=["health"])
     sockets = {("WEBSOCKET", f"/v1{path}"): endpoint(services, scope) for path, scope, endpoint in SOCKETS}
-    return direct | sockets
+    return {**direct, **sockets, ("OPTIONS", "*"): health.options}

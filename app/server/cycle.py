@@ -116,6 +116,8 @@ class Cycle:
 
     def feed(self, piece: bytes | bytearray) -> None:
         """More of the body is here."""
+        if not piece:
+            return
         self._expects_continue = False
         if not self.is_answered:
             # Not a list of what came: a client that sends byte by byte would have each of them weigh forty.

@@ -9,6 +9,7 @@ from uvicorn.server import ServerState
 from app.errors import InvalidRequestError
 from app.outbox import Outbox
 from app.server.app_task import AppTask, addresses_of
+from app.server.common_headers import CommonHeaders
 from app.server.cycle import Cycle
 from app.server.descriptors import ConnectionLimit
 from app.server.flow_control import FlowControl
@@ -17,6 +18,7 @@ from app.server.idle import IdleTimer
 from app.server.peer import PeerWatch, unread_bytes
 from app.server.reader import RequestReader
 from app.server.refusal import refused
+from app.server.socket import open_socket
 
 _HEAD_SECONDS = 30.0
 # Who opens a connection has this long to send a request on it, before a server that ends closes it.
@@ -58,11 +60,9 @@ class HttpProtocol(FlowControl):
         self._cycle: Cycle | None = None
         self._is_scheduled = False
         self._idle = IdleTimer(config.timeout_keep_alive, self._patience, self._give_up)
-        self._common: tuple[object, bytes] = (None, b"")
-        self._is_paused = False
-        # The client has ended its side; nothing more is parsed.
-        self._is_ended = False
-        self._is_over = False
+        self._common = CommonHeaders()
+        # Ended is the client's side, over is ours; nothing more is parsed then.
+        self._is_paused = self._is_ended = self._is_over = False
 
     # What the event loop calls.
 
@@ -95,7 +95,8 @@ class HttpProtocol(FlowControl):
     def eof_received(self) -> bool:
         """Serve on where a request is whole: its client may have ended its side alone (RFC 9112 §9.6)."""
         self._is_ended = True
-        if self._is_over or self._cycle is None or not self._cycle.is_whole:
+        cycle = self._cycle
+        if cycle is None or cycle.is_answered or not cycle.is_whole:
             return False
         self._peer.start()
         return True
@@ -106,16 +107,14 @@ class HttpProtocol(FlowControl):
         if self._cycle is not None:
             self._cycle.lost()
 
-    # What uvicorn calls.
+    # What uvicorn calls, and our server when it accepts no more connections.
 
     def shutdown(self) -> None:
         """End the connection, after the answer that is under way."""
-        if self._cycle is None or self._cycle.is_answered:
-            self._close()
-        else:
+        if self._cycle is not None and not self._cycle.is_answered:
             self._cycle.keeps_alive = False
-
-    # What a server calls that accepts no more connections.
+        else:
+            self._close()
 
     def take_leave(self) -> bool:
         """End the connection behind the answer under way, or now if it is idle. False while a request may be coming."""
@@ -124,8 +123,8 @@ class HttpProtocol(FlowControl):
         if self._cycle is not None and not self._cycle.is_answered:
             self._cycle.keeps_alive = False
             return self._cycle.is_begun
-        is_between = not (self._reader.is_in_head or self._reader.has_unread)
-        if not is_between or self._idle.seconds < _STILL_SECONDS or unread_bytes(self.transport):
+        is_coming = self._reader.is_in_head or self._reader.has_unread or unread_bytes(self.transport)
+        if is_coming or self._idle.seconds < _STILL_SECONDS:
             return False
         self._close()
         return True
@@ -136,11 +135,7 @@ class HttpProtocol(FlowControl):
         self._outbox.write(self.transport, data)
 
     def common_headers(self) -> bytes:
-        defaults = self._server.default_headers
-        if self._common[0] is not defaults:
-            # uvicorn makes the date anew each second.
-            self._common = defaults, b"".join([b"%b: %b\r\n" % header for header in defaults])
-        return self._common[1]
+        return self._common.rendered(self._server.default_headers)
 
     def regulate_reading(self) -> None:
         """Read on, or wait: for an answer if more than its request is here, for the app if more than it has taken."""
@@ -184,7 +179,10 @@ class HttpProtocol(FlowControl):
                 self._read_body(cycle)
         except NoRequestError as error:
             # What was sent under an answer and is no request is none that anybody waits for an answer to.
-            self._end() if was_held else self._refuse(error)
+            if was_held:
+                self._end()
+            else:
+                self._refuse(error)
         except InvalidRequestError as error:
             self._refuse(error)
         self.regulate_reading()
@@ -252,11 +250,8 @@ class HttpProtocol(FlowControl):
             raise malformed("more was sent before the WebSocket was opened (RFC 6455 §4.1)")
         self._outbox.send()
         self._leave()
-        make: Any = self._config.ws_protocol_class
-        protocol = make(config=self._config, server_state=self._server, app_state=self._app_state)
-        protocol.connection_made(self.transport)
-        protocol.data_received(head.as_upgrade())
-        self.transport.set_protocol(protocol)
+        self.regulate_reading()
+        open_socket(self.transport, head.as_upgrade(), self._config, self._server, self._app_state)
 
     # The end of a connection, and those on which nothing comes.
 
@@ -299,6 +294,5 @@ class HttpProtocol(FlowControl):
     def _give_up(self) -> None:
         if self._is_over or not self._reader.is_in_head:
             self.transport.close()
-            return
-        what = f"The request's head did not arrive within {_HEAD_SECONDS:g} seconds."
-        self._refuse(InvalidRequestError(what, code="request_timeout", status=408))
+        else:
+    XX

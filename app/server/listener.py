@@ -8,6 +8,8 @@ from contextlib import suppress
 
 from app.settings import ServerSettings
 
+# In seconds, and how many go unanswered.
+_KEEP_ALIVE_PROBES = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 # Linux, asm-generic/socket.h; Python has no name for it.
 _SO_ATTACH_FILTER = 26
 # Classic BPF, on the TCP header: a packet whose SYN flag is set is dropped, every other one is kept.
@@ -31,6 +33,11 @@ def listen(settings: ServerSettings) -> socket.socket:
     # The server ends the connection of a client that reads nothing; the kernel does where it has all of an answer.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.write_timeout_seconds * 1000))
+    # A client whose machine is gone says nothing, and nothing else would show it while an upstream thinks.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE_PROBES.items():
+        if hasattr(socket, option):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     listener.bind((settings.host, settings.port))
     listener.set_inheritable(True)
     return listener

@@ -13,7 +13,7 @@ _ENDED = getattr(select, "POLLRDHUP", 0)
 _GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 _LOOKS = 8
 # The time in which most answers to those who end their side are given, unprobed; and that in which a reset is here.
-_PEER_SECONDS = 0.8
+_PEER_SECONDS = 0.6
 _PROBE_SECONDS = 0.1
 
 
@@ -132,8 +132,9 @@ class WriteTimeout:
 
     def _look(self) -> None:
         left, now = self._unsent(self._transport), self._loop.time()
-        if left != self._left:
-            self._left, self._since = left, now
+        if left < self._left:
+            self._since = now
+        self._left = left
         if now - self._since < self._seconds:
             self._look_later()
         else:

@@ -1,12 +1,13 @@
 """WebSockets on one client connection (RFC 6455): uvicorn's protocol, with our errors and limits."""
 
-from asyncio import BaseTransport
+from asyncio import BaseTransport, Transport
 from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 from websockets.datastructures import Headers
 from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request, Response
@@ -158,3 +159,18 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def _begin_message(self, event: Frame) -> None:
         if not event.fin:
             event.data = bytearray(event.data)
+
+
+def open_socket(
+    transport: Transport,
+    upgrade: bytes,
+    config: uvicorn.Config,
+    server_state: ServerState,
+    app_state: dict[str, Any],
+) -> None:
+    """Hand a connection over to the protocol of WebSockets, with the head of the request that asks for one."""
+    make: Any = config.ws_protocol_class
+    protocol = make(config=config, server_state=server_state, app_state=app_state)
+    protocol.connection_made(transport)
+    protocol.data_received(upgrade)
+    transport.set_protocol(protocol)

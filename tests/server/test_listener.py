@@ -1,4 +1,4 @@
-"""The listening socket at its end: what it has is accepted, what is new is refused, and nothing is reset."""
+"""The listening socket: what connections inherit from it; at its end what it has is accepted, what is new refused."""
 
 import socket
 import sys
@@ -33,3 +33,13 @@ def test_a_listener_that_turns_away_still_has_what_came_before_and_refuses_what_
             assert before.recv(64) == b"an answer"
         with pytest.raises(ConnectionRefusedError):
             after.result(_SECONDS)
+
+
+def test_the_kernel_ends_connections_whose_client_is_gone() -> None:
+    with listen(ServerSettings(port=0, write_timeout_seconds=7)) as listener:
+        listener.listen(1)
+        with socket.create_connection(listener.getsockname()):
+            served, _ = listener.accept()
+            with served:
+                assert served.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+                assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000

@@ -110,6 +110,19 @@ class _Clock:
         return self._loop.call_later(*call)
 
 
+async def test_what_is_written_meanwhile_is_no_progress() -> None:
+    transport: Any = Transport(waiting=1000)
+
+    def unsent(_: object) -> int:
+        transport.waiting += 6
+        return int(transport.waiting)
+
+    WriteTimeout(transport, 0.05, unsent).start()
+    async with asyncio.timeout(20):
+        while not transport.is_aborted:
+            await asyncio.sleep(0.01)
+
+
 async def test_one_that_reads_again_is_counted_anew() -> None:
     transport: Any = Transport(waiting=1000)
     watch = WriteTimeout(transport, 0.01)
