@@ -16,7 +16,7 @@ from app.relay.registry import Registry
 from app.state.runs import Page, Run
 from app.storage.run_store import RunStore
 from app.wire import events, sse
-from app.wire.body import Json, join_object, members
+from app.wire.body import LARGE_BYTES, Json, join_object, members
 from app.wire.sse import FrameSplitter, FrameTooLargeError
 
 # What waits to be committed before the stream has to wait too; a single event may be larger.
@@ -46,7 +46,9 @@ class Journal:
         number: int,
         max_bytes: int,
         max_event_bytes: int,
+        offload: Offload,
     ) -> None:
+        self._offload = offload
         self._run = run
         self._runs = runs
         self._asked = asked_of(run.body)
@@ -67,14 +69,18 @@ class Journal:
         """Log whole frames; waits while too much is not committed yet."""
         try:
             for frame in self._splitter.feed(frames):
-                self._take(frame)
+                if len(frame) < LARGE_BYTES:
+                    self._take(frame)
+                else:
+                    told = (frame, self._number, self._asked)
+                    self._log(await self._offload.run(len(frame), stamped, *told))
         except FrameTooLargeError:
             raise _too_large() from None
         await self._has_room.wait()
 
     def write_now(self, frames: bytes) -> bool:
         """Log one frame, if there is room for it."""
-        if not self._has_room.is_set() or len(frames) + _LONGEST_NUMBER > self._room:
+        if not self._has_room.is_set() or len(frames) + _LONGEST_NUMBER > self._room or len(frames) >= LARGE_BYTES:
             return False
         self._take(frames)
         return True
@@ -94,10 +100,11 @@ class Journal:
         self._has_room.set()
 
     def _take(self, frame: bytes) -> None:
-        if self._closed:
-            return
-        logged = stamped(frame, self._number, self._asked)
-        if logged is None:
+        if not self._closed:
+            self._log(stamped(frame, self._number, self._asked))
+
+    def _log(self, logged: bytes | None) -> None:
+        if logged is None or self._closed:
             return
         self._room -= len(logged)
         if self._room < 0:

@@ -74,6 +74,7 @@ class Performance:
                 number=FIRST_NUMBER,
                 max_bytes=stage.relay.max_answer_bytes,
                 max_event_bytes=stage.relay.max_event_bytes,
+                offload=stage.offload,
             )
         self._ending = Ending(
             stage.runs,

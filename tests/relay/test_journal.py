@@ -56,7 +56,9 @@ def log() -> Log:
 @pytest.fixture
 async def journal(log: Log, registry: Registry) -> Journal:
     store: Any = log
-    return Journal(RUN, store, lambda: None, registry, number=2, max_bytes=1 << 20, max_event_bytes=1 << 20)
+    return Journal(
+        RUN, store, lambda: None, registry, number=2, max_bytes=1 << 20, max_event_bytes=1 << 20, offload=Offload()
+    )
 
 
 async def test_events_are_numbered_anew_and_those_of_the_beginning_and_the_end_left_out(
@@ -165,7 +167,9 @@ async def test_the_log_of_a_run_that_was_lost_ends_there(log: Log, journal: Jour
 
 async def test_a_log_has_a_largest_size(log: Log, registry: Registry) -> None:
     store: Any = log
-    journal = Journal(RUN, store, lambda: None, registry, number=2, max_bytes=1000, max_event_bytes=600)
+    journal = Journal(
+        RUN, store, lambda: None, registry, number=2, max_bytes=1000, max_event_bytes=600, offload=Offload()
+    )
     await journal.write(frame("a", 0, delta="x" * 500))
     assert not journal.write_now(frame("a", 0, delta="x" * 500))
     with pytest.raises(UpstreamError, match="larger"):
