@@ -9,7 +9,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum, auto
 from functools import partial
 from itertools import chain, compress, groupby
@@ -112,7 +112,8 @@ class Writer:
 
         Raises StorageError when it failed, when what its call has left of `commit_timeout` (seconds) passed, when
         `capacity` writes are waiting, or after closing. Invariant: neither a cancelled caller nor a late one takes its
-        write back. So after a timeout the outcome is unknown: the write may still be committed.
+        write back. So after a timeout the outcome is unknown: the write may still be committed, unless it had found
+        its row taken.
         """
         ours = allowance.of_call()
         began = time.monotonic()
@@ -168,27 +169,32 @@ def _next_writes(waiting: deque[Pending]) -> Sequence[Pending]:
 
 
 def _next_alike(waiting: deque[Pending]) -> Sequence[Pending]:
-    """What waits longest, with all that wants the same rows: others may not have to wait for these."""
-    wanted = _wanted(waiting[0])
+    """What waits longest, with all that wants one of its rows: others need not wait for these."""
+    goes_along = _company(waiting[0].write)
     group: list[Pending] = []
     others: list[Pending] = []
     for pending in waiting:
-        alike = len(group) < LARGEST_GROUP and _wanted(pending) == wanted
-        (group if alike else others).append(pending)
+        goes = len(group) < LARGEST_GROUP and goes_along(pending.write)
+        (group if goes else others).append(pending)
     waiting.clear()
     waiting.extend(others)
     group.sort(key=_place)
     return group
 
 
+def _company(first: Write[Any]) -> Callable[[Write[Any]], bool]:
+    """Whether another write belongs into the transaction of this one, which may wait."""
+    rows = frozenset(first.rows)
+    if first.is_apart:
+        return lambda write: write is first
+    if not rows:
+        return lambda write: type(write) is type(first)
+    return lambda write: not write.is_apart and not rows.isdisjoint(write.rows)
+
+
 def _place(pending: Pending) -> tuple[Rank, tuple[str, ...], str]:
     write: Write[Any] = pending.write
     return write.rank, write.unique_name, type(write).__name__
-
-
-def _wanted(pending: Pending) -> Hashable:
-    write: Write[Any] = pending.write
-    return pending if write.is_apart else (write.rows or type(write))
 
 
 def _commit(writes: Sequence[Write[Any]], session: Session, *, waits: bool) -> list[Any]:

@@ -87,8 +87,10 @@ class Watched:
         """Start it, again, with more of an environment."""
         self.environment |= environment
         self.process = GatewayProcess(self.folder, self.environment).start()
-        self.secrets.setdefault("first", self.process.key)
-        self.secrets.setdefault("admin", self.process.admin_key)
+        if "first" not in self.secrets:
+            self.secrets["first"] = self.process.key
+        if "admin" not in self.secrets:
+            self.secrets["admin"] = self.process.admin_key
         self.said.add("banner", self.process.banner.read_text())
         self.said.add("command line", Path(f"/proc/{self.process.pid}/cmdline").read_bytes())
 

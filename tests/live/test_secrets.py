@@ -196,7 +196,7 @@ async def break_down(watched: Watched) -> None:
         watched.sql("UPDATE responses SET outline = body")
         answer = await client.post("/v1/responses", json=create(previous_response_id=made["id"]))
         assert answer.status_code == 500
-    assert "Traceback" in watched.process.log.read_text()
+    await watched.until_logged("Traceback")
 
 
 async def look_as_administrator(watched: Watched) -> None:

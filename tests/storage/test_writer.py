@@ -186,12 +186,15 @@ async def test_a_lock_held_elsewhere_delays_a_write_that_then_succeeds(
 
 
 async def test_a_write_that_is_late_is_a_storage_error_and_may_still_be_committed(
-    database_url: str, database: Database, responses: ResponseStore, make_response: MakeResponse
+    database: Database, responses: ResponseStore, make_response: MakeResponse
 ) -> None:
     impatient = Writer(database, 0.2)
-    async with held_lock(database_url):
-        with pytest.raises(StorageError, match="commit in time"):
-            await impatient.submit(SaveResponse.of(make_response("late")))
+    release = threading.Event()
+    database.write(lambda _: release.wait(20))
+    with pytest.raises(StorageError, match="commit in time"):
+        await impatient.submit(SaveResponse.of(make_response("late")))
+    release.set()
+    await database.write(lambda _: None)
     assert await impatient.submit(Count()) == 1
     assert await responses.read_body("proj_a", "resp_late", NOW) is not None
     await impatient.aclose()
