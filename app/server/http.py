@@ -295,4 +295,5 @@ class HttpProtocol(FlowControl):
         if self._is_over or not self._reader.is_in_head:
             self.transport.close()
         else:
-    XX
+            what = f"The request's head did not arrive within {_HEAD_SECONDS:g} seconds."
+            self._refuse(InvalidRequestError(what, code="request_timeout", status=408))

@@ -9,38 +9,13 @@ import orjson
 import pytest
 
 from tests.fakes.gateway import GatewayProcess
-from tests.fakes.raw_http import RawClient, chunked, head
+from tests.fakes.raw_http import RawClient, head
 from tests.faults.conftest import Report
+from tests.faults.corpus import CORPUS
 
 _AT_ONCE = 20
 # A request that lacks its end gets no answer yet.
 _PATIENCE_SECONDS = 0.5
-_HEAD = b"POST /v1/responses HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n"
-# Each is wrong in one way. Nothing but a refusal may come of it: none has a key.
-CORPUS = (
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64),  # TLS
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    b"SSH-2.0-client\r\n",
-    b"GET /v1/models\r\n\r\n",
-    b"GET /v1/models HTTP/9.9\r\nhost: gateway\r\n\r\n",
-    b"GET  /v1/models  HTTP/1.1\r\nhost: gateway\r\n\r\n",
-    b"G\x00T /v1/models HTTP/1.1\r\nhost: gateway\r\n\r\n",
-    b"GET /v1/\xff\xfe HTTP/1.1\r\nhost: gateway\r\n\r\n",
-    b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nhost: gateway\r\n\r\n",
-    b"GET /v1/models HTTP/1.1\r\nhost: gateway\r\n" + b"x: y\r\n" * 20_000 + b"\r\n",
-    b"GET /v1/models HTTP/1.1\r\nhost: gateway\r\nno colon\r\n\r\n",
-    b"GET /v1/models HTTP/1.1\r\nhost: gateway\r\nx : y\r\n\r\n",
-    b"GET /v1/models HTTP/1.1\r\nhost: gateway\r\nx: \x00\r\n\r\n",
-    _HEAD + b"content-length: -1\r\n\r\n{}",
-    _HEAD + b"content-length: two\r\n\r\n{}",
-    _HEAD + b"content-length: 99999999999999999999999\r\n\r\n{}",
-    _HEAD + b"content-length: 2\r\ncontent-length: 3\r\n\r\n{}}",
-    _HEAD + b"content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n" + chunked(b"{}"),
-    _HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
-    _HEAD + b"transfer-encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n",
-    _HEAD + b"transfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n{}",
-    _HEAD + b"content-length: 2\r\n\r\n{",
-)
 
 
 @pytest.fixture
