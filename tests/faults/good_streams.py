@@ -1,6 +1,7 @@
 """Clients that mean well, as a process: `python -m tests.faults.good_streams URL KEY STREAMS`, until its input ends.
 
-Keeps this many paced streams open, each checked byte by byte. Prints how many were whole, and what was wrong with others.
+Keeps this many paced streams open, each checked byte by byte. Prints how many were whole, and
+how others were not.
 """
 
 import asyncio
