@@ -29,6 +29,7 @@ from app.settings import RelaySettings, ServerSettings, Settings, StorageSetting
 from app.settings_access import AccessSettings
 from app.settings_background import BackgroundSettings
 from app.settings_upstream import KeySettings, UpstreamSettings
+from app.storage.database import Database
 
 SECRET = b"a secret of sixteen characters and more"
 _START_SECONDS = 60.0
@@ -60,6 +61,11 @@ class LiveGateway:
     other_key: str
     app: FastAPI
     settings: Settings
+
+    @property
+    def database(self) -> Database:
+        database: Database = self.app.state.services.health._database
+        return database
 
     @property
     def base_url(self) -> str:
