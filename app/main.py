@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import structlog
 from fastapi import FastAPI
 
 from app.administration.audit import Audit
@@ -16,8 +17,10 @@ from app.api.gateway import Gateway
 from app.api.intake import Intake
 from app.api.services import Services
 from app.auth import Authenticator, KeyHasher, MasterKey, mint_key
+from app.byte_budget import ByteBudget
 from app.demo.answer import answer
 from app.installation import vault_of
+from app.memory_limit import Allocator, budget_bytes
 from app.relay.archive import Archive
 from app.relay.background import Background
 from app.relay.compaction import Compactor
@@ -62,6 +65,8 @@ from app.upstream.networks import Networks
 from app.upstream.pool import Pool
 from app.upstream.transport import InProcessTransport, Transport
 
+_log = structlog.get_logger("antiphon.memory")
+
 
 def create_app(settings: Settings, secret: bytes) -> Gateway:
     """Build the gateway. The database must have the current schema; connections open when the app starts."""
@@ -76,7 +81,9 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     hasher = KeyHasher(secret, storage.previous_secrets)
     authenticator = Authenticator(keys, hasher, uses, storage.key_cache_seconds)
     audit = Audit(AuditStore(database, writer))
-    registry = Registry(settings.server.max_concurrent_requests)
+    memory = settings.memory
+    budget = _byte_budget(settings)
+    registry = Registry(settings.server.max_concurrent_requests, budget, memory.admission_wait_seconds)
 
     vault = vault_of(secret, storage.previous_secrets)
     roster = Roster(settings.upstreams, vault)
@@ -125,6 +132,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         sealer=sealer,
         compactor=compactor,
         meter=meter,
+        max_context_bytes=memory.max_context_bytes,
     )
     stage = Stage(
         runs=runs,
@@ -140,6 +148,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         relay=settings.relay,
         background=settings.background,
         max_json_depth=settings.server.max_json_depth,
+        max_context_bytes=memory.max_context_bytes,
         keeping_upstreams=roster.keeping,
     )
     conductor = Conductor(stage, is_alone=storage.is_sqlite)
@@ -147,7 +156,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     reload = Reload(settings, read_again, keeper)
     services = Services(
         limits=settings.server,
-        intake=Intake(settings.server),
+        intake=Intake(settings.server, budget),
         database=database,
         responses=responses,
         conversations=ConversationStore(database, writer),
@@ -193,6 +202,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
             settings=settings.relay,
             write_timeout_seconds=settings.server.write_timeout_seconds,
             keeping_upstreams=roster.keeping,
+            max_context_bytes=memory.max_context_bytes,
         ),
         usage=usage,
         limiter=limiter,
@@ -223,6 +233,13 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         database.aclose,
     )
     return Gateway(services, lifespan=_lifespan(keeper.load, registry, duties, closing))
+
+
+def _byte_budget(settings: Settings) -> ByteBudget:
+    memory = settings.memory
+    max_bytes = memory.max_buffered_bytes or budget_bytes(settings.server.workers)
+    _log.info("bytes held for calls are bounded", max_buffered_bytes=max_bytes)
+    return ByteBudget(max_bytes, memory.admission_wait_seconds, trim=Allocator().trim)
 
 
 def _lifespan(

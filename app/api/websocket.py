@@ -26,6 +26,8 @@ from app.wire.messages import ClientMessage
 _MOST_LANES = 32
 _MOST_RUNNING = 16
 _MOST_WAITING = 64
+# A message is held as it came, as what it was decoded to, and as what is sent on.
+_COPIES = 3
 _GOING_AWAY, _INTERNAL_ERROR, _RESTART = 1001, 1011, 1012
 _FIRST_SERVER_ERROR = 500
 _ROUTE = "/v1/responses"
@@ -241,18 +243,22 @@ class Session:
         services, lane = self._services, message.stream_id
         # Asked anew for each turn: a key may be revoked while its connection lasts.
         caller = await self._identify()
-        call = await self._threaded(messages.read_call, message.raw)
-        memory = self._memory.memory(lane, message.previous_response_id, store=call.request.store)
         channel = Channel(self._peer, lane)
-        if not call.generates:
-            for frame in messages.warm_up(await services.relay.warm_up(call.request, caller, memory)):
-                await channel.frames(frame)
-            return
-        serving = services.relay.serve(call.request, caller, self._headers, channel.send, channel, lane=memory)
-        # The prompt is not to be held while the answer streams.
-        message.raw = b""
-        del call
-        await serving
+        with await services.registry.admit(caller.project_id) as place:
+            await place.bytes.add(len(message.raw) * _COPIES)
+            call = await self._threaded(messages.read_call, message.raw)
+            memory = self._memory.memory(lane, message.previous_response_id, store=call.request.store)
+            if not call.generates:
+                for frame in messages.warm_up(await services.relay.warm_up(call.request, caller, memory, place)):
+                    await channel.frames(frame)
+                return
+            serving = services.relay.serve(
+                call.request, caller, self._headers, channel.send, channel, place=place, lane=memory
+            )
+            # The prompt is not to be held while the answer streams.
+            message.raw = b""
+            del call
+            await serving
         if not channel.has_ended:
             # It left, or reads nothing: what it was not told it cannot be told any more.
             self._peer.leave()

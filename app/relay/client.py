@@ -1,7 +1,7 @@
 """The client's side of one call, over ASGI: what is sent to it, and whether it is still there."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -11,6 +11,21 @@ from app.wire.sse import KEEP_ALIVE
 Message = MutableMapping[str, Any]
 RawHeader = tuple[bytes, bytes]
 Send = Callable[[Message], Awaitable[None]]
+
+
+_PIECE_BYTES = 64 * 1024
+
+
+def pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
+    """A whole body as it is to be sent, and of each piece whether others follow.
+
+    The connection waits between two of them while the client reads slowly, and so holds one and not all.
+    """
+    if len(body) <= _PIECE_BYTES:
+        yield body, False
+        return
+    for start in range(0, len(body), _PIECE_BYTES):
+        yield body[start : start + _PIECE_BYTES], start + _PIECE_BYTES < len(body)
 
 
 class Connection(Protocol):
@@ -103,7 +118,8 @@ class Client:
         self.begun = True
         # A client may leave once it has its answer.
         self._connection.watch(None)
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        for piece, follows in pieces(body):
+            await self._send({"type": "http.response.body", "body": piece, "more_body": follows})
 
     async def begin_stream(self, status: int, headers: Sequence[RawHeader]) -> None:
         """Send the head of a streamed answer; from here on silence is filled with keep-alive comments."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import orjson
 
+from app.byte_budget import Reserve
 from app.errors import InvalidRequestError, UpstreamError
 from app.ids import new_id
 from app.relay.prepare import Exchange, sendable
@@ -39,6 +40,8 @@ _PASSED_ON = (
     "user",
 )
 _NOT_STORED = Json(b"false")
+# A context is taken apart into its items, and each of them is decoded to be counted.
+_COPIES = 2
 
 
 class Compactor:
@@ -49,7 +52,9 @@ class Compactor:
         self._sealer = sealer
         self._max_answer_bytes = max_answer_bytes
 
-    async def compact(self, exchange: Exchange, call: UpstreamCall) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    async def compact(
+        self, exchange: Exchange, call: UpstreamCall, reserve: Reserve
+    ) -> tuple[list[tuple[bytes, bytes]], bytes]:
         """The answer to a compact call, headers and body: upstream's own where the account has compaction, else ours.
 
         Raises what opening and reading the call raises, and UpstreamError for an answer without a summary.
@@ -60,8 +65,9 @@ class Compactor:
                 return sendable(exchange.standalone(account), account)
             return _summary_request(exchange, exchange.context(account.name), account)
 
+        await reserve(exchange.size * _COPIES)
         answer = await self._upstream.open(replace(call, render=render, endpoint="compact"))
-        raw = await self._read(answer)
+        raw = await self._read(answer, reserve)
         facts = _facts(raw, call)
         if answer.account.upstream.offers("compact"):
             if facts is None:
@@ -80,7 +86,7 @@ class Compactor:
             }
         )
 
-    async def relieve(self, exchange: Exchange, call: UpstreamCall) -> Exchange:
+    async def relieve(self, exchange: Exchange, call: UpstreamCall, reserve: Reserve) -> Exchange:
         """The exchange with its context made short, if it asks for that, is long enough, and upstream cannot.
 
         The account that the call goes to first decides whether upstream can. Raises as `compact` does.
@@ -89,6 +95,7 @@ class Compactor:
         account = self._upstream.first(call)
         if threshold is None or account.upstream.offers("compact"):
             return exchange
+        await reserve(exchange.size * _COPIES)
         items = exchange.context(account.name)
         if await asyncio.to_thread(context_tokens, exchange, items) < threshold:
             return exchange
@@ -101,7 +108,7 @@ class Compactor:
             return _summary_request(exchange, history, account)
 
         answer = await self._upstream.open(replace(call, render=render, stream=False))
-        text, usage = _summary_in(_facts(await self._read(answer), call))
+        text, usage = _summary_in(_facts(await self._read(answer, reserve), call))
         content = b",".join(
             [
                 *compaction.retained(history, threshold // 2),
@@ -118,9 +125,9 @@ class Compactor:
             raise InvalidRequestError("The input is too large to be compacted.", param="input")
         return sealed
 
-    async def _read(self, answer: UpstreamAnswer) -> bytes:
+    async def _read(self, answer: UpstreamAnswer, reserve: Reserve) -> bytes:
         try:
-            return await answer.read_whole(self._max_answer_bytes)
+            return await answer.read_whole(self._max_answer_bytes, reserve)
         finally:
             await answer.aclose()
 

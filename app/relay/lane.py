@@ -9,6 +9,7 @@ from dataclasses import replace as replaced
 
 from msgspec.structs import replace
 
+from app.byte_budget import Reserve
 from app.relay.memory import Memory
 from app.state.packing import pack
 from app.state.records import Chain, Item, StoredResponse, Turn
@@ -81,20 +82,23 @@ class LaneMemory:
         self._stored_parent: str | None = parent_id
         self._turns: tuple[Turn, ...] = ()
 
-    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
+    async def read_chain(self, project_id: str, response_id: str, now: int, reserve: Reserve) -> Chain | None:
         """The response and its ancestors, from wherever they are."""
         latest = self._lanes.find(response_id)
         if latest is None:
-            return await self._store.read_chain(project_id, response_id, now)
+            return await self._store.read_chain(project_id, response_id, now, reserve)
+        await reserve(latest.size)
         self._stored_parent, self._turns = latest.stored_parent, latest.turns
         if latest.stored_parent is None:
             return Chain(None, latest.turns, is_stored=False)
-        before = await self._store.read_chain(project_id, latest.stored_parent, now)
+        before = await self._store.read_chain(project_id, latest.stored_parent, now, reserve)
         return before and Chain(before.key, (*before.turns, *latest.turns), is_stored=False)
 
-    async def read_items(self, project_id: str, item_ids: Collection[str], now: int) -> Mapping[str, Item]:
+    async def read_items(
+        self, project_id: str, item_ids: Collection[str], now: int, reserve: Reserve
+    ) -> Mapping[str, Item]:
         """Items of stored turns."""
-        return await self._store.read_items(project_id, item_ids, now)
+        return await self._store.read_items(project_id, item_ids, now, reserve)
 
     async def save(self, response: StoredResponse) -> None:
         """Keep the turn in the store, or else as the lane's latest, unless it failed."""

@@ -10,10 +10,12 @@ from functools import partial
 import orjson
 import structlog
 
+from app.byte_budget import Reservation
 from app.errors import ApiError, AuthenticationError, OverloadedError, StorageError
 from app.observability.logging import begin_request
 from app.relay.blanking import blanked_answer
 from app.relay.calls import upstream_call
+from app.relay.context_room import ContextRoom
 from app.relay.conversation import OpenConversation
 from app.relay.ending import Ending
 from app.relay.fold import PartialFold
@@ -34,6 +36,8 @@ from app.wire.requests import CreateRequest
 _EVENT_STREAM = "text/event-stream"
 _TOO_MANY_REQUESTS = 429
 _LOCKED = "conversation_locked"
+# A prompt is held as it was ordered, and as it is sent; what is kept of it as its items, and as the row of them.
+_COPIES = 2
 # Pauses of a run that waits for something nobody knows the time of, and the longest of any: its client may cancel it.
 _PAUSE_SECONDS = 1
 _LONGEST_PAUSE_SECONDS = 30
@@ -106,8 +110,9 @@ class Performance:
         """Work on the run until it has ended, is left to wait again, or is somebody else's."""
         begin_request(self.run.order.id)
         try:
-            with self._stage.registry.run(partial(self.stop, Stop.SHUTDOWN)):
-                await self._work()
+            project_id = self.run.order.project_id
+            with self._stage.registry.place(project_id, partial(self.stop, Stop.SHUTDOWN)) as place:
+                await self._work(place.bytes)
         except OverloadedError:
             await self._leave(_PAUSE_SECONDS)
         except StorageError as error:
@@ -122,13 +127,13 @@ class Performance:
             if self._conversation is not None:
                 await self._conversation.release()
 
-    async def _work(self) -> None:
+    async def _work(self, held: Reservation) -> None:
         self._task = asyncio.current_task()
         try:
             if self._stop is None:
-                heard = await self._open()
+                heard = await self._open(held)
                 if heard is not None:
-                    await self._listen_to(*heard)
+                    await self._listen_to(*heard, held)
         except asyncio.CancelledError:
             if self._stop is None or self._task is None:
                 raise
@@ -143,9 +148,10 @@ class Performance:
         if self._stop is not None:
             await self._end_early(self._stop)
 
-    async def _open(self) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
+    async def _open(self, held: Reservation) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
         """Upstream's answer, and what listening to it needs; None when there is nothing to be heard."""
         run, stage = self.run, self._stage
+        held.add_now(len(self._order.request) * _COPIES)
         request = await request_of(self._order, stage.max_json_depth)
         self._order = run.order
         caller = await stage.keys.get(run.order.api_key_id)
@@ -154,7 +160,8 @@ class Performance:
         self._metered = await stage.meter.run(request, caller, int(time.time()) - run.waited)
         self._turn = turn_of(run.order, request, caller, self._ending, self._metered.entry)
         memory = await self._open_memory(request)
-        exchange = await prepare(request, caller, memory, keep=run.order.is_stored, sealer=stage.sealer)
+        room = ContextRoom(stage.max_context_bytes, held)
+        exchange = await prepare(request, caller, memory, keep=run.order.is_stored, sealer=stage.sealer, room=room)
         self._turn = self._ours(exchange.turn)
         if run.cancel_requested:
             await self._end("cancelled")
@@ -167,10 +174,10 @@ class Performance:
         elif not caller.may_use(request.model):
             raise wording.inaccessible_model(request.model)
         else:
-            return await self._ask(exchange)
+            return await self._ask(exchange, held)
         return None
 
-    async def _ask(self, exchange: Exchange) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
+    async def _ask(self, exchange: Exchange, held: Reservation) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
         run, stage, request = self.run, self._stage, exchange.request
         call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams, self._entry)
         # Where every account rests, upstream is not asked at all.
@@ -179,13 +186,16 @@ class Performance:
             return None
         self._is_started = True
         if "context_management" in request.members:
-            exchange = await stage.compactor.relieve(exchange, call)
+            exchange = await stage.compactor.relieve(exchange, call, held.add)
             call = replace(call, render=exchange.render)
         turn = self._turn = self._ours(exchange.turn)
         fold = PartialFold(request.fields, stage.relay.max_answer_bytes)
-        return await stage.upstream.open(call), turn, fold
+        del exchange, request
+        answer = await stage.upstream.open(call)
+        held.shrink(turn.size * _COPIES)
+        return answer, turn, fold
 
-    async def _listen_to(self, answer: UpstreamAnswer, turn: OpenTurn, fold: PartialFold) -> None:
+    async def _listen_to(self, answer: UpstreamAnswer, turn: OpenTurn, fold: PartialFold, held: Reservation) -> None:
         settle = partial(self._stage.settler.settle, turn, answer.account.name)
         try:
             if answer.content_type == _EVENT_STREAM:
@@ -193,7 +203,7 @@ class Performance:
                 self._pump = Pump(answer, self._journal, fold, settle, max_event_bytes=limit)
                 await self._pump.run()
             else:
-                whole = await answer.read_whole(self._stage.relay.max_answer_bytes)
+                whole = await answer.read_whole(self._stage.relay.max_answer_bytes, held.add)
                 await settle(blanked_answer(answer.account, whole))
         finally:
             await answer.aclose()
@@ -227,7 +237,9 @@ class Performance:
 
     async def _fail(self, error: ApiError) -> None:
         """End the run with this error, unless it only has to wait."""
-        waits = error.status == _TOO_MANY_REQUESTS or error.code == _LOCKED
+        # For bytes of the budget it waits as a row, which holds none.
+        has_no_room = isinstance(error, OverloadedError) and not self._is_started
+        waits = error.status == _TOO_MANY_REQUESTS or error.code == _LOCKED or has_no_room
         if waits and not self._ending.began and self.run.waited < self._stage.background.background_wait_seconds:
             await self._leave(_pause(error))
             return

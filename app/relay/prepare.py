@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from app.relay.context_room import ContextRoom
 from app.relay.conversation import OpenConversation
 from app.relay.memory import Memory, resolve
 from app.sealing import Sealer, SealError
@@ -56,6 +57,11 @@ class OpenTurn:
     compaction: Compaction | None = None
     entry: Entry | None = None
 
+    @property
+    def size(self) -> int:
+        """What is held of its input, in bytes."""
+        return sum([len(item.content) for item in self.items])
+
 
 @dataclass(slots=True)
 class Exchange:
@@ -96,6 +102,12 @@ class Exchange:
             background=request.background,
             compaction=self.compaction,
         )
+
+    @property
+    def size(self) -> int:
+        """What it continues and says, in bytes."""
+        history = sum([len(turn.content) for turn in self.chain.turns]) if self.chain else 0
+        return history + (0 if self.request.input is None else len(memoryview(self.request.members["input"])))
 
     @property
     def prefer(self) -> str | None:
@@ -182,23 +194,28 @@ class Exchange:
                 members["include"] = Json(join_array([*included, _ENCRYPTED_REASONING]))
 
 
-async def prepare(request: CreateRequest, caller: ApiKey, memory: Memory, *, keep: bool, sealer: Sealer) -> Exchange:
+async def prepare(
+    request: CreateRequest, caller: ApiKey, memory: Memory, *, keep: bool, sealer: Sealer, room: ContextRoom
+) -> Exchange:
     """Read the state that the request names; with `keep` its outcome will go to the same memory.
 
-    Of a call in a conversation the memory is that. Raises the API's own errors for ids this project does not have.
+    Of a call in a conversation the memory is that. What is read has to find room. Raises the API's own errors for ids
+    this project does not have, and for a context that is too long.
     """
+    given = request.input
+    own_bytes = 0 if given is None else len(memoryview(request.members["input"]))
+    room.add(own_bytes)
     chain = None
     if isinstance(memory, OpenConversation):
-        chain = await memory.read_history()
+        chain = await memory.read_history(room.reserve)
     elif request.previous_response_id is not None:
-        chain = await memory.read_chain(caller.project_id, request.previous_response_id, int(time.time()))
+        chain = await memory.read_chain(caller.project_id, request.previous_response_id, int(time.time()), room.reserve)
         if chain is None:
             raise wording.previous_response_not_found(request.previous_response_id)
-    given = request.input
     named = references(given)
-    resolved = await resolve(memory, caller.project_id, named) if named else {}
+    resolved = await resolve(memory, caller.project_id, named, room.reserve) if named else {}
     items: tuple[Item, ...] = ()
-    is_large = given is not None and len(memoryview(request.members["input"])) >= LARGE_BYTES
+    is_large = own_bytes >= LARGE_BYTES
     if given is not None and (keep or chain is not None or named):
         raw = request.members["input"]
         items = (
@@ -206,6 +223,9 @@ async def prepare(request: CreateRequest, caller: ApiKey, memory: Memory, *, kee
             if is_large
             else input_items(given, raw, resolved)
         )
+    if named:
+        # One may be named many times, and is then sent and kept as many times.
+        await room.reserve(sum([len(item.content) for item in items]))
     if chain is not None:
         check_calls(chain, items)
     unseal = partial(sealer.open, caller.project_id)

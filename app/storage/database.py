@@ -9,6 +9,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from app.byte_budget import Reserve
 from app.deadline import Deadline
 from app.errors import StorageError
 from app.storage.location import Location
@@ -24,6 +25,9 @@ _GRACE = 2.0
 # Primary SQLite codes (ERROR, TOOBIG, CONSTRAINT, MISMATCH, MISUSE, RANGE) and SQLSTATE classes (data, integrity,
 # rollback, syntax, check option, program limit) that blame one statement; all others blame the database.
 _STATEMENT_FAULTS = frozenset({1, 18, 19, 20, 21, 25, "22", "23", "40", "42", "44", "54"})
+
+READ_AT_ONCE_BYTES = 256 * 1024
+"""What is read without being measured before; it is counted all the same."""
 
 _UNREACHABLE = frozenset({"OperationalError", "InterfaceError"})
 
@@ -53,6 +57,10 @@ def is_conflict(error: BaseException) -> bool:
     if isinstance(error, sqlite3.Error):
         return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_UNIQUE
     return getattr(error, "sqlstate", None) == "23505"
+
+
+def _measured(work: Callable[[Connection, int], tuple[int, T]], most: int, connection: Connection) -> tuple[int, T]:
+    return work(connection, most)
 
 
 def _is_of_database(error: Exception) -> bool:
@@ -91,6 +99,22 @@ class Database:
             if not _is_of_database(error):
                 raise
             raise StorageError("The database could not answer. Try again in a moment.") from error
+
+    async def read_within(self, work: Callable[[Connection, int], tuple[int, T]], reserve: Reserve) -> T:
+        """Return what this makes of a connection, once its bytes are reserved. Raises what `reserve` raises as well.
+
+        `work` is given the bytes that it may read, and returns the bytes that all takes; over what it may, without it.
+        """
+        most, reserved = READ_AT_ONCE_BYTES, 0
+        while True:
+            size, found = await self.read(partial(_measured, work, most))
+            if size > reserved:
+                await reserve(size - reserved)
+                reserved = size
+            if size <= most:
+                return found
+            # It may have grown since it was measured.
+            most = size
 
     def write(self, work: Callable[[Session], T]) -> asyncio.Future[T]:
         """Have the writing thread run this, after what it was given before. Errors are SQLAlchemy's or the driver's."""
