@@ -89,9 +89,9 @@ class Reservation:
 class ByteBudget:
     """Grants reservations of up to `max_bytes` in all; a project's calls get half of that at most, while it has many.
 
-    Invariant: one call is always granted what it asks where nothing else is held, or all that is held belongs to calls
-    that wait themselves: so a large one is possible, and two never wait for each other. A call waits no longer than
-    `wait_seconds`. `trim` is called when much was held and nothing is left.
+    Invariant: a call is granted whatever it asks where nothing else is held, and one that holds some already where all
+    else that is held belongs to calls that wait too: a large one is possible, and two never wait for each other. Those
+    that hold some come first. A call waits no longer than `wait_seconds`. `trim` is called when much was held and nothing is left.
     """
 
     def __init__(self, max_bytes: int, wait_seconds: float = 0.0, *, trim: Callable[[], None] = lambda: None) -> None:
@@ -102,8 +102,9 @@ class ByteBudget:
         self._all = _Holding()
         self._most = 0
         self._projects: dict[str, _Holding] = {}
-        # What is wished: the reservation, and by how much it is to grow.
-        self._queue = FairQueue[tuple[Reservation, int], None](self.held_by)
+        # What is wished: the reservation, and by how much it is to grow. Of those that hold nothing yet, and of others.
+        self._beginning = FairQueue[tuple[Reservation, int], None](self.held_by)
+        self._growing = FairQueue[tuple[Reservation, int], None](self.held_by)
 
     @property
     def held(self) -> int:
@@ -128,10 +129,10 @@ class ByteBudget:
         """Add so much to what the reservation holds, once there is room. Raises OverloadedError."""
         if self._take(reservation, size):
             return
-        project_id = reservation.project_id
-        if self._wait_seconds <= 0 or self._queue.count >= _MOST_WAITING:
+        queue = self._queue_of(reservation)
+        if self._wait_seconds <= 0 or queue.count >= _MOST_WAITING:
             raise self._full()
-        waiter = self._queue.join(project_id, (reservation, size))
+        waiter = queue.join(reservation.project_id, (reservation, size))
         self._wait(reservation, 1)
         # It waits now itself: perhaps all do.
         self._hand_out()
@@ -147,44 +148,55 @@ class ByteBudget:
     def give_back(self, reservation: Reservation, size: int) -> None:
         """Take so much from what the reservation holds."""
         self._hold(reservation, -size)
-        if self._queue.count:
-            self._hand_out()
+        self._hand_out()
         if not self._all.bytes and self._most >= _TRIMMED_BYTES:
             self._most = 0
             self._trim()
 
     def _take(self, reservation: Reservation, size: int) -> bool:
         """Add so much, if nobody of the same project came before and there is room."""
-        project_id = reservation.project_id
-        if self._queue.count_of(project_id) or not self._fits(project_id, size, reservation.held):
+        if self._queue_of(reservation).count_of(reservation.project_id) or not self._fits(
+            reservation, size, moving=reservation.held
+        ):
             return False
         self._hold(reservation, size)
         return True
 
-    def _fits(self, project_id: str, size: int, own: int = 0) -> bool:
-        """Whether a call may grow by this; `own` is what it holds, unless it waits already."""
-        mine, everybody = self._projects.get(project_id) or _Holding(), self._all
-        return (mine.bytes + size <= self._share or mine.moving <= own) and (
-            everybody.bytes + size <= self.max_bytes or everybody.moving <= own
+    def _queue_of(self, reservation: Reservation) -> FairQueue[tuple[Reservation, int], None]:
+        return self._growing if reservation.held else self._beginning
+
+    def _fits(self, reservation: Reservation, size: int, *, moving: int = 0) -> bool:
+        """Whether it may grow by this; `moving` is what it holds itself, where it does not wait."""
+        mine = self._projects.get(reservation.project_id) or _Holding()
+        return all(
+            holding.bytes + size <= most
+            or holding.bytes == reservation.held
+            or (reservation.held > 0 and holding.moving == moving)
+            for holding, most in ((mine, self._share), (self._all, self.max_bytes))
         )
 
     def _hand_out(self) -> None:
-        granted = True
-        while granted:
-            granted = False
-            for waiter in self._queue.in_turn():
-                reservation, size = waiter.wish
-                if self._fits(waiter.project_id, size):
-                    self._wait(reservation, -1)
-                    self._hold(reservation, size)
-                    self._queue.grant(waiter, None)
-                    granted = True
-                    break
+        """Serve those whose turn it is, as many as there is room for."""
+        while (self._growing.count and self._serve(self._growing)) or (
+            self._beginning.count and self._serve(self._beginning)
+        ):
+            pass
+
+    def _serve(self, queue: FairQueue[tuple[Reservation, int], None]) -> bool:
+        """Serve one; False when there is room for none."""
+        for waiter in queue.in_turn():
+            reservation, size = waiter.wish
+            if self._fits(reservation, size):
+                self._wait(reservation, -1)
+                queue.grant(waiter, None)
+                self._hold(reservation, size)
+                return True
+        return False
 
     def _leave(self, waiter: Waiter[tuple[Reservation, int], None]) -> None:
         reservation, size = waiter.wish
         was_granted = waiter.granted.done() and not waiter.granted.cancelled()
-        self._queue.leave(waiter)
+        self._queue_of(reservation).leave(waiter)
         if was_granted:
             self.give_back(reservation, size)
         else:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from app.byte_budget import Reservation
+from app.byte_budget import Reservation, Reserve
 from app.relay.client import pieces
 from app.wire.body import LARGE_BYTES
 
-# A list is made of what is shown of each item, and then of all of these together.
+# A list is made of the items, of what is shown of each, and of all of these together.
 _COPIES = 2
 
 
@@ -25,9 +25,17 @@ class JsonAnswer(Response):
             await send({"type": "http.response.body", "body": piece, "more_body": follows})
 
 
+def for_list(held: Reservation) -> Reserve:
+    """Reserve what a list of items takes that are to be read. All at once: nobody waits then who holds some."""
+
+    async def reserve(size: int) -> None:
+        await held.add(size * _COPIES)
+
+    return reserve
+
+
 async def list_answer(make: Callable[[], bytes], size: int, held: Reservation) -> JsonAnswer:
     """The answer that `make` makes of so many bytes of items. Afterwards no more is held than the answer."""
-    await held.add(size * _COPIES)
     body = await asyncio.to_thread(make) if size >= LARGE_BYTES else make()
     held.shrink(len(body))
     return JsonAnswer(body)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import orjson
 from fastapi import Request, Response
 
-from app.api.answers import list_answer
+from app.api.answers import for_list, list_answer
 from app.api.intake import headers_of
 from app.api.queries import check_include, read_page_query
 from app.api.services import Caller, Held, ServicesOf
@@ -69,7 +69,7 @@ async def list_items(
     """List what stands in a conversation."""
     query = read_page_query(request)
     check_include(request)
-    items, has_more = await services.conversations.read_page(caller.project_id, conversation_id, query, held.add)
+    items, has_more = await services.conversations.read_page(caller.project_id, conversation_id, query, for_list(held))
     return await _listed(items, held, has_more=has_more)
 
 
@@ -78,7 +78,7 @@ async def retrieve_item(  # noqa: PLR0917 - the framework's injection, by name
 ) -> Response:
     """Return one item of a conversation."""
     check_include(request)
-    found = await services.conversations.read_items(caller.project_id, conversation_id, {item_id}, held.add)
+    found = await services.conversations.read_items(caller.project_id, conversation_id, {item_id}, for_list(held))
     if item_id not in found:
         raise wording.item_not_found(item_id)
     item = found[item_id]

@@ -8,7 +8,7 @@ import orjson
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.answers import JsonAnswer, list_answer
+from app.api.answers import JsonAnswer, for_list, list_answer
 from app.api.intake import headers_of
 from app.api.queries import check_include, read_page_query, read_stream_query
 from app.api.services import Caller, Held, Services, ServicesOf
@@ -91,10 +91,9 @@ async def list_input_items(
     """List what went into a stored response: the turns it continues, then its own input."""
     query = read_page_query(request)
     check_include(request)
-    chain = await services.responses.read_chain(caller.project_id, response_id, int(time.time()), held.add)
+    now = int(time.time())
+    chain = await services.responses.read_chain(caller.project_id, response_id, now, for_list(held))
     if chain is None:
         raise not_found(response_id)
     size = sum(len(turn.content) for turn in chain.turns)
-    # The items are copies of what was read.
-    await held.add(size)
     return await list_answer(lambda: page(input_of(chain), query), size, held)
