@@ -53,8 +53,7 @@ class Pump:
     async def run(self) -> None:
         """Relay until upstream ends, or has ended the response."""
         try:
-            while not self._ended and (chunk := await self._answer.read()):
-                await self._pass_on(self._splitter.feed(chunk))
+            while not self._ended and await self._pass_on_next():
                 if not self._ended:
                     await self._answer.pour(self._pass_on_now)
             if not self._ended:
@@ -87,7 +86,7 @@ class Pump:
             await self._settle(self._fold.ended("cancelled"))
 
     def _pass_on_now(self, chunk: bytes) -> bool:
-        """Relay a chunk that is one frame of no consequence, as nearly all are; any other is for `_pass_on`."""
+        """Relay a chunk that is one frame of no consequence, as nearly all are; any other is for `_pass_on_next`."""
         if not self._splitter.is_frame(chunk) or events.kind(chunk) is not None or is_suspect(chunk, None):
             return False
         if not self._listener.write_now(chunk):
@@ -95,7 +94,16 @@ class Pump:
         self._fold.see(chunk, None)
         return True
 
-    async def _pass_on(self, received: Sequence[bytes]) -> None:
+    async def _pass_on_next(self) -> bool:
+        """Relay the frames that the next chunk completes; False when there is no chunk.
+
+        While the client does not take them they are held once.
+        """
+        chunk = await self._answer.read()
+        if not chunk:
+            return False
+        received = self._splitter.feed(chunk)
+        del chunk
         kinds = [events.kind(frame) for frame in received]
         frames = [self._blanked(frame, kind) for frame, kind in zip(received, kinds, strict=True)]
         for place, (frame, kind) in enumerate(zip(frames, kinds, strict=True)):
@@ -103,10 +111,13 @@ class Pump:
                 if place:
                     await self._listener.write(b"".join(frames[:place]))
                 self._tail_follows = await self._finish(frame, b"".join(frames[place:]))
-                return
+                return True
             self._fold.see(frame, kind)
         if frames:
-            await self._listener.write(b"".join(frames))
+            joined = b"".join(frames)
+            del received, frames, frame
+            await self._listener.write(joined)
+        return True
 
     async def _finish(self, terminal: bytes, held: bytes) -> bool:
         """Commit, then write the terminal event and what came with it; False when the commit was not made.

@@ -16,6 +16,8 @@ from app.server.reader import RequestReader
 from app.server.refusal import refused
 
 _HEAD_SECONDS = 30.0
+# Beside what the system holds. A client that has so much to read is waited for.
+_MOST_UNSENT_BYTES = 16 * 1024
 
 _log = structlog.get_logger("antiphon.server")
 
@@ -63,6 +65,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=_MOST_UNSENT_BYTES)
         self._server.connections.add(cast("Any", self))
         self._addresses = {
             "server": _address(transport, "sockname"),

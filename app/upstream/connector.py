@@ -12,7 +12,7 @@ import httpx
 from aiohappyeyeballs import AddrInfoType, start_connection
 
 from app.outbox import Outbox
-from app.upstream.http1 import Connection, UnansweredError
+from app.upstream.http1 import READ_BYTES, Connection, UnansweredError
 from app.upstream.reach import Reach
 from app.upstream.route import Route
 
@@ -37,6 +37,9 @@ class _Name:
 
 class _Unkept:
     """Keeps no connection: a tunnel is one of its own kind."""
+
+    def __init__(self) -> None:
+        self.read_buffer = memoryview(bytearray(READ_BYTES))
 
     def rested(self, connection: Connection) -> None:
         connection.abort(httpx.ReadError("The proxy ended the tunnel."))
