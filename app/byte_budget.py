@@ -91,7 +91,8 @@ class ByteBudget:
 
     Invariant: a call is granted whatever it asks where nothing else is held, and one that holds some already where all
     else that is held belongs to calls that wait too: a large one is possible, and two never wait for each other. Those
-    that hold some come first. A call waits no longer than `wait_seconds`. `trim` is called when much was held and nothing is left.
+    that hold some come first. A call waits no longer than `wait_seconds`. `trim` is called when much was held, and
+    nothing is any more.
     """
 
     def __init__(self, max_bytes: int, wait_seconds: float = 0.0, *, trim: Callable[[], None] = lambda: None) -> None:

@@ -81,9 +81,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     hasher = KeyHasher(secret, storage.previous_secrets)
     authenticator = Authenticator(keys, hasher, uses, storage.key_cache_seconds)
     audit = Audit(AuditStore(database, writer))
-    memory = settings.memory
-    budget = _byte_budget(settings)
-    registry = Registry(settings.server.max_concurrent_requests, budget, memory.admission_wait_seconds)
+    registry = _registry(settings)
 
     vault = vault_of(secret, storage.previous_secrets)
     roster = Roster(settings.upstreams, vault)
@@ -132,7 +130,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         sealer=sealer,
         compactor=compactor,
         meter=meter,
-        max_context_bytes=memory.max_context_bytes,
+        max_context_bytes=settings.memory.max_context_bytes,
     )
     stage = Stage(
         runs=runs,
@@ -148,7 +146,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         relay=settings.relay,
         background=settings.background,
         max_json_depth=settings.server.max_json_depth,
-        max_context_bytes=memory.max_context_bytes,
+        max_context_bytes=settings.memory.max_context_bytes,
         keeping_upstreams=roster.keeping,
     )
     conductor = Conductor(stage, is_alone=storage.is_sqlite)
@@ -156,7 +154,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     reload = Reload(settings, read_again, keeper)
     services = Services(
         limits=settings.server,
-        intake=Intake(settings.server, budget),
+        intake=Intake(settings.server, registry.budget),
         database=database,
         responses=responses,
         conversations=ConversationStore(database, writer),
@@ -202,7 +200,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
             settings=settings.relay,
             write_timeout_seconds=settings.server.write_timeout_seconds,
             keeping_upstreams=roster.keeping,
-            max_context_bytes=memory.max_context_bytes,
+            max_context_bytes=settings.memory.max_context_bytes,
         ),
         usage=usage,
         limiter=limiter,
@@ -235,11 +233,14 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     return Gateway(services, lifespan=_lifespan(keeper.load, registry, duties, closing))
 
 
-def _byte_budget(settings: Settings) -> ByteBudget:
+def _registry(settings: Settings) -> Registry:
+    """Who admits calls, with the account of the bytes that they hold."""
     memory = settings.memory
     max_bytes = memory.max_buffered_bytes or budget_bytes(settings.server.workers)
     _log.info("bytes held for calls are bounded", max_buffered_bytes=max_bytes)
-    return ByteBudget(max_bytes, memory.admission_wait_seconds, trim=Allocator().trim)
+    wait_seconds = memory.admission_wait_seconds
+    budget = ByteBudget(max_bytes, wait_seconds, trim=Allocator().trim)
+    return Registry(settings.server.max_concurrent_requests, budget, wait_seconds)
 
 
 def _lifespan(

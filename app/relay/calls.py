@@ -17,6 +17,7 @@ def upstream_call(
     return UpstreamCall(
         model=request.model,
         render=exchange.render,
+        is_large=exchange.is_large,
         stream=request.stream,
         prefer=prefer,
         only=prefer if prefer is not None and _is_held(exchange, prefer, keeping_upstreams) else None,

@@ -62,7 +62,7 @@ class Compactor:
 
         def render(account: Account) -> bytes:
             if account.upstream.offers("compact"):
-                return sendable(exchange.standalone(account), account)
+                return exchange.standalone(account)
             return _summary_request(exchange, exchange.context(account.name), account)
 
         await reserve(exchange.size * _COPIES)

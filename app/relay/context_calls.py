@@ -16,7 +16,7 @@ from app.relay.context_room import ContextRoom
 from app.relay.conversation import Conversations
 from app.relay.memory import Memory
 from app.relay.meter import Meter
-from app.relay.prepare import Exchange, prepare, sendable
+from app.relay.prepare import Exchange, prepare
 from app.relay.registry import Place, Registry
 from app.sealing import Sealer
 from app.settings import RelaySettings
@@ -150,7 +150,7 @@ class ContextCalls:
         def render(account: Account) -> bytes:
             if not account.upstream.offers("input_tokens"):
                 raise _NotCountedError(account)
-            return sendable(exchange.standalone(account), account)
+            return exchange.standalone(account)
 
         try:
             answer = await self._upstream.open(replace(call, render=render, stream=False, endpoint="input_tokens"))

@@ -17,6 +17,11 @@ class ContextRoom:
         self._left = max_bytes
         self._held = held
 
+    @property
+    def used(self) -> int:
+        """How many bytes the context has."""
+        return self._max_bytes - self._left
+
     def add(self, size: int) -> None:
         """Count what is held already, the call's own input. Raises InvalidRequestError when the context is too long."""
         self._left -= size

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -22,7 +22,7 @@ from app.state.records import ApiKey, Chain, Item
 from app.state.replay import check_calls, replay, standing
 from app.upstream.account import Account
 from app.wire import wording
-from app.wire.body import LARGE_BYTES, Json, elements, join_array, join_object
+from app.wire.body import LARGE_BYTES, Json, elements, join_around, join_array, join_object
 from app.wire.input_items import item_type
 from app.wire.requests import CreateRequest
 
@@ -71,8 +71,8 @@ class Exchange:
     references, which no upstream is sent. `memory` is where its outcome is kept; None where nothing is.
 
     `expand` makes of a compaction what an upstream is sent for it, and `is_sealed` says that the input has one of this
-    gateway's. `is_owned`: the call, or what it continues, names what only one account has. `compaction` stands for the
-    whole context where that was made short.
+    gateway's. `is_owned`: the call, or what it continues, names what only one account has. `is_large`: its body is to
+    be made off the loop. `compaction` stands for the whole context where that was made short.
     """
 
     request: CreateRequest
@@ -84,6 +84,7 @@ class Exchange:
     expand: Callable[[bytes], bytes] = bytes
     is_sealed: bool = False
     is_owned: bool = False
+    is_large: bool = False
     compaction: Compaction | None = None
 
     @property
@@ -129,29 +130,35 @@ class Exchange:
 
         An upstream that keeps chains itself gets the client's own body, unless the chain is one that it has not seen.
         """
-        members = self.standalone(account)
+        members, history = self._standalone(account)
         if account.upstream.state == "gateway":
             members["store"] = _NOT_STORED
             self._ask_for_reasoning(members)
         if "context_management" in members and not account.upstream.offers("compact"):
             del members["context_management"]
-        return sendable(members, account)
+        return sendable(members, account, history)
 
-    def standalone(self, account: Account) -> dict[str, Json]:
-        """The request's members with all that it continues in its input, as far as this account needs to be told."""
+    def standalone(self, account: Account) -> bytes:
+        """The request with all that it continues in its input, as far as this account needs to be told."""
+        members, history = self._standalone(account)
+        return sendable(members, account, history)
+
+    def _standalone(self, account: Account) -> tuple[dict[str, Json], Sequence[bytes] | None]:
+        """Its members, and the elements that its input has in place of what the client sent, if it has others."""
         members = dict(self.request.members)
+        history: Sequence[bytes] | None = None
         told = account.upstream.state == "gateway" or self.compaction is not None or not self._is_known_to(account)
         if told:
             for name in _GATEWAY_STATE:
                 members.pop(name, None)
         if self.compaction is not None:
-            members["input"] = Json(b"[%b]" % self.compaction.content)
+            history = [self.compaction.content]
         elif told and (self.chain or self.refers):
             turns = self.chain.turns if self.chain else ()
-            members["input"] = Json(join_array(replay(turns, self.items, account.name, self.expand)))
+            history = replay(turns, self.items, account.name, self.expand)
         elif self.is_sealed:
-            members["input"] = Json(join_array(self._expanded(elements(members["input"]))))
-        return members
+            history = [*self._expanded(elements(members["input"]))]
+        return members, history
 
     def context(self, account: str) -> list[Item]:
         """All that the call continues and says, as far as this account can read it, oldest first.
@@ -239,20 +246,27 @@ async def prepare(
         memory=memory if keep else None,
         expand=partial(_expand, unseal),
         is_sealed=is_sealed,
+        is_large=room.used >= LARGE_BYTES,
         is_owned=is_owned
         or (bool(named) and any(item.account and item_names_owned(item.content) for item in resolved.values()))
         or (chain is not None and chain_names_owned(chain)),
     )
 
 
-def sendable(members: dict[str, Json], account: Account) -> bytes:
-    """The body of these members, in the account's upstream's name for the model, without those it does not know."""
+def sendable(members: dict[str, Json], account: Account, history: Sequence[bytes] | None = None) -> bytes:
+    """The body of these members, in the account's upstream's name for the model, without those it does not know.
+
+    With a `history` that stands in the place of the input, as its elements.
+    """
     if account.upstream.aliases and "model" in members:
         asked = orjson.loads(bytes(members["model"]))
         members["model"] = Json(orjson.dumps(account.upstream.aliases.get(asked, asked)))
     for name in account.upstream.strip:
         members.pop(name, None)
-    return join_object(members)
+    if history is None or "input" in account.upstream.strip:
+        return join_object(members)
+    members.setdefault("input", _NOT_STORED)
+    return join_around(members, "input", history)
 
 
 def _look(request: CreateRequest, unseal: _Unseal) -> tuple[bool, bool]:

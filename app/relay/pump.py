@@ -1,7 +1,7 @@
 """A stream from upstream to the client, byte for byte; its last word waits for the commit."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 

@@ -1,5 +1,6 @@
 """One try of a call on one account: an answer whose first bytes are here, or a fault. Must not choose the account."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -102,7 +103,8 @@ class Attempts:
                 there = self._destination(account)
             ask = there.prepare(call)
             more = client_headers(call.headers)
-            sent = call.render(account)
+            # To copy so much would hold up every other call.
+            sent = await asyncio.to_thread(call.render, account) if call.is_large else call.render(account)
             if entry is not None:
                 entry.attempts += 1
                 entry.account = account.name

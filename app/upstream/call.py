@@ -17,6 +17,7 @@ class UpstreamCall(Wish):
     `headers` are the client's, by lower-case name. With an `endpoint` the call goes there where the account's upstream
     offers it, and elsewhere to where responses are made. A `path` (`/resp_1/cancel`) names what is below that. The
     `entry` is told who was asked, and how often. One in the background waits for no account, and is not made twice.
+    The body of one that `is_large` is made in a thread.
     """
 
     render: Callable[[Account], bytes] = field(repr=False)
@@ -27,3 +28,4 @@ class UpstreamCall(Wish):
     path: str = ""
     entry: Entry | None = None
     is_background: bool = False
+    is_large: bool = False

@@ -23,6 +23,7 @@ from app.storage.response_store import ResponseStore
 from app.upstream.account import accounts_of
 from app.upstream.answer import UpstreamAnswer
 from app.wire.requests import parse_create_request
+from tests.builders import make_room
 from tests.fakes.gateway import LiveGateway, upstream_settings
 from tests.fakes.raw_client import calling
 from tests.fakes.replies import Reply, Step
@@ -83,7 +84,8 @@ async def pumped(chunks: list[bytes], *, store: bool) -> Memory:
     registry = Registry(1)
     request = parse_create_request(b'{"model":"demo","input":"Hi","store":%b}' % (b"true" if store else b"false"), 64)
     responses = cast("ResponseStore", memory)
-    exchange = await prepare(request, _CALLER, responses, keep=request.store, sealer=Sealer(b"secret of sixteen"))
+    sealer = Sealer(b"secret of sixteen")
+    exchange = await prepare(request, _CALLER, responses, keep=request.store, sealer=sealer, room=make_room())
     client = Client(memory.send, memory, registry, keep_alive_seconds=25, write_timeout_seconds=60)
     with client:
         await client.begin_stream(200, [])

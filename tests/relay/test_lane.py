@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.byte_budget import Reserve, reserve_nothing
 from app.errors import StorageError
 from app.relay.lane import Lanes
 from app.state.records import Chain, Item, StoredResponse
@@ -22,10 +23,12 @@ class Store:
         self.saved: list[StoredResponse] = []
         self.fails = False
 
-    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
+    async def read_chain(self, project_id: str, response_id: str, now: int, reserve: Reserve) -> Chain | None:
         return self.chains.get(response_id)
 
-    async def read_items(self, project_id: str, item_ids: Collection[str], now: int) -> dict[str, Item]:
+    async def read_items(
+        self, project_id: str, item_ids: Collection[str], now: int, reserve: Reserve
+    ) -> dict[str, Item]:
         return {}
 
     async def save(self, response: StoredResponse) -> None:
@@ -65,7 +68,7 @@ async def turn(
     memory = lanes.memory(lane, after, store=store)
     chain = None
     if after is not None:
-        chain = await memory.read_chain(PROJECT, after, NOW)
+        chain = await memory.read_chain(PROJECT, after, NOW, reserve_nothing)
         if chain is None:
             lanes.fail(lane, after)
             return None

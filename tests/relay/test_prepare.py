@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
+from app.byte_budget import Reserve
 from app.errors import InvalidRequestError, NotFoundError
 from app.relay.prepare import Exchange, prepare
 from app.sealing import Sealer
@@ -23,6 +24,7 @@ from tests.builders import (
     make_chain,
     make_item,
     make_request,
+    make_room,
     make_turn,
     says,
     thinks,
@@ -152,19 +154,24 @@ async def responses(sqlite_url: str) -> Any:
     await database.aclose()
 
 
+async def prepared(request: CreateRequest, memory: Any, max_bytes: int = 1 << 20) -> Exchange:
+    room = make_room(max_bytes)
+    return await prepare(request, make_caller(), memory, keep=True, sealer=_SEALER, room=room)
+
+
 async def test_a_request_that_names_nothing_reads_nothing() -> None:
     closed: Any = object()
-    exchange = await prepare(make_request(input="1"), make_caller(), closed, keep=True, sealer=_SEALER)
+    exchange = await prepared(make_request(input="1"), closed)
     assert (exchange.chain, exchange.refers) == (None, False)
     assert [orjson.loads(item.content)["content"] for item in exchange.items] == ["1"]
     prompt = make_request(input=None, prompt={"id": "pmpt_1"})
-    assert (await prepare(prompt, make_caller(), closed, keep=True, sealer=_SEALER)).items == ()
+    assert (await prepared(prompt, closed)).items == ()
 
 
 async def test_an_unknown_previous_response_is_refused_by_its_name(responses: ResponseStore) -> None:
     request = make_request(previous_response_id='resp_"quoted"')
     with pytest.raises(InvalidRequestError) as caught:
-        await prepare(request, make_caller(), responses, keep=True, sealer=_SEALER)
+        await prepared(request, responses)
     assert (caught.value.status, caught.value.code) == (400, "previous_response_not_found")
     assert caught.value.param == "previous_response_id"
     assert caught.value.message == "Previous response with id 'resp_\"quoted\"' not found."
@@ -172,23 +179,28 @@ async def test_an_unknown_previous_response_is_refused_by_its_name(responses: Re
 
 async def test_an_unknown_item_is_not_found(responses: ResponseStore) -> None:
     with pytest.raises(NotFoundError, match=r"Item with id 'msg_9' not found\."):
-        await prepare(make_request(input=[{"id": "msg_9"}]), make_caller(), responses, keep=True, sealer=_SEALER)
+        await prepared(make_request(input=[{"id": "msg_9"}]), responses)
 
 
 class _Stored:
     """A store that holds one chain and one item."""
 
-    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
+    async def read_chain(self, project_id: str, response_id: str, now: int, reserve: Reserve) -> Chain | None:
         return make_chain(make_turn([user("1")], [thinks(), calls()])) if response_id == "resp_1" else None
 
-    async def read_items(self, project_id: str, named: set[str], now: int) -> dict[str, Any]:
+    async def read_items(self, project_id: str, named: set[str], now: int, reserve: Reserve) -> dict[str, Any]:
         return {"rs_1": make_item(thinks(), is_output=True)}
 
 
 async def test_references_become_what_they_name_and_are_not_sent() -> None:
     stored: Any = _Stored()
     made = await prepare(
-        make_request(input=[{"id": "rs_1"}, user("2")]), make_caller(), stored, keep=True, sealer=_SEALER
+        make_request(input=[{"id": "rs_1"}, user("2")]),
+        make_caller(),
+        stored,
+        keep=True,
+        sealer=_SEALER,
+        room=make_room(),
     )
     assert made.refers
     sent = orjson.loads(made.render(make_account()))
@@ -199,5 +211,10 @@ async def test_an_open_call_has_to_be_answered_before_upstream_is_asked() -> Non
     stored: Any = _Stored()
     with pytest.raises(InvalidRequestError, match=r"No tool output found for function call call_1\."):
         await prepare(
-            make_request(input="2", previous_response_id="resp_1"), make_caller(), stored, keep=True, sealer=_SEALER
+            make_request(input="2", previous_response_id="resp_1"),
+            make_caller(),
+            stored,
+            keep=True,
+            sealer=_SEALER,
+            room=make_room(),
         )

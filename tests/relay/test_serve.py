@@ -59,8 +59,8 @@ class Call:
         self.body = body
 
     def stop(self) -> None:
-        for end in list(self.registry._runs):
-            end()
+        for place in list(self.registry._places):
+            place.end()
 
     async def open(self, call: Any) -> UpstreamAnswer:
         self.opening.set()
@@ -99,7 +99,8 @@ class Call:
         )
         request = make_request(store=False, **fields)
         try:
-            await relay.serve(request, make_caller(), {}, self.connection.send, self.connection)
+            with self.registry.place("proj_a") as place:
+                await relay.serve(request, make_caller(), {}, self.connection.send, self.connection, place=place)
         finally:
             await self.registry.aclose()
 
