@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.channel import Channel, Peer
 from app.api.intake import headers_of
 from app.api.services import Services
+from app.byte_budget import Reservation
 from app.errors import ApiError, InvalidRequestError
 from app.observability.logging import begin_request, note, request_id
 from app.relay.lane import Lanes
@@ -53,12 +54,20 @@ class ResponsesSocket:
         async def identify() -> ApiKey:
             return await services.authenticator.identify(headers, address, self._needed)
 
-        await identify()
+        project_id = (await identify()).project_id
         await receive()
-        await send({"type": "websocket.accept"})
         connection = scope["extensions"]["antiphon"]["connection"]
-        peer = Peer(send, connection, services.limits.write_timeout_seconds)
-        await Session(services, identify, headers, receive, peer).run()
+        budget = services.registry.budget
+        with (
+            budget.reservation(project_id) as arriving,
+            budget.reservation(project_id) as waiting,
+            budget.reservation(project_id) as remembered,
+        ):
+            connection.hold(arriving)
+            await send({"type": "websocket.accept"})
+            peer = Peer(send, connection, services.limits.write_timeout_seconds)
+            memory = Lanes(services.archive, services.limits.max_body_bytes, remembered)
+            await Session(services, identify, headers, receive, peer, memory=memory, waiting=waiting).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,9 @@ class Session:
         headers: Mapping[str, str],
         receive: Receive,
         peer: Peer,
+        *,
+        memory: Lanes,
+        waiting: Reservation,
     ) -> None:
         self._services = services
         self._identify = identify
@@ -91,7 +103,10 @@ class Session:
         self._receive = receive
         self._peer = peer
         self._request_id = request_id()
-        self._memory = Lanes(services.archive, services.limits.max_body_bytes)
+        self._memory = memory
+        self._held = waiting
+        # Those that wait, and those whose turn has begun and has not taken them over.
+        self._unserved: set[ClientMessage] = set()
         self._log = structlog.get_logger("antiphon.access").bind()
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[Ending] = self._loop.create_future()
@@ -178,8 +193,10 @@ class Session:
         if refusal := messages.refusal(message):
             await self._peer.say(refusal)
             return
+        await self._held.add(len(message.raw))
         self._enter(message.stream_id)
         self._waiting.append(message)
+        self._unserved.add(message)
         self._start_turns()
 
     def _enter(self, stream_id: str | None) -> None:
@@ -203,6 +220,7 @@ class Session:
                 self._running.add(message.stream_id)
                 self._services.registry.spawn(self._turn(message))
         size = sum(len(message.raw) for message in self._waiting)
+        self._held.shrink(sum(len(message.raw) for message in self._unserved))
         if len(self._waiting) >= _MOST_WAITING or size >= self._limits.max_body_bytes:
             self._room.clear()
         else:
@@ -232,6 +250,7 @@ class Session:
                 await self._peer.say(messages.of_error(fault, message.stream_id))
         finally:
             self._last_active = self._loop.time()
+            self._unserved.discard(message)
             self._running.discard(message.stream_id)
             self._start_turns()
             elapsed = round((time.monotonic() - started) * 1000, 1)
@@ -246,6 +265,7 @@ class Session:
         channel = Channel(self._peer, lane)
         with await services.registry.admit(caller.project_id) as place:
             await place.bytes.add(len(message.raw) * _COPIES)
+            self._unserved.discard(message)
             call = await self._threaded(messages.read_call, message.raw)
             memory = self._memory.memory(lane, message.previous_response_id, store=call.request.store)
             if not call.generates:

@@ -100,7 +100,7 @@ class Background:
         if page is None:
             await client.answer(200, metered.dressed(_JSON), body)
         else:
-            await self._listen(client, key, -1, metered.reservation.headers)
+            await self._listen(client, key, -1, place, metered.reservation.headers)
 
     async def _create(self, order: Order, body: bytes, page: Page | None) -> Run:
         """The order as a run, performed here while there is room. Raises QueueFullError and StorageError."""
@@ -122,8 +122,8 @@ class Background:
     async def follow(self, project_id: str, key: int, after: int, send: Send, connection: Connection) -> None:
         """Answer with what this run says after event number `after`, to its end."""
         client = self._client(send, connection)
-        with await self._stage.registry.admit(project_id, client.stop):
-            await self._listen(client, key, after)
+        with await self._stage.registry.admit(project_id, client.stop) as place:
+            await self._listen(client, key, after, place)
 
     async def find_log(self, project_id: str, response_id: str, reserve: Reserve) -> int:
         """The key of the run whose log this response has. Raises NotFoundError, and InvalidRequestError without one."""
@@ -201,10 +201,10 @@ class Background:
             return stage.upstream.first(call).upstream.state == "gateway"
         return True
 
-    async def _listen(self, client: Client, key: int, after: int, told: Iterable[RawHeader] = ()) -> None:
+    async def _listen(self, client: Client, key: int, after: int, place: Place, told: Iterable[RawHeader] = ()) -> None:
         try:
             with client:
-                await self._reader.send(key, after, client, told)
+                await self._reader.send(key, after, client, place.bytes, told)
         except ClientGoneError:
             note(client_gone=True)
         except ShutdownError:

@@ -129,10 +129,20 @@ class Client:
         self._on_silence()
 
     async def write(self, frames: bytes, *, more_body: bool = True) -> None:
-        """Send whole frames in one write; waits while the client reads slowly, up to the write timeout."""
+        """Send whole frames, in one write unless they are large.
+
+        Waits while the client reads slowly, up to the write timeout.
+        """
         self._writing = True
         self._last_write = self._loop.time()
-        await self._send({"type": "http.response.body", "body": frames, "more_body": more_body})
+        if len(frames) <= _PIECE_BYTES:
+            await self._send({"type": "http.response.body", "body": frames, "more_body": more_body})
+        else:
+            for piece, _ in pieces(frames):
+                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+                self._last_write = self._loop.time()
+            if not more_body:
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         self._writing = False
 
     def write_now(self, frames: bytes) -> bool:

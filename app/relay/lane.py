@@ -9,7 +9,8 @@ from dataclasses import replace as replaced
 
 from msgspec.structs import replace
 
-from app.byte_budget import Reserve
+from app.byte_budget import Reservation, Reserve
+from app.errors import OverloadedError
 from app.relay.memory import Memory
 from app.state.packing import pack
 from app.state.records import Chain, Item, StoredResponse, Turn
@@ -33,11 +34,15 @@ class Latest:
 
 
 class Lanes:
-    """The lanes of one connection over the store behind it. `max_bytes` bounds what all of them remember together."""
+    """The lanes of one connection over the store behind it. `max_bytes` bounds what all of them remember together.
 
-    def __init__(self, store: Memory, max_bytes: int) -> None:
+    It is held by this reservation; where there is no room for it, it is forgotten.
+    """
+
+    def __init__(self, store: Memory, max_bytes: int, held: Reservation) -> None:
         self._store = store
         self._max_bytes = max_bytes
+        self._held = held
         # The one that was kept last is at the end.
         self._latest: dict[str | None, Latest] = {}
 
@@ -56,10 +61,17 @@ class Lanes:
         size = sum(each.size for each in self._latest.values())
         while size > self._max_bytes:
             size -= self._latest.pop(next(iter(self._latest))).size
+        if lane in self._latest:
+            try:
+                self._held.add_now(latest.size)
+            except OverloadedError:
+                self.forget(lane)
+        self._held.shrink(size)
 
     def forget(self, lane: str | None) -> None:
         """The lane has gone on, to what this connection need not remember."""
-        self._latest.pop(lane, None)
+        if self._latest.pop(lane, None) is not None:
+            self._held.shrink(sum(each.size for each in self._latest.values()))
 
     def fail(self, lane: str | None, parent_id: str | None) -> None:
         """A turn on this lane has failed: what it continued is forgotten, unless that is another lane's."""

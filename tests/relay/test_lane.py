@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.byte_budget import Reserve, reserve_nothing
+from app.byte_budget import ByteBudget, Reserve, reserve_nothing
 from app.errors import StorageError
 from app.relay.lane import Lanes
 from app.state.records import Chain, Item, StoredResponse
@@ -44,7 +44,7 @@ def store() -> Store:
 
 @pytest.fixture
 def lanes(store: Store) -> Lanes:
-    return Lanes(store, 1_000_000)
+    return Lanes(store, 1_000_000, ByteBudget(1 << 30).reservation(PROJECT))
 
 
 def settled(response_id: str, text: str, **members: Any) -> StoredResponse:
@@ -162,7 +162,7 @@ async def test_a_failed_response_is_nobodys_latest(lanes: Lanes) -> None:
 
 
 async def test_what_a_connection_remembers_is_bounded(store: Store) -> None:
-    lanes = Lanes(store, 1_000)
+    lanes = Lanes(store, 1_000, ByteBudget(1 << 30).reservation(PROJECT))
     for number in range(10):
         await turn(lanes, f"resp_{number}", lane=f"lane-{number}")
     kept = [latest for number in range(10) if (latest := lanes.find(f"resp_{number}"))]

@@ -114,7 +114,7 @@ async def test_a_call_is_served_and_upstreams_answer_closed(call: Call) -> None:
     await call.serve()
     assert call.connection.is_finished
     assert call.closed
-    assert not call.registry._runs
+    assert not call.registry._places
 
 
 async def test_a_call_that_is_stopped_while_upstream_thinks_may_be_tried_elsewhere(call: Call) -> None:
