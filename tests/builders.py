@@ -215,7 +215,8 @@ class StreamRun:
             lease=make_lease(),
         )
         fold = Fold({"model": "demo"}, 1 << 20)
-        self.pump = Pump(self.answer, self.client, fold, self.settling, max_event_bytes=max_event_bytes)
+        held = self.registry.budget.reservation("proj_a")
+        self.pump = Pump(self.answer, self.client, fold, self.settling, max_event_bytes=max_event_bytes, held=held)
 
     @staticmethod
     async def _play(chunks: Sequence[bytes | Exception | None]) -> AsyncIterator[bytes]:

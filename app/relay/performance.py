@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-import orjson
 import structlog
 
 from app.byte_budget import Reservation
@@ -25,6 +24,7 @@ from app.relay.meter import MeteredCall
 from app.relay.order import FIRST_NUMBER, request_of, turn_of
 from app.relay.prepare import Exchange, OpenTurn, prepare
 from app.relay.pump import Pump
+from app.relay.run_faults import PAUSE_SECONDS, failure_of, pause_after
 from app.relay.stage import Stage
 from app.state.ledger import Entry
 from app.state.records import NO_ACCOUNT
@@ -38,9 +38,6 @@ _TOO_MANY_REQUESTS = 429
 _LOCKED = "conversation_locked"
 # A prompt is held as it was ordered, and as it is sent; what is kept of it as its items, and as the row of them.
 _COPIES = 2
-# Pauses of a run that waits for something nobody knows the time of, and the longest of any: its client may cancel it.
-_PAUSE_SECONDS = 1
-_LONGEST_PAUSE_SECONDS = 30
 
 _LEFT = "The gateway was stopped before the response was finished. (gateway_shutdown)"
 _ORPHANED = "The process that generated this response ended before the response was finished. (run_interrupted)"
@@ -114,7 +111,7 @@ class Performance:
             with self._stage.registry.place(project_id, partial(self.stop, Stop.SHUTDOWN)) as place:
                 await self._work(place.bytes)
         except OverloadedError:
-            await self._leave(_PAUSE_SECONDS)
+            await self._leave(PAUSE_SECONDS)
         except StorageError as error:
             # The lease goes on for a while, and then somebody else finds the run.
             _log.warning("a run was left", run=self.run.order.id, reason=error.message)
@@ -200,7 +197,7 @@ class Performance:
         try:
             if answer.content_type == _EVENT_STREAM:
                 limit = self._stage.relay.max_event_bytes
-                self._pump = Pump(answer, self._journal, fold, settle, max_event_bytes=limit)
+                self._pump = Pump(answer, self._journal, fold, settle, max_event_bytes=limit, held=held)
                 await self._pump.run()
             else:
                 whole = await answer.read_whole(self._stage.relay.max_answer_bytes, held.add)
@@ -241,9 +238,9 @@ class Performance:
         has_no_room = isinstance(error, OverloadedError) and not self._is_started
         waits = error.status == _TOO_MANY_REQUESTS or error.code == _LOCKED or has_no_room
         if waits and not self._ending.began and self.run.waited < self._stage.background.background_wait_seconds:
-            await self._leave(_pause(error))
+            await self._leave(pause_after(error))
             return
-        await self._end("failed", _message(error))
+        await self._end("failed", failure_of(error))
 
     async def _end_early(self, reason: Stop) -> None:
         match reason:
@@ -288,15 +285,3 @@ class Performance:
     def _ring(self) -> None:
         bell, self._bell = self._bell, asyncio.Event()
         bell.set()
-
-
-def _pause(error: ApiError) -> int:
-    """Whole seconds until this may be over."""
-    asked = error.headers.get("retry-after", "")
-    return min(int(asked), _LONGEST_PAUSE_SECONDS) if asked.isdecimal() else _PAUSE_SECONDS
-
-
-def _message(error: ApiError) -> str:
-    """What the error says to a client, with its code."""
-    told = orjson.loads(error.body())["error"]
-    return f"{told['message']} ({told['code']})" if told.get("code") else str(told["message"])

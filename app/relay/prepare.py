@@ -1,23 +1,22 @@
 """From a valid request to what upstream is sent: the state it builds on, read once, and its body for one account."""
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
 
 import orjson
 
 from app.relay.context_room import ContextRoom
 from app.relay.conversation import OpenConversation
 from app.relay.memory import Memory, resolve
-from app.sealing import Sealer, SealError
-from app.state.compaction import SEAL, Compaction, sealed_in
+from app.relay.sealed_input import expand, look_into
+from app.sealing import Sealer
+from app.state.compaction import Compaction
 from app.state.items import input_items, references
 from app.state.ledger import Entry
-from app.state.ownership import chain_names_owned, item_names_owned, names_owned
+from app.state.ownership import chain_names_owned, item_names_owned
 from app.state.records import ApiKey, Chain, Item
 from app.state.replay import check_calls, replay, standing
 from app.upstream.account import Account
@@ -29,9 +28,6 @@ from app.wire.requests import CreateRequest
 _GATEWAY_STATE = ("previous_response_id", "conversation", "background")
 _NOT_STORED = Json(b"false")
 _ENCRYPTED_REASONING = b'"reasoning.encrypted_content"'
-_SEAL = re.compile(re.escape(SEAL.encode()))
-
-_Unseal: TypeAlias = Callable[[str], bytes]
 
 
 # Not frozen, here and below, though nobody changes them: every call makes one, and a frozen one costs thrice as much.
@@ -236,7 +232,9 @@ async def prepare(
     if chain is not None:
         check_calls(chain, items)
     unseal = partial(sealer.open, caller.project_id)
-    is_sealed, is_owned = await asyncio.to_thread(_look, request, unseal) if is_large else _look(request, unseal)
+    is_sealed, is_owned = (
+        await asyncio.to_thread(look_into, request, unseal) if is_large else look_into(request, unseal)
+    )
     return Exchange(
         request,
         caller,
@@ -244,7 +242,7 @@ async def prepare(
         items,
         refers=bool(named),
         memory=memory if keep else None,
-        expand=partial(_expand, unseal),
+        expand=partial(expand, unseal),
         is_sealed=is_sealed,
         is_large=room.used >= LARGE_BYTES,
         is_owned=is_owned
@@ -267,37 +265,3 @@ def sendable(members: dict[str, Json], account: Account, history: Sequence[bytes
         return join_object(members)
     members.setdefault("input", _NOT_STORED)
     return join_around(members, "input", history)
-
-
-def _look(request: CreateRequest, unseal: _Unseal) -> tuple[bool, bool]:
-    """Whether the input has a compaction of this gateway's, and whether the call names what only one account has."""
-    given = request.input
-    if not isinstance(given, list):
-        return False, names_owned(request.fields, b"")
-    # Looked through where it is: a copy of a large input would weigh as much again.
-    sent = memoryview(request.members["input"])
-    return _SEAL.search(sent) is not None and _has_sealed(given, unseal), names_owned(request.fields, sent)
-
-
-def _has_sealed(given: Any, unseal: _Unseal) -> bool:
-    """Whether a compaction of this gateway's is among these items. Raises InvalidRequestError for a false one."""
-    found = False
-    for place, item in enumerate(given):
-        sealed = sealed_in(item)
-        if sealed is not None:
-            found = True
-            try:
-                unseal(sealed)
-            except SealError:
-                raise wording.unreadable_content(f"input[{place}].encrypted_content", item.get("id")) from None
-    return found
-
-
-def _expand(unseal: _Unseal, content: bytes) -> bytes:
-    sealed = sealed_in(orjson.loads(content))
-    if sealed is None:
-        return content
-    try:
-        return unseal(sealed)
-    except SealError:
-        raise wording.unreadable_content("input", None) from None

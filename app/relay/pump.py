@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
-from app.errors import StorageError, UpstreamError
+from app.byte_budget import UNCOUNTED_BYTES, Reservation
+from app.errors import OverloadedError, StorageError, UpstreamError
 from app.relay.blanking import blanked_frame, is_suspect
 from app.relay.fold import Fold
 from app.upstream.answer import UpstreamAnswer
@@ -13,6 +14,8 @@ from app.wire import events
 from app.wire.sse import FrameSplitter, FrameTooLargeError
 
 _TAIL_SECONDS = 5.0
+# An event is held as it comes, and as it is written; an item as it came, and as it is kept.
+_COPIES = 2
 
 Settle = Callable[[bytes | None], Awaitable[bytes | None]]
 
@@ -39,13 +42,22 @@ class Pump:
     """
 
     def __init__(
-        self, answer: UpstreamAnswer, listener: Listener, fold: Fold, settle: Settle, *, max_event_bytes: int
+        self,
+        answer: UpstreamAnswer,
+        listener: Listener,
+        fold: Fold,
+        settle: Settle,
+        *,
+        max_event_bytes: int,
+        held: Reservation,
     ) -> None:
         self._answer = answer
         self._listener = listener
         self._fold = fold
         self._settle = settle
         self._splitter = FrameSplitter(max_event_bytes)
+        self._held = held
+        self._counted = UNCOUNTED_BYTES
         self._ended = False
         self._last_word_said = False
         self._tail_follows = False
@@ -60,7 +72,7 @@ class Pump:
                 await self._pass_on_unfinished_frame()
         except FrameTooLargeError:
             await self.fail("upstream_event_too_large", "Upstream sent an event larger than this gateway accepts.")
-        except UpstreamError as fault:
+        except (UpstreamError, OverloadedError) as fault:
             await self.fail(fault.code or "server_error", fault.message)
         if self._tail_follows:
             await self._pass_on_tail()
@@ -104,6 +116,11 @@ class Pump:
             return False
         received = self._splitter.feed(chunk)
         del chunk
+        waiting = self._splitter.size + self._fold.size
+        if waiting > self._counted:
+            # As much again as there is: large events and items come in many pieces.
+            await self._held.add(waiting * _COPIES)
+            self._counted += waiting
         kinds = [events.kind(frame) for frame in received]
         frames = [self._blanked(frame, kind) for frame, kind in zip(received, kinds, strict=True)]
         for place, (frame, kind) in enumerate(zip(frames, kinds, strict=True)):

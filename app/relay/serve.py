@@ -161,7 +161,7 @@ class Relay:
                     held.shrink(turn.size * _KEPT_COPIES)
                 note(account=answer.account.name)
                 if answer.content_type == _EVENT_STREAM:
-                    pump = self._pump(turn, fold, answer, client)
+                    pump = self._pump(turn, fold, answer, client, held)
                 await self._relay(turn, answer, client, pump, metered=metered, held=held)
         except ClientGoneError:
             note(client_gone=True)
@@ -175,13 +175,14 @@ class Relay:
                 await pump.fail("gateway_shutdown", "The gateway was stopped before the response was finished.")
                 await client.end_stream()
 
-    def _pump(self, turn: OpenTurn, fold: Fold, answer: UpstreamAnswer, client: Client) -> Pump:
+    def _pump(self, turn: OpenTurn, fold: Fold, answer: UpstreamAnswer, client: Client, held: Reservation) -> Pump:
         return Pump(
             answer,
             client,
             fold,
             partial(self._settler.settle, turn, answer.account.name),
             max_event_bytes=self._settings.max_event_bytes,
+            held=held,
         )
 
     async def _relay(

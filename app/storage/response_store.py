@@ -2,33 +2,26 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, ClassVar, Self
 
 import msgspec
 import orjson
 from msgspec.structs import astuple, replace
-from sqlalchemy import BigInteger, Connection, bindparam, case, cast, delete, exists, func, select
+from sqlalchemy import Connection, bindparam, delete, exists, select
 
 from app.byte_budget import Reserve, reserve_nothing
 from app.errors import StorageError
 from app.state.packing import pack
-from app.state.records import Chain, Item, Outline, StoredResponse, Turn
+from app.state.records import Chain, Item, StoredResponse
 from app.storage import turns
-from app.storage.conversation_turns import read_context
 from app.storage.database import Database, is_conflict
-from app.storage.picked_items import Wanted, pick
+from app.storage.response_reads import read_body, read_chain, read_items
 from app.storage.statements import MOST_ROWS, Insertion, Query
-from app.storage.tables import conversation_responses, items, responses, storable
+from app.storage.tables import responses, storable
 from app.storage.writer import Write, Writer
 
 DUPLICATE_RESPONSE = "duplicate_response"
 """The code of the error for a second response with an id that the project has."""
-
-# Ids asked for in one statement; drivers limit its parameters.
-_IDS_AT_ONCE = 1000
-
-_OUTLINE = msgspec.msgpack.Decoder(Outline)
 
 _OWN = (
     responses.c.project_id == bindparam("project_id"),
@@ -36,58 +29,7 @@ _OWN = (
     responses.c.expires_at > bindparam("now"),
 )
 
-# Lengths are known without the content being read.
-_size = cast(func.length(responses.c.content) + func.length(responses.c.outline), BigInteger)
-_tip = select(responses.c.key, responses.c.parent_key, _size.label("size")).where(*_OWN).cte("chain", recursive=True)
-# Ancestors are not asked for their expiry: a chain expires as one.
-_chain = _tip.union_all(
-    select(responses.c.key, responses.c.parent_key, _tip.c.size + _size).where(
-        responses.c.key == _tip.c.parent_key, responses.c.project_id == bindparam("project_id")
-    )
-)
-# What is over the measure is left out, and the whole is read again, once there is room for it.
-_is_within = _chain.c.size <= bindparam("most")
-# What begins a chain may have been made in a conversation, which then stands before it.
-_place = conversation_responses
-_READ_CHAIN = Query(
-    select(
-        _chain.c.key,
-        _chain.c.parent_key,
-        _chain.c.size,
-        case((_is_within, responses.c.outline)),
-        case((_is_within, responses.c.content)),
-        _place.c.conversation_key,
-        _place.c.last_turn_key,
-    )
-    .select_from(_chain)
-    .join(responses, responses.c.key == _chain.c.key)
-    .outerjoin(_place, (_place.c.response_key == _chain.c.key) & _chain.c.parent_key.is_(None))
-)
-
-_length = func.length(responses.c.body)
-_READ_BODY = Query(select(_length, case((_length <= bindparam("most"), responses.c.body))).where(*_OWN))
 _READ_ACCOUNT = Query(select(responses.c.account).where(*_OWN))
-
-# Of each id the newest, and in its turn the last.
-_newest = (
-    select(items.c.id, func.max(items.c.response_key).label("response_key"))
-    .join(responses, responses.c.key == items.c.response_key)
-    .where(
-        items.c.project_id == bindparam("project_id"),
-        items.c.id.in_(bindparam("item_ids", expanding=True)),
-        responses.c.expires_at > bindparam("now"),
-    )
-    .group_by(items.c.id)
-    .subquery("newest")
-)
-_FIND_ITEMS = (
-    select(items.c.response_key, items.c.id, func.max(items.c.position))
-    .join(_newest, (_newest.c.response_key == items.c.response_key) & (_newest.c.id == items.c.id))
-    .group_by(items.c.response_key, items.c.id)
-)
-_of_keys = responses.c.key.in_(bindparam("keys", expanding=True))
-_READ_OUTLINES = select(responses.c.key, responses.c.outline, func.length(responses.c.content)).where(_of_keys)
-_READ_CONTENTS = select(responses.c.key, responses.c.content).where(_of_keys)
 
 _INSERT = Insertion(
     "turns", [*(column.name for column in responses.columns if column is not responses.c.key), turns.ITEM_IDS]
@@ -139,7 +81,7 @@ class ResponseStore:
         `reserve` is called before much is read, here and below.
         """
         own = _own(project_id, response_id, now)
-        return await self._database.read_within(lambda connection, most: _read_chain(connection, own, most), reserve)
+        return await self._database.read_within(lambda connection, most: read_chain(connection, own, most), reserve)
 
     async def read_items(
         self, project_id: str, item_ids: Collection[str], now: int, reserve: Reserve = reserve_nothing
@@ -147,7 +89,7 @@ class ResponseStore:
         """The items with these ids in the project's living responses; of several with one id, the newest."""
         wanted = list(item_ids)
         return await self._database.read_within(
-            lambda connection, most: _read_items(connection, project_id, wanted, now, most), reserve
+            lambda connection, most: read_items(connection, project_id, wanted, now, most), reserve
         )
 
     async def read_body(
@@ -155,12 +97,7 @@ class ResponseStore:
     ) -> bytes | None:
         """The response object as it was saved."""
         own = _own(project_id, response_id, now)
-
-        def read(connection: Connection, most: int) -> tuple[int, bytes | None]:
-            rows = _READ_BODY.fetch(connection, {**own, "most": most})
-            return (rows[0][0], rows[0][1]) if rows else (0, None)
-
-        return await self._database.read_within(read, reserve)
+        return await self._database.read_within(lambda connection, most: read_body(connection, own, most), reserve)
 
     async def read_account(self, project_id: str, response_id: str, now: int) -> str | None:
         """The account that served the response."""
@@ -269,48 +206,3 @@ def _storable_item(item: Item) -> Item:
     if named == (item.id, item.type, item.call_id):
         return item
     return replace(item, id=named[0], type=named[1], call_id=named[2])
-
-
-def _read_chain(connection: Connection, own: Mapping[str, Any], most: int) -> tuple[int, Chain | None]:
-    # A turn is saved after its parent, under a larger key.
-    rows = sorted(_READ_CHAIN.fetch(connection, {**own, "most": most}), key=itemgetter(0))
-    if not rows or rows[0][1] is not None:
-        return 0, None
-    # What the oldest is with all that follow it.
-    size = rows[0][2]
-    *_, conversation_key, last_turn_key = rows[0]
-    context: list[Turn] = []
-    if conversation_key is not None:
-        found = read_context(connection, conversation_key, last_turn_key, most)
-        if found is None:
-            return 0, None
-        context_size, context = found
-        size += context_size
-    if size > most:
-        return size, None
-    context += [Turn(_OUTLINE.decode(outline), content) for _, _, _, outline, content, *_ in rows]
-    return size, Chain(rows[-1][0], tuple(context))
-
-
-def _read_items(
-    connection: Connection, project_id: str, wanted: Sequence[str], now: int, most: int
-) -> tuple[int, dict[str, Item]]:
-    places: dict[int, list[tuple[str, int]]] = {}
-    for start in range(0, len(wanted), _IDS_AT_ONCE):
-        for key, item_id, position in connection.execute(
-            _FIND_ITEMS, {"project_id": project_id, "item_ids": wanted[start : start + _IDS_AT_ONCE], "now": now}
-        ):
-            places.setdefault(key, []).append((item_id, position))
-    turns: dict[int, Wanted] = {}
-    keys = list(places)
-    for start in range(0, len(keys), _IDS_AT_ONCE):
-        for key, outline, length in connection.execute(_READ_OUTLINES, {"keys": keys[start : start + _IDS_AT_ONCE]}):
-            positions = [position for _, position in places[key]]
-            turns[key] = Wanted(key, _OUTLINE.decode(outline), length, positions)
-    size, found = pick(connection, _READ_CONTENTS, list(turns.values()), most)
-    return size, {
-        item_id: replace(found[key, position], served_by=turns[key].outline.account)
-        for key, ids in places.items()
-        for item_id, position in ids
-        if (key, position) in found
-    }

@@ -95,6 +95,7 @@ async def pumped(chunks: list[bytes], *, store: bool) -> Memory:
             Fold(request.fields, _LARGEST_EVENT),
             partial(Settler(30).settle, exchange.turn, "fake"),
             max_event_bytes=_LARGEST_EVENT,
+            held=registry.budget.reservation("proj_a"),
         ).run()
     await registry.aclose()
     return memory
