@@ -1,6 +1,6 @@
 """Responses and their items: saved whole, read as chains, deleted with their content. Must not know HTTP."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -30,6 +30,10 @@ _OWN = (
 )
 
 _READ_ACCOUNT = Query(select(responses.c.account).where(*_OWN))
+
+_LARGE_BYTES = 64 * 1024
+# Where these stand in a row.
+_CONTENT, _BODY = -3, -2
 
 _INSERT = Insertion(
     "turns", [*(column.name for column in responses.columns if column is not responses.c.key), turns.ITEM_IDS]
@@ -127,6 +131,19 @@ class SaveResponse(Write[None]):
     row: tuple[Any, ...]
 
     @classmethod
+    def are_one_statement(cls, writes: Sequence[Self]) -> bool:
+        return len(writes) == 1 or (len(writes) <= MOST_ROWS and not any(write.is_large for write in writes))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its content or its response object is.
+
+        SQLite keeps what is bound to a statement until that is executed again. Such a turn goes in by the statement for
+        one row, which the next turn uses; that for many may not be needed for days.
+        """
+        return len(self.row[_CONTENT]) + len(self.row[_BODY]) > _LARGE_BYTES
+
+    @classmethod
     def of(cls, response: StoredResponse) -> Self:
         """The row of this response: made where it comes from, because the writing thread is the narrow place."""
         identity = storable(response.project_id), storable(response.id)
@@ -135,7 +152,8 @@ class SaveResponse(Write[None]):
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
         try:
-            _INSERT.execute(connection, [write.row for write in writes])
+            for some in _batches(writes):
+                _INSERT.execute(connection, [write.row for write in some])
         except Exception as error:
             if not is_conflict(error):
                 raise
@@ -173,6 +191,17 @@ class PurgeExpired(Write[int]):
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[int]:
         return [len(connection.execute(_PURGE, {"now": write.now, "batch": write.batch}).all()) for write in writes]
+
+
+def _batches(writes: Sequence[SaveResponse]) -> Iterator[Sequence[SaveResponse]]:
+    """Those that go in by one statement, in their order: a large one alone."""
+    start = 0
+    for place, write in enumerate(writes):
+        if write.is_large:
+            yield from (each for each in (writes[start:place], [write]) if each)
+            start = place + 1
+    if start < len(writes):
+        yield writes[start:]
 
 
 def _own(project_id: str, response_id: str, now: int) -> Mapping[str, Any]:

@@ -37,6 +37,11 @@ class Write(ABC, Generic[T]):
     most_in_a_statement: ClassVar[int] = 0
 
     @classmethod
+    def are_one_statement(cls, writes: Sequence[Self]) -> bool:
+        """Whether `apply` makes one statement of these, which needs no transaction around it."""
+        return len(writes) <= cls.most_in_a_statement
+
+    @classmethod
     @abstractmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> Sequence[T]:
         """Make these changes, in order, in the transaction at hand: one result each. Run again after a rollback.
@@ -211,7 +216,7 @@ def _transact(writes: Sequence[Write[Any]], session: Session) -> list[Any]:
     def apply(connection: Connection) -> list[Any]:
         return list(chain.from_iterable(run[0].apply(connection, run) for run in runs))
 
-    results = session.write(apply, is_one_statement=len(runs) == 1 and len(writes) <= writes[0].most_in_a_statement)
+    results = session.write(apply, is_one_statement=len(runs) == 1 and writes[0].are_one_statement(writes))
     if any(write.erases and result for write, result in zip(writes, results, strict=True)):
         session.erase_log()
     return results

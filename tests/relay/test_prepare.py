@@ -218,3 +218,41 @@ async def test_an_open_call_has_to_be_answered_before_upstream_is_asked() -> Non
             sealer=_SEALER,
             room=make_room(),
         )
+
+
+class _Measured:
+    """A store that says what it would read, and has items of a hundred bytes and more."""
+
+    async def read_chain(self, project_id: str, response_id: str, now: int, reserve: Reserve) -> Chain | None:
+        await reserve(1000)
+        return _CHAIN
+
+    async def read_items(self, project_id: str, named: set[str], now: int, reserve: Reserve) -> dict[str, Any]:
+        await reserve(100)
+        return {name: make_item(user("x" * 100, name)) for name in named}
+
+
+async def test_a_context_that_is_too_long_is_refused_before_it_is_read() -> None:
+    request = make_request(input="x" * 500, previous_response_id="resp_1")
+    assert (await prepared(request, _Measured(), max_bytes=1502)).chain is _CHAIN
+    with pytest.raises(InvalidRequestError, match="exceeds the context window") as caught:
+        await prepared(request, _Measured(), max_bytes=1501)
+    error = caught.value
+    assert (error.status, error.code, error.param) == (400, "context_length_exceeded", "input")
+
+
+async def test_an_item_that_is_named_many_times_counts_as_many_times() -> None:
+    request = make_request(input=[{"type": "item_reference", "id": "msg_1"}] * 50)
+    with pytest.raises(InvalidRequestError, match="exceeds the context window"):
+        await prepared(request, _Measured(), max_bytes=5000)
+    assert len((await prepared(request, _Measured(), max_bytes=20_000)).items) == 50
+
+
+async def test_a_large_body_is_made_off_the_loop_and_is_the_same() -> None:
+    request = make_request(input="x" * 1_100_000, previous_response_id="resp_1", user="u")
+    made = await prepared(request, _Measured(), max_bytes=2_000_000)
+    assert made.is_large
+    sent = orjson.loads(made.render(make_account()))
+    assert sent["input"][-1]["content"] == "x" * 1_100_000
+    assert [*sent] == ["model", "input", "user", "store"]
+    assert not (await prepared(make_request(), _Measured())).is_large
