@@ -21,7 +21,7 @@ class JsonAnswer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        for piece, follows in pieces(bytes(self.body)):
+        async for piece, follows in pieces(bytes(self.body)):
             await send({"type": "http.response.body", "body": piece, "more_body": follows})
 
 

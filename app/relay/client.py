@@ -1,7 +1,7 @@
 """The client's side of one call, over ASGI: what is sent to it, and whether it is still there."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -16,15 +16,15 @@ Send = Callable[[Message], Awaitable[None]]
 _PIECE_BYTES = 64 * 1024
 
 
-def pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
+async def pieces(body: bytes) -> AsyncIterator[tuple[bytes, bool]]:
     """A whole body as it is to be sent, and of each piece whether others follow.
 
-    The connection waits between two of them while the client reads slowly, and so holds one and not all.
+    Between two of them the connection finds out whether its client reads, and so holds one and not all.
     """
-    if len(body) <= _PIECE_BYTES:
-        yield body, False
-        return
-    for start in range(0, len(body), _PIECE_BYTES):
+    for start in range(0, len(body) or 1, _PIECE_BYTES):
+        if start:
+            # What is written in one turn of the loop leaves at its end.
+            await asyncio.sleep(0)
         yield body[start : start + _PIECE_BYTES], start + _PIECE_BYTES < len(body)
 
 
@@ -118,8 +118,7 @@ class Client:
         self.begun = True
         # A client may leave once it has its answer.
         self._connection.watch(None)
-        for piece, follows in pieces(body):
-            await self._send({"type": "http.response.body", "body": piece, "more_body": follows})
+        await self._send_body(body, more_body=False)
 
     async def begin_stream(self, status: int, headers: Sequence[RawHeader]) -> None:
         """Send the head of a streamed answer; from here on silence is filled with keep-alive comments."""
@@ -135,14 +134,7 @@ class Client:
         """
         self._writing = True
         self._last_write = self._loop.time()
-        if len(frames) <= _PIECE_BYTES:
-            await self._send({"type": "http.response.body", "body": frames, "more_body": more_body})
-        else:
-            for piece, _ in pieces(frames):
-                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
-                self._last_write = self._loop.time()
-            if not more_body:
-                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._send_body(frames, more_body=more_body)
         self._writing = False
 
     def write_now(self, frames: bytes) -> bool:
@@ -158,6 +150,15 @@ class Client:
             self._ended = True
             self._connection.watch(None)
             await self.write(b"", more_body=False)
+
+    async def _send_body(self, body: bytes, *, more_body: bool) -> None:
+        if len(body) <= _PIECE_BYTES:
+            await self._send({"type": "http.response.body", "body": body, "more_body": more_body})
+            return
+        async for piece, follows in pieces(body):
+            await self._send({"type": "http.response.body", "body": piece, "more_body": follows or more_body})
+            # One that takes a piece reads, however slowly.
+            self._last_write = self._loop.time()
 
     def _leave(self) -> None:
         self.interrupt(ClientGoneError())
