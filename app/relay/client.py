@@ -118,7 +118,11 @@ class Client:
         self.begun = True
         # A client may leave once it has its answer.
         self._connection.watch(None)
-        await self._send_body(body, more_body=False)
+        if len(body) <= _PIECE_BYTES:
+            await self._send({"type": "http.response.body", "body": body, "more_body": False})
+            return
+        async for piece, follows in pieces(body):
+            await self._send({"type": "http.response.body", "body": piece, "more_body": follows})
 
     async def begin_stream(self, status: int, headers: Sequence[RawHeader]) -> None:
         """Send the head of a streamed answer; from here on silence is filled with keep-alive comments."""
@@ -128,13 +132,10 @@ class Client:
         self._on_silence()
 
     async def write(self, frames: bytes, *, more_body: bool = True) -> None:
-        """Send whole frames, in one write unless they are large.
-
-        Waits while the client reads slowly, up to the write timeout.
-        """
+        """Send whole frames in one write; waits while the client reads slowly, up to the write timeout."""
         self._writing = True
         self._last_write = self._loop.time()
-        await self._send_body(frames, more_body=more_body)
+        await self._send({"type": "http.response.body", "body": frames, "more_body": more_body})
         self._writing = False
 
     def write_now(self, frames: bytes) -> bool:
@@ -150,15 +151,6 @@ class Client:
             self._ended = True
             self._connection.watch(None)
             await self.write(b"", more_body=False)
-
-    async def _send_body(self, body: bytes, *, more_body: bool) -> None:
-        if len(body) <= _PIECE_BYTES:
-            await self._send({"type": "http.response.body", "body": body, "more_body": more_body})
-            return
-        async for piece, follows in pieces(body):
-            await self._send({"type": "http.response.body", "body": piece, "more_body": follows or more_body})
-            # One that takes a piece reads, however slowly.
-            self._last_write = self._loop.time()
 
     def _leave(self) -> None:
         self.interrupt(ClientGoneError())
