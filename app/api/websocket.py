@@ -15,6 +15,7 @@ from app import allowance
 from app.api.channel import Channel, Peer
 from app.api.intake import headers_of
 from app.api.services import Services
+from app.byte_budget import Reservation
 from app.errors import ApiError, InvalidRequestError
 from app.observability.logging import begin_request, note, request_id
 from app.relay.lane import Lanes
@@ -27,6 +28,8 @@ from app.wire.messages import ClientMessage
 _MOST_LANES = 32
 _MOST_RUNNING = 16
 _MOST_WAITING = 64
+# A message is held as it came, as what it was decoded to, and as what is sent on.
+_COPIES = 3
 _GOING_AWAY, _INTERNAL_ERROR, _RESTART = 1001, 1011, 1012
 _FIRST_SERVER_ERROR = 500
 _ROUTE = "/v1/responses"
@@ -52,12 +55,20 @@ class ResponsesSocket:
         async def identify() -> ApiKey:
             return await services.authenticator.identify(headers, address, self._needed)
 
-        await identify()
+        project_id = (await identify()).project_id
         await receive()
-        await send({"type": "websocket.accept"})
         connection = scope["extensions"]["antiphon"]["connection"]
-        peer = Peer(send, connection)
-        await Session(services, identify, headers, receive, peer).run()
+        budget = services.registry.budget
+        with (
+            budget.reservation(project_id) as arriving,
+            budget.reservation(project_id) as waiting,
+            budget.reservation(project_id) as remembered,
+        ):
+            connection.hold(arriving)
+            await send({"type": "websocket.accept"})
+            peer = Peer(send, connection)
+            memory = Lanes(services.archive, services.limits.max_body_bytes, remembered)
+            await Session(services, identify, headers, receive, peer, memory=memory, waiting=waiting).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,9 @@ class Session:
         headers: Mapping[str, str],
         receive: Receive,
         peer: Peer,
+        *,
+        memory: Lanes,
+        waiting: Reservation,
     ) -> None:
         self._services = services
         self._identify = identify
@@ -90,7 +104,10 @@ class Session:
         self._receive = receive
         self._peer = peer
         self._request_id = request_id()
-        self._memory = Lanes(services.archive, services.limits.max_body_bytes)
+        self._memory = memory
+        self._held = waiting
+        # Those that wait, and those whose turn has begun and has not taken them over.
+        self._unserved: set[ClientMessage] = set()
         self._log = structlog.get_logger("antiphon.access").bind()
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[Ending] = self._loop.create_future()
@@ -177,8 +194,10 @@ class Session:
         if refusal := messages.refusal(message):
             await self._peer.say(refusal)
             return
+        await self._held.add(len(message.raw))
         self._enter(message.stream_id)
         self._waiting.append(message)
+        self._unserved.add(message)
         self._start_turns()
 
     def _enter(self, stream_id: str | None) -> None:
@@ -202,6 +221,7 @@ class Session:
                 self._running.add(message.stream_id)
                 self._services.registry.spawn(self._turn(message))
         size = sum(len(message.raw) for message in self._waiting)
+        self._held.shrink(sum(len(message.raw) for message in self._unserved))
         if len(self._waiting) >= _MOST_WAITING or size >= self._limits.max_body_bytes:
             self._room.clear()
         else:
@@ -232,6 +252,7 @@ class Session:
                 await self._peer.say(messages.of_error(fault, message.stream_id))
         finally:
             self._last_active = self._loop.time()
+            self._unserved.discard(message)
             self._running.discard(message.stream_id)
             self._start_turns()
             elapsed = round((time.monotonic() - started) * 1000, 1)
@@ -243,18 +264,23 @@ class Session:
         services, lane = self._services, message.stream_id
         # Asked anew for each turn: a key may be revoked while its connection lasts.
         caller = await self._identify()
-        call = await self._parsed(messages.read_call, message.raw)
-        memory = self._memory.memory(lane, message.previous_response_id, store=call.request.store)
         channel = Channel(self._peer, lane)
-        if not call.generates:
-            for frame in messages.warm_up(await services.relay.warm_up(call.request, caller, memory)):
-                await channel.frames(frame)
-            return
-        serving = services.relay.serve(call.request, caller, self._headers, channel.send, channel, lane=memory)
-        # The prompt is not to be held while the answer streams.
-        message.raw = b""
-        del call
-        await serving
+        with await services.registry.admit(caller.project_id) as place:
+            await place.bytes.add(len(message.raw) * _COPIES)
+            self._unserved.discard(message)
+            call = await self._parsed(messages.read_call, message.raw)
+            memory = self._memory.memory(lane, message.previous_response_id, store=call.request.store)
+            if not call.generates:
+                for frame in messages.warm_up(await services.relay.warm_up(call.request, caller, memory, place)):
+                    await channel.frames(frame)
+                return
+            serving = services.relay.serve(
+                call.request, caller, self._headers, channel.send, channel, place=place, lane=memory
+            )
+            # The prompt is not to be held while the answer streams.
+            message.raw = b""
+            del call
+            await serving
         if not channel.has_ended:
             # It left, or reads nothing: what it was not told it cannot be told any more.
             self._peer.leave()

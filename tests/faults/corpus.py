@@ -34,8 +34,10 @@ CORPUS = (
     b"GET /livez HTTP/1.1\nhost: a\n\n",
     b"CONNECT elsewhere:443 HTTP/1.1\r\nhost: elsewhere:443\r\n\r\n",
     b"GET /v1/models HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n" + b"\x81\xff" * 600,
-    (b"GET /v1/responses HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-    b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n\x81\x7f\xff\xff"),
+    (
+        b"GET /v1/responses HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n\x81\x7f\xff\xff"
+    ),
     _HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     _HEAD + b"transfer-encoding: chunked\r\n\r\n5;" + b"e" * 70_000 + b"\r\n",
     b"POST /v1/responses HTTP/1.0\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n{}",
