@@ -1,7 +1,6 @@
 """One run in the background, from claimed to ended. Must not know who claims runs, nor who reads what they say."""
 
 import asyncio
-import enum
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -24,7 +23,7 @@ from app.relay.meter import MeteredCall
 from app.relay.order import FIRST_NUMBER, request_of, turn_of
 from app.relay.prepare import Exchange, OpenTurn, prepare
 from app.relay.pump import Pump
-from app.relay.run_faults import PAUSE_SECONDS, failure_of, pause_after
+from app.relay.run_faults import PAUSE_SECONDS, Stop, failure_of, pause_after
 from app.relay.stage import Stage
 from app.state.ledger import Entry
 from app.state.records import NO_ACCOUNT
@@ -43,14 +42,6 @@ _LEFT = "The gateway was stopped before the response was finished. (gateway_shut
 _ORPHANED = "The process that generated this response ended before the response was finished. (run_interrupted)"
 
 _log = structlog.get_logger("antiphon.background")
-
-
-class Stop(enum.Enum):
-    """Why a run that is being performed has to stop."""
-
-    CANCELLED = enum.auto()
-    SHUTDOWN = enum.auto()
-    LOST = enum.auto()
 
 
 class Performance:

@@ -1,4 +1,6 @@
-"""What an error means for a run in the background: how long it waits before it is tried again, or how it has failed."""
+"""Say what ends a run in the background before upstream does, and what an error means for it: a pause or a failure."""
+
+import enum
 
 import orjson
 
@@ -9,6 +11,14 @@ PAUSE_SECONDS = 1
 
 # The longest of any: its client may cancel it.
 _LONGEST_PAUSE_SECONDS = 30
+
+
+class Stop(enum.Enum):
+    """Why a run that is being performed has to stop."""
+
+    CANCELLED = enum.auto()
+    SHUTDOWN = enum.auto()
+    LOST = enum.auto()
 
 
 def pause_after(error: ApiError) -> int:

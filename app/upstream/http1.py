@@ -8,7 +8,7 @@ import httpx
 
 from app.outbox import Outbox
 from app.upstream.response_body import ResponseBody
-from app.upstream.transport import Answer, RawHeaders
+from app.upstream.transport import Answer, RawHeaders, UnansweredError
 
 # Of what is no body: heads, those of 1xx answers included, chunk sizes, trailers.
 _MAX_FRAMING_BYTES = 64 * 1024
@@ -24,13 +24,6 @@ _NAME_LENGTH = len(_TRANSFER_ENCODING)
 _TRANSFER_CODINGS = frozenset({b"chunked", b"identity"})
 _SWITCHING_PROTOCOLS = 101
 _PIECE_BYTES = 64 * 1024
-
-
-class UnansweredError(httpx.ReadError):
-    """A kept connection was closed before any byte of an answer, as by a server that has lost patience.
-
-    A new one that is closed so is not this (RFC 9112 9.3.1): nobody had a reason to close it but the request.
-    """
 
 
 READ_BYTES = 16 * 1024

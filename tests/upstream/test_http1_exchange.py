@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from app.outbox import Outbox
-from app.upstream.http1 import Connection, UnansweredError
+from app.upstream.http1 import Connection
 from app.upstream.network import Network
 from app.upstream.response_body import ResponseBody
-from app.upstream.transport import Transport, UpstreamRequest
+from app.upstream.transport import Transport, UnansweredError, UpstreamRequest
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.native import CHUNKED, Keeper, Wire, ask, chunks_of, kept
