@@ -20,6 +20,7 @@ from multiprocessing.context import SpawnProcess
 import structlog
 
 from app.errors import ConfigurationError
+from app.observability import logging
 
 # Workers that end by themselves within this time, beyond these many for each, are not replaced any more.
 _WINDOW_SECONDS = 60.0
@@ -28,6 +29,8 @@ _RESTART_SECONDS, _LONGEST_RESTART_SECONDS = 0.5, 8.0
 # What a worker has beyond its grace and its budget to end, before it is killed.
 _ENDING_SECONDS = 15.0
 _TICK_SECONDS = 0.5
+# What the log has for what was said, before an end that waits for nothing else.
+_SAYING_SECONDS = 1.0
 
 _log = structlog.get_logger("antiphon.processes")
 
@@ -55,6 +58,7 @@ class Parent:
             self.line.recv_bytes()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(self.ending_seconds)
+        logging.flush(_SAYING_SECONDS)
         os._exit(1)
 
 

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from app.errors import ConfigurationError
 from app.settings_access import AccessSettings
+from app.settings_background import BackgroundSettings
 from app.settings_limits import LimitsSettings
 from app.settings_memory import MemorySettings
 from app.settings_prices import PriceSettings
@@ -197,21 +198,6 @@ class RelaySettings(SettingsGroup):
         "those of the config file may.",
     )
     max_waiting_calls: int = Field(1000, ge=1, description="Calls that wait for a key per process; more get a 429.")
-
-
-class BackgroundSettings(SettingsGroup):
-    """Responses in the background: how many at once, how long they wait and are kept."""
-
-    background_runs: int = Field(64, ge=1, description="Background responses generated at once per process.")
-    background_queue: int = Field(
-        1000, ge=1, description="Background responses of a project that may be unfinished; more get a 429."
-    )
-    background_wait_seconds: float = Field(
-        86_400.0, gt=0, description="Time a background response waits for a rate-limited key before it fails."
-    )
-    background_keep_seconds: int = Field(
-        600, ge=1, description="Time a background response's events, and it if not stored, are kept past its end."
-    )
 
 
 class LoggingSettings(SettingsGroup):

@@ -23,8 +23,6 @@ _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 _STDOUT = 1
 # What lines that still wait get at the end of the process.
 _FLUSH_SECONDS = 1.0
-# The server warns of each upgrade that it does not serve; the request's own line says it already.
-_UPGRADE_WARNING = re.compile(r"^Unsupported upgrade request")
 
 
 _request: ContextVar[EventDict] = ContextVar("antiphon_request")
@@ -62,7 +60,6 @@ def configure(level: str, form: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *theirs]
         )
     )
-    handler.addFilter(lambda record: not _UPGRADE_WARNING.search(str(record.msg)))
     root = logging.getLogger()
     for before in root.handlers:
         if isinstance(before, _Handler):
@@ -71,6 +68,13 @@ def configure(level: str, form: str) -> None:
     root.setLevel(max(threshold, logging.INFO))
     for library in ("alembic", "asyncio", "sqlalchemy", "uvicorn"):
         logging.getLogger(library).setLevel(max(threshold, logging.WARNING))
+
+
+def flush(seconds: float) -> None:
+    """Have the lines that still wait written, within so many seconds: before an end that asks nobody."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler):
+            handler.flush(seconds)
 
 
 class _Logger:
@@ -92,8 +96,8 @@ class _Handler(logging.Handler):
         with suppress(Exception):
             self._lines.write(self.format(record).encode(errors="backslashreplace") + b"\n")
 
-    def flush(self) -> None:
-        self._lines.flush(_FLUSH_SECONDS)
+    def flush(self, seconds: float = _FLUSH_SECONDS) -> None:
+        self._lines.flush(seconds)
 
     def close(self) -> None:
         self._lines.close(_FLUSH_SECONDS)

@@ -11,7 +11,8 @@ from app.relay.meter import Meter
 from app.relay.registry import Registry
 from app.relay.settle import Settler
 from app.sealing import Sealer
-from app.settings import BackgroundSettings, RelaySettings
+from app.settings import RelaySettings
+from app.settings_background import BackgroundSettings
 from app.storage.key_store import KeyStore
 from app.storage.run_store import RunStore
 from app.upstream.connect import UpstreamClient

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from app.api.gateway import Gateway
 from app.api.services import Services
+from app.observability import logging
 from app.outbox import Outbox
 from app.server.descriptors import ConnectionLimit
 from app.server.http import HttpProtocol
@@ -35,6 +36,8 @@ _ARRIVING_SECONDS = 5.0
 # After a second signal: time to close what can be closed, and until the process ends whatever it is doing.
 _CLOSING_SECONDS = 0.5
 _FORCED_SECONDS = 1.0
+# Of which the log has this for what was said.
+_SAYING_SECONDS = 0.25
 _BACKLOG = 4096
 _KEEP_ALIVE_SECONDS = 75
 
@@ -72,7 +75,7 @@ class GatewayServer(uvicorn.Server):
         if self.should_exit and (sig == signal.SIGINT or not self._is_worker):
             self.force_exit = True
             # Whatever holds up the loop: what was announced is committed already.
-            timer = threading.Timer(_FORCED_SECONDS, os._exit, (1,))
+            timer = threading.Timer(_FORCED_SECONDS - _SAYING_SECONDS, _end_now)
             timer.daemon = True
             timer.start()
         super().handle_exit(sig, frame)
@@ -156,6 +159,11 @@ class GatewayServer(uvicorn.Server):
         # uvicorn's own, which keeps the date of answers, is asked only while it does not end.
         await self.on_tick(0)
         await asyncio.sleep(_TICK_SECONDS)
+
+
+def _end_now() -> None:
+    logging.flush(_SAYING_SECONDS)
+    os._exit(1)
 
 
 def configuration(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:

@@ -170,14 +170,6 @@ def test_libraries_are_kept_quieter_than_ourselves(read: Read) -> None:
     assert read() == []
 
 
-def test_the_servers_warnings_of_upgrades_are_left_out_and_no_others(read: Read) -> None:
-    configure("info", "json")
-    a_library("Unsupported upgrade request.")
-    assert read() == []
-    a_library("The schema upgrade of a WebSocket table failed.")
-    assert only(read())["event"].startswith("The schema upgrade")
-
-
 def test_a_library_that_logs_badly_does_no_harm(read: Read) -> None:
     configure("info", "json")
     logging.getLogger("some.package").warning("%d streams", "no number")

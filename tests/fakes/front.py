@@ -49,10 +49,10 @@ def documented(front: str) -> str:
 
 @contextmanager
 def running_front(front: str, gateway_url: str, folder: Path) -> Iterator[str]:
-    """Run it in front of this gateway; yields its URL. Skips where it is not installed, unless TEST_PROXIES asks."""
+    """Run it in front of this gateway; yields its URL. Skips where it is not installed."""
     if shutil.which(front) is None:
         reason = f"{front} IS NOT INSTALLED: its documented configuration is untested (apt-get install {front})"
-        (pytest.fail if os.environ.get("TEST_PROXIES") else pytest.skip)(reason)
+        pytest.skip(reason)
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]

@@ -25,8 +25,9 @@ from app.installation import opened
 from app.main import create_app
 from app.server.listener import listen
 from app.server.run import configuration
-from app.settings import BackgroundSettings, RelaySettings, ServerSettings, Settings, StorageSettings
+from app.settings import RelaySettings, ServerSettings, Settings, StorageSettings
 from app.settings_access import AccessSettings
+from app.settings_background import BackgroundSettings
 from app.settings_memory import MemorySettings
 from app.settings_upstream import KeySettings, UpstreamSettings
 
