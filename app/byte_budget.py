@@ -77,6 +77,11 @@ class Reservation:
             self._budget.take_now(self, asked - self.held)
         self._asked = asked
 
+    def take_over(self, other: "Reservation") -> None:
+        """Hold from now on what another one of the same project did."""
+        self._asked, other._asked = self._asked + other._asked, 0  # noqa: SLF001 - one of its own kind
+        self.held, other.held = self.held + other.held, 0
+
     def shrink(self, size: int) -> None:
         """Hold no more than this any longer."""
         if size < self._asked:

@@ -59,16 +59,12 @@ class ResponsesSocket:
         await receive()
         connection = scope["extensions"]["antiphon"]["connection"]
         budget = services.registry.budget
-        with (
-            budget.reservation(project_id) as arriving,
-            budget.reservation(project_id) as waiting,
-            budget.reservation(project_id) as remembered,
-        ):
+        with budget.reservation(project_id) as arriving, budget.reservation(project_id) as remembered:
             connection.hold(arriving)
             await send({"type": "websocket.accept"})
             peer = Peer(send, connection)
             memory = Lanes(services.archive, services.limits.max_body_bytes, remembered)
-            await Session(services, identify, headers, receive, peer, memory=memory, waiting=waiting).run()
+            await Session(services, identify, headers, receive, peer, memory=memory, arriving=arriving).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +91,7 @@ class Session:
         peer: Peer,
         *,
         memory: Lanes,
-        waiting: Reservation,
+        arriving: Reservation,
     ) -> None:
         self._services = services
         self._identify = identify
@@ -105,9 +101,9 @@ class Session:
         self._peer = peer
         self._request_id = request_id()
         self._memory = memory
-        self._held = waiting
-        # Those that wait, and those whose turn has begun and has not taken them over.
-        self._unserved: set[ClientMessage] = set()
+        self._arriving = arriving
+        # Of each message that waits, or has its turn and not yet its place.
+        self._held: dict[ClientMessage, Reservation] = {}
         self._log = structlog.get_logger("antiphon.access").bind()
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[Ending] = self._loop.create_future()
@@ -142,6 +138,8 @@ class Session:
             idling.cancel()
             reading.cancel()
             self._waiting.clear()
+            for message in [*self._held]:
+                self._let_go(message)
             self._peer.leave()
 
     def _end(self, ending: Ending) -> None:
@@ -149,6 +147,12 @@ class Session:
             self._ending.set_result(ending)
         if self._peer.is_gone:
             self._waiting.clear()
+
+    def _let_go(self, message: ClientMessage) -> None:
+        """Give back what is held for the message, unless its call has taken that over."""
+        held = self._held.pop(message, None)
+        if held is not None:
+            held.shrink(0)
 
     def _reach_limit(self) -> None:
         self._refusal = InvalidRequestError(
@@ -194,10 +198,11 @@ class Session:
         if refusal := messages.refusal(message):
             await self._peer.say(refusal)
             return
-        await self._held.add(len(message.raw))
         self._enter(message.stream_id)
+        self._held[message] = held = self._services.registry.budget.reservation(self._arriving.project_id)
+        held.take_over(self._arriving)
+        held.shrink(len(message.raw))
         self._waiting.append(message)
-        self._unserved.add(message)
         self._start_turns()
 
     def _enter(self, stream_id: str | None) -> None:
@@ -221,7 +226,6 @@ class Session:
                 self._running.add(message.stream_id)
                 self._services.registry.spawn(self._turn(message))
         size = sum(len(message.raw) for message in self._waiting)
-        self._held.shrink(sum(len(message.raw) for message in self._unserved))
         if len(self._waiting) >= _MOST_WAITING or size >= self._limits.max_body_bytes:
             self._room.clear()
         else:
@@ -252,7 +256,7 @@ class Session:
                 await self._peer.say(messages.of_error(fault, message.stream_id))
         finally:
             self._last_active = self._loop.time()
-            self._unserved.discard(message)
+            self._let_go(message)
             self._running.discard(message.stream_id)
             self._start_turns()
             elapsed = round((time.monotonic() - started) * 1000, 1)
@@ -266,8 +270,8 @@ class Session:
         caller = await self._identify()
         channel = Channel(self._peer, lane)
         with await services.registry.admit(caller.project_id) as place:
-            await place.bytes.add(len(message.raw) * _COPIES)
-            self._unserved.discard(message)
+            place.bytes.take_over(self._held.pop(message))
+            await place.bytes.add(len(message.raw) * (_COPIES - 1))
             call = await self._parsed(messages.read_call, message.raw)
             memory = self._memory.memory(lane, message.previous_response_id, store=call.request.store)
             if not call.generates:

@@ -155,3 +155,13 @@ async def test_memory_is_given_back_once_much_was_held_and_nothing_is() -> None:
         with budget.reservation("a") as held:
             await held.add(size)
         assert len(trims) == seen
+
+
+async def test_what_is_taken_over_is_held_by_one_alone(budget: ByteBudget) -> None:
+    with budget.reservation("a") as first, budget.reservation("a") as second:
+        await first.add(5 * MB)
+        second.take_over(first)
+        # More than the project's share: but for this call it holds nothing.
+        await second.add(2 * MB)
+        first.shrink(0)
+        assert (first.held, second.held, budget.held) == (0, 7 * MB, 7 * MB)

@@ -171,3 +171,20 @@ async def test_what_a_connection_remembers_is_bounded(store: Store) -> None:
     assert lanes.find("resp_9") is not None
     await turn(lanes, "resp_x", items=(make_item(user("x" * 4_000)),))
     assert lanes.find("resp_x") is None
+
+
+async def test_what_there_is_no_room_for_is_not_remembered(store: Store) -> None:
+    budget = ByteBudget(100_000)
+    with budget.reservation(PROJECT) as held, budget.reservation("proj_other") as other:
+        lanes = Lanes(store, 1_000_000, held)
+        large = (make_item(user("x" * 90_000)),)
+        await turn(lanes, "resp_1", items=large)
+        assert lanes.find("resp_1") is not None
+        assert budget.held >= 90_000
+        lanes.forget(None)
+        assert budget.held == 0
+        await other.add(70_000)
+        await turn(lanes, "resp_2", items=large)
+        assert lanes.find("resp_2") is None
+        await turn(lanes, "resp_3")
+        assert lanes.find("resp_3") is not None
