@@ -42,7 +42,6 @@ _READ_OUTLINES = select(turns.c.key, turns.c.outline, _length).where(_OF_CONVERS
 _READ_SOME = select(turns.c.key, turns.c.outline, turns.c.content).where(
     turns.c.key.in_(bindparam("keys", expanding=True))
 )
-_READ_CONTENTS = select(turns.c.key, turns.c.content).where(turns.c.key.in_(bindparam("keys", expanding=True)))
 _EXISTS = select(conversations.c.key).where(conversations.c.key == bindparam("conversation_key"))
 _NEWEST = 2**63 - 1
 
@@ -110,7 +109,7 @@ def read_items(
     for key, place in places.values():
         turns_of[key].places.append(place)
     used = [turn for turn in turns_of.values() if turn.places]
-    size, found = pick(connection, _READ_CONTENTS, used, most)
+    size, found = pick(connection, _READ_SOME, used, most)
     return size, {
         item_id: replace(found[at], served_by=turns_of[at[0]].outline.account or None)
         for item_id, at in places.items()

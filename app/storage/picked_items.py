@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Select
 
 from app.state.records import Item, Outline, Turn
@@ -11,6 +12,8 @@ from app.state.records import Item, Outline, Turn
 # Keys asked for in one statement, as drivers limit its parameters; and the content that it may return with several.
 _KEYS_AT_ONCE = 1000
 _BYTES_AT_ONCE = 256 * 1024
+
+_OUTLINE = msgspec.msgpack.Decoder(Outline)
 
 
 @dataclass(slots=True)
@@ -28,7 +31,8 @@ def pick(
 ) -> tuple[int, dict[tuple[int, int], Item]]:
     """The items by their turn's key and their place in it, and the bytes that reading them takes.
 
-    Where that is more than `most` nothing is read. `contents` selects key and content of the turns with these `keys`.
+    Where that is more than `most` nothing is read. `contents` selects key, outline and content of the turns with these
+    `keys`.
     """
     size = max((turn.length for turn in wanted), default=0)
     for turn in wanted:
@@ -39,10 +43,15 @@ def pick(
     of_key = {turn.key: turn for turn in wanted}
     found: dict[tuple[int, int], Item] = {}
     for keys in _batches(wanted):
-        for key, content in connection.execute(contents, {"keys": keys}):
-            turn = of_key[key]
-            for place, item in Turn(turn.outline, content).some(frozenset(turn.places)).items():
-                found[key, place] = item
+        for key, outline, content in connection.execute(contents, {"keys": keys}):
+            measured, read = of_key[key], Turn(_OUTLINE.decode(outline), content)
+            # Another item may have been taken out of it since.
+            wanted_ids = {measured.outline.ids[place]: place for place in measured.places}
+            places = [place for place, item_id in enumerate(read.outline.ids) if item_id in wanted_ids]
+            if read.outline.ids == measured.outline.ids:
+                places = measured.places
+            for item in read.some(frozenset(places)).values():
+                found[key, wanted_ids[item.id]] = item
     return size, found
 
 

@@ -75,7 +75,7 @@ _FIND_ITEMS = (
 )
 _of_keys = responses.c.key.in_(bindparam("keys", expanding=True))
 _READ_OUTLINES = select(responses.c.key, responses.c.outline, func.length(responses.c.content)).where(_of_keys)
-_READ_CONTENTS = select(responses.c.key, responses.c.content).where(_of_keys)
+_READ_CONTENTS = select(responses.c.key, responses.c.outline, responses.c.content).where(_of_keys)
 
 
 def read_body(connection: Connection, own: Mapping[str, Any], most: int) -> tuple[int, bytes | None]:

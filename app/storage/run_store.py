@@ -167,7 +167,10 @@ def _read_log(connection: Connection, key: int, after: int, most: int) -> tuple[
     query = select(run_events.c.first_number, run_events.c.last_number, run_events.c.frames)
     found = connection.execute(query.where(*own, run_events.c.last_number <= until).order_by(order))
     pages = tuple(Page(*page) for page in found)
-    ending: tuple[str, bytes] | None = None
+    final: bytes | None = None
     if is_whole and ending_size is not None:
-        ending = (status, connection.scalar(select(runs.c.body).where(runs.c.key == key)) or b"")
-    return size, LogView(pages, is_whole, last, ending)
+        final = connection.scalar(select(runs.c.body).where(runs.c.key == key))
+    if (pages[-1].last if pages else after) < until or (final is None and is_whole and ending_size is not None):
+        # It was deleted after it was measured.
+        return 0, None
+    return size, LogView(pages, is_whole, last, None if final is None else (status, final))

@@ -9,6 +9,7 @@ from app.state.listing import PageQuery
 from app.state.records import Item
 from app.state.runs import Page
 from app.storage.conversation_store import ConversationStore
+from app.storage.conversation_turns import read_items, read_outlines
 from app.storage.database import READ_AT_ONCE_BYTES
 from app.storage.hold_store import HoldStore
 from app.storage.response_store import ResponseStore
@@ -148,3 +149,27 @@ async def test_large_turns_that_come_together_are_all_kept(
         chain = await responses.read_chain("proj_a", f"resp_{number}", NOW)
         assert chain is not None
         assert len(chain.turns[0].content) == number % 3 * LARGE + 2
+
+
+async def test_a_log_that_is_deleted_while_it_is_read_says_nothing_more(runs: RunStore) -> None:
+    run = await create(runs)
+    assert await runs.append(run, Page(2, 2, b"x" * 2 * LARGE))
+    await runs.end(run, "failed", b"y", keep_seconds=60, turn=None)
+
+    async def reserve(_size: int) -> None:
+        await runs.delete("proj_a", "resp_one")
+
+    assert await runs.read_log(run.key, 1, reserve) is None
+
+
+async def test_an_item_is_found_in_a_turn_that_another_was_taken_out_of_meanwhile(
+    holds: HoldStore, conversations: ConversationStore
+) -> None:
+    await conversations.add_items("proj_a", "conv_1", [said("a", 50), said("b", LARGE), said("c", 70)])
+    key = await holds.find("proj_a", "conv_1")
+    outlines = await conversations._database.read(lambda connection: read_outlines(connection, key))
+    await conversations.delete_item("proj_a", "conv_1", "msg_a")
+    _, found = await conversations._database.read(
+        lambda connection: read_items(connection, outlines, ["msg_a", "msg_b", "msg_c"], 1 << 40)
+    )
+    assert {name: len(item.content) for name, item in found.items()} == {"msg_b": LARGE + 2, "msg_c": 72}
