@@ -42,8 +42,9 @@ _COMMANDS = {
 
 
 def documented(front: str) -> str:
-    """The one configuration of it in docs/deployment.md."""
-    (found,) = re.findall(rf"```{_LANGUAGES[front]}\n(.*?)```", _PAGE.read_text(), re.DOTALL)
+    """The one configuration of it in front of a gateway, in docs/deployment.md."""
+    _, section = _PAGE.read_text().split("\n## Behind a reverse proxy\n")
+    (found,) = re.findall(rf"```{_LANGUAGES[front]}\n(.*?)```", section, re.DOTALL)
     return str(found)
 
 

@@ -30,6 +30,7 @@ from app.settings_access import AccessSettings
 from app.settings_background import BackgroundSettings
 from app.settings_memory import MemorySettings
 from app.settings_upstream import KeySettings, UpstreamSettings
+from app.storage.database import Database
 
 SECRET = b"a secret of sixteen characters and more"
 _START_SECONDS = 60.0
@@ -61,6 +62,11 @@ class LiveGateway:
     other_key: str
     app: FastAPI
     settings: Settings
+
+    @property
+    def database(self) -> Database:
+        database: Database = self.app.state.services.health._database
+        return database
 
     @property
     def base_url(self) -> str:

@@ -83,7 +83,7 @@ def queries_of(gateway: LiveGateway) -> Iterator[list[str]]:
         if not any(own in statement for own in ("FROM runs", "AS entry", "FROM meta", "FROM conditions")):
             asked.append(statement)
 
-    engine = gateway.app.state.services.database.reader
+    engine = gateway.database.reader
     event.listen(engine, "before_cursor_execute", note)
     yield asked
     event.remove(engine, "before_cursor_execute", note)

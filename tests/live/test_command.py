@@ -1,7 +1,5 @@
 """The `antiphon` command as an operator types it: settings, schema, keys, projects, health."""
 
-import errno
-import os
 import re
 import sqlite3
 import stat
@@ -11,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Self
 
 import orjson
 import pytest
@@ -20,9 +17,6 @@ from typer.testing import CliRunner
 
 from app import __version__
 from app.__main__ import cli
-from app.errors import ConfigurationError
-from app.installation import read_secret
-from app.settings import StorageSettings
 from tests.fakes.gateway import GatewayProcess, free_port
 
 pytestmark = pytest.mark.live
@@ -149,36 +143,6 @@ def test_a_retention_of_more_than_a_century_is_refused(command: GatewayProcess) 
     assert done.exit_code == 2
     assert "--retention-days" in done.stderr
     assert not command.data_dir.exists()
-
-
-def test_a_secret_that_another_process_is_about_to_write_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "secret.key"
-    file.touch()
-    monkeypatch.setattr("app.installation.time.sleep", lambda _: file.write_text("written\n"))
-    assert read_secret(StorageSettings(data_dir=tmp_path)) == b"written"
-
-
-def test_a_disk_without_room_leaves_no_empty_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full:
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-        def write(self, _: str) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    def full(descriptor: int, _: str) -> Full:
-        os.close(descriptor)
-        return Full()
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fdopen", full)
-        with pytest.raises(ConfigurationError, match="No space left on device"):
-            read_secret(StorageSettings(data_dir=tmp_path))
-    assert read_secret(StorageSettings(data_dir=tmp_path))
 
 
 @pytest.mark.slow

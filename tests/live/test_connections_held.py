@@ -32,9 +32,9 @@ async def test_streams_in_flight_hold_no_connection(narrow: LiveGateway, upstrea
             upstream.enqueue(Reply.sse([begin], then=Act.STALL))
             call = await calls.enter_async_context(calling(narrow.url, narrow.key, previous_response_id=first.id))
             await call.until(begin)
-        database = narrow.app.state.services.database
+        database = narrow.database
         # Now and then the process looks at its runs.
         async with asyncio.timeout(20):
-            while database._readers.busy or database._writer.busy:
+            while database._readers.busy or database._writer.busy or database._waiting_writer.busy:
                 await asyncio.sleep(0.01)
         assert (await client.responses.retrieve(first.id)).id == first.id

@@ -67,7 +67,7 @@ async def read(gateway: LiveGateway, response_id: str) -> Answer:
 async def kept(gateway: LiveGateway) -> dict[str, str]:
     """The ids and states of all that is stored."""
     every = text("SELECT id, status FROM responses")
-    rows = await gateway.app.state.services.database.read(lambda connection: connection.execute(every).all())
+    rows = await gateway.database.read(lambda connection: connection.execute(every).all())
     return {row.id: row.status for row in rows}
 
 

@@ -135,7 +135,9 @@ async def test_a_stream_waits_while_too_much_is_not_committed(log: Log, journal:
     await journal.write(frame("a", 0))
     await log.began.wait()
     writing = asyncio.create_task(journal.write(frame("a", 0, delta="x" * 300_000)))
-    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        while journal._has_room.is_set():
+            await asyncio.sleep(0)
     assert not journal.write_now(frame("a", 0))
     assert not writing.done()
     log.open.set()

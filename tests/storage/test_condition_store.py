@@ -13,7 +13,7 @@ from app.storage.schema import open_for_migration
 from app.storage.writer import Writer
 
 COOLING = Condition("main/one", "", "cooling", 15.0, 0, "429 rate_limit_exceeded")
-DEAD = Condition("main/two", "", "dead", 0.0, 3, "401 invalid_api_key")
+DEAD = Condition("main/two", "", "dead", 15.0, 3, "401 invalid_api_key")
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ async def test_of_many_processes_one_may_probe(
 
 async def test_a_recovery_in_the_meantime_leaves_nothing_to_probe(store: ConditionStore, database_url: str) -> None:
     await store.keep([DEAD])
-    age(database_url, 5)
+    age(database_url, 20)
     due = await due_of(store)
     await store.keep([Recovery("main/two", "")])
     assert await store.claim(due, 15) == []

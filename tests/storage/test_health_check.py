@@ -6,7 +6,7 @@ import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pytest
 from sqlalchemy import Connection, make_url, text
@@ -15,7 +15,7 @@ from app.errors import StorageError
 from app.storage import sqlite
 from app.storage.database import Database
 from app.storage.health_check import HealthCheck
-from app.storage.writer import Write, Writer
+from app.storage.writer import Rank, Write, Writer
 from tests.conftest import run_sql
 
 _FINE = {"database": "ok", "schema": "ok"}
@@ -79,6 +79,8 @@ async def test_a_server_that_is_read_only_is_not_ready(postgresql_url: str) -> N
 
 @dataclass(slots=True)
 class Statement(Write[None]):
+    rank: ClassVar[Rank] = Rank.META
+
     sql: str
 
     @classmethod
