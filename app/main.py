@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import structlog
 from fastapi import FastAPI
 
 from app.administration.audit import Audit
@@ -15,8 +16,10 @@ from app.api.gateway import Gateway
 from app.api.intake import Intake
 from app.api.services import Services
 from app.auth import Authenticator, KeyHasher, MasterKey, mint_key
+from app.byte_budget import ByteBudget
 from app.demo.answer import answer
 from app.installation import vault_of
+from app.memory_limit import Allocator, budget_bytes
 from app.offload import Offload
 from app.relay.archive import Archive
 from app.relay.background import Background
@@ -66,13 +69,15 @@ from app.upstream.networks import Networks
 from app.upstream.pool import Pool
 from app.upstream.transport import InProcessTransport, Transport
 
+_log = structlog.get_logger("antiphon.memory")
+
 
 def create_app(settings: Settings, secret: bytes) -> Gateway:
     """Build the gateway. The database is not asked before `open`, and must have the current schema by then."""
     storage = settings.storage
     database = Database(storage.url, storage.pool_size, storage.commit_timeout_seconds)
     writer = Writer(database, storage.commit_timeout_seconds)
-    readiness, registry, offload = Readiness(), Registry(settings.server.max_concurrent_requests), Offload()
+    readiness, registry, offload = Readiness(), _registry(settings), Offload()
     responses = ResponseStore(database, writer, offload)
     open_conversations = Conversations(HoldStore(database, writer), offload)
     runs = RunStore(database, writer)
@@ -131,6 +136,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         compactor=compactor,
         meter=meter,
         offload=offload,
+        max_context_bytes=settings.memory.max_context_bytes,
     )
     stage = Stage(
         runs=runs,
@@ -147,6 +153,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
         relay=settings.relay,
         background=settings.background,
         max_json_depth=settings.server.max_json_depth,
+        max_context_bytes=settings.memory.max_context_bytes,
         keeping_upstreams=roster.keeping,
     )
     conductor = Conductor(stage, is_alone=storage.is_sqlite)
@@ -154,7 +161,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     reload = Reload(settings, read_again, keeper)
     services = Services(
         limits=settings.server,
-        intake=Intake(settings.server, offload),
+        intake=Intake(settings.server, registry.budget, offload),
         offload=offload,
         health=HealthCheck(database),
         responses=responses,
@@ -202,6 +209,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
             settings=settings.relay,
             keeping_upstreams=roster.keeping,
             offload=offload,
+            max_context_bytes=settings.memory.max_context_bytes,
         ),
         usage=usage,
         limiter=limiter,
@@ -242,6 +250,16 @@ def _opening(load: Callable[[], Awaitable[None]], services: Services) -> Callabl
         services.readiness.serves()
 
     return open_
+
+
+def _registry(settings: Settings) -> Registry:
+    """Who admits calls, with the account of the bytes that they hold."""
+    memory = settings.memory
+    max_bytes = memory.max_buffered_bytes or budget_bytes(settings.server.workers)
+    _log.info("bytes held for calls are bounded", max_buffered_bytes=max_bytes)
+    wait_seconds = memory.admission_wait_seconds
+    budget = ByteBudget(max_bytes, wait_seconds, trim=Allocator().trim)
+    return Registry(settings.server.max_concurrent_requests, budget, wait_seconds)
 
 
 def _lifespan(

@@ -18,6 +18,7 @@ from app.errors import ConfigurationError
 from app.settings_access import AccessSettings
 from app.settings_background import BackgroundSettings
 from app.settings_limits import LimitsSettings
+from app.settings_memory import MemorySettings
 from app.settings_prices import PriceSettings
 from app.settings_problems import described, lines
 from app.settings_sources import SettingsGroup, SettingsReader
@@ -227,6 +228,7 @@ class Settings(BaseSettings):
     access: AccessSettings = Field(default_factory=AccessSettings)
     storage: StorageSettings = Field(default_factory=StorageSettings)
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
+    memory: MemorySettings = Field(default_factory=MemorySettings)
     relay: RelaySettings = Field(default_factory=RelaySettings)
     background: BackgroundSettings = Field(default_factory=BackgroundSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)

@@ -6,8 +6,10 @@ from typing import Any
 
 import orjson
 
+from app.byte_budget import ByteBudget
 from app.offload import Offload
 from app.relay.client import Client
+from app.relay.context_room import ContextRoom
 from app.relay.fold import Fold
 from app.relay.pump import Pump
 from app.relay.registry import Registry
@@ -53,6 +55,11 @@ def make_request(**fields: Any) -> CreateRequest:
     members = {"model": "demo", "input": "Hello!", **fields}
     raw = orjson.dumps({name: value for name, value in members.items() if value is not None})
     return parse_create_request(raw, 64)
+
+
+def make_room(max_bytes: int = 1 << 20) -> ContextRoom:
+    """Room for a context of so many bytes, with no other bound."""
+    return ContextRoom(max_bytes, ByteBudget(1 << 30).reservation("proj_a"))
 
 
 def make_caller(*, retention_days: int | None = None, revoked_at: int | None = None, **members: Any) -> ApiKey:
@@ -205,8 +212,15 @@ class StreamRun:
             lease=make_lease(),
         )
         fold = Fold({"model": "demo"}, 1 << 20)
+        held = self.registry.budget.reservation("proj_a")
         self.pump = Pump(
-            self.answer, self.client, fold, self.settling, max_event_bytes=max_event_bytes, offload=Offload()
+            self.answer,
+            self.client,
+            fold,
+            self.settling,
+            max_event_bytes=max_event_bytes,
+            held=held,
+            offload=Offload(),
         )
 
     @staticmethod

@@ -20,9 +20,10 @@ class CompactContext:
         services = self._services
         headers = headers_of(scope)
         caller = await services.identify(scope, headers, self._needed)
-        request = await services.intake.read(parse_compact_request, headers, receive)
-        connection = scope["extensions"]["antiphon"]["connection"]
-        await services.context_calls.compact(request, caller, headers, send, connection)
+        with await services.registry.admit(caller.project_id) as place:
+            request = await services.intake.read(parse_compact_request, headers, receive, place.bytes)
+            connection = scope["extensions"]["antiphon"]["connection"]
+            await services.context_calls.compact(request, caller, headers, send, connection, place=place)
 
 
 class CountInputTokens:
@@ -37,6 +38,7 @@ class CountInputTokens:
         services = self._services
         headers = headers_of(scope)
         caller = await services.identify(scope, headers, self._needed)
-        request = await services.intake.read(parse_count_request, headers, receive)
-        connection = scope["extensions"]["antiphon"]["connection"]
-        await services.context_calls.count(request, caller, headers, send, connection)
+        with await services.registry.admit(caller.project_id) as place:
+            request = await services.intake.read(parse_count_request, headers, receive, place.bytes)
+            connection = scope["extensions"]["antiphon"]["connection"]
+            await services.context_calls.count(request, caller, headers, send, connection, place=place)

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import orjson
 from fastapi import Request, Response
 
+from app.api.answers import for_list, list_answer
 from app.api.intake import headers_of
 from app.api.queries import check_include, read_page_query
-from app.api.services import Caller, ServicesOf
+from app.api.services import Caller, Held, ServicesOf
+from app.byte_budget import Reservation
 from app.ids import new_id
 from app.offload import Offload
 from app.relay.memory import Memory, resolve
@@ -22,11 +24,11 @@ from app.wire.conversations import NewItems, conversation, parse_metadata, parse
 _JSON = "application/json"
 
 
-async def create_conversation(request: Request, caller: Caller, services: ServicesOf) -> Response:
+async def create_conversation(request: Request, caller: Caller, services: ServicesOf, held: Held) -> Response:
     """Create a conversation, with up to 20 items in it."""
-    given = await services.intake.read(parse_new_conversation, headers_of(request.scope), request.receive)
+    given = await services.intake.read(parse_new_conversation, headers_of(request.scope), request.receive, held)
     made = Conversation(new_id("conv"), int(time.time()), given.metadata)
-    items = await _items_of(given.items, caller.project_id, services.responses, services.offload)
+    items = await _items_of(given.items, caller.project_id, services.responses, services.offload, held)
     await services.conversations.create(caller.project_id, made, items)
     return _shown(made)
 
@@ -36,9 +38,11 @@ async def retrieve_conversation(conversation_id: str, caller: Caller, services: 
     return _shown(await services.conversations.read(caller.project_id, conversation_id))
 
 
-async def update_conversation(conversation_id: str, request: Request, caller: Caller, services: ServicesOf) -> Response:
+async def update_conversation(
+    conversation_id: str, request: Request, caller: Caller, services: ServicesOf, held: Held
+) -> Response:
     """Replace a conversation's metadata."""
-    metadata = await services.intake.read(parse_metadata, headers_of(request.scope), request.receive)
+    metadata = await services.intake.read(parse_metadata, headers_of(request.scope), request.receive, held)
     return _shown(await services.conversations.describe(caller.project_id, conversation_id, metadata))
 
 
@@ -49,39 +53,38 @@ async def delete_conversation(conversation_id: str, caller: Caller, services: Se
     return Response(orjson.dumps(deleted), media_type=_JSON)
 
 
-async def create_items(conversation_id: str, request: Request, caller: Caller, services: ServicesOf) -> Response:
+async def create_items(
+    conversation_id: str, request: Request, caller: Caller, services: ServicesOf, held: Held
+) -> Response:
     """Add up to 20 items to a conversation."""
     check_include(request)
-    given = await services.intake.read(parse_new_items, headers_of(request.scope), request.receive)
+    given = await services.intake.read(parse_new_items, headers_of(request.scope), request.receive, held)
     memory = await services.open_conversations.open(caller.project_id, conversation_id, services.responses)
-    items = await _items_of(given, caller.project_id, memory, services.offload)
+    items = await _items_of(given, caller.project_id, memory, services.offload, held)
     added = await services.conversations.add_items(caller.project_id, conversation_id, items)
-    return Response(listing(added, has_more=False), media_type=_JSON)
+    return await _listed(added, services.offload, held, has_more=False)
 
 
-async def list_items(conversation_id: str, request: Request, caller: Caller, services: ServicesOf) -> Response:
+async def list_items(
+    conversation_id: str, request: Request, caller: Caller, services: ServicesOf, held: Held
+) -> Response:
     """List what stands in a conversation."""
     query = read_page_query(request)
     check_include(request)
-    items, has_more = await services.conversations.read_page(caller.project_id, conversation_id, query)
-    size = sum([len(item.content) for item in items])
-    body = (
-        await services.offload.run(size, listing, items, has_more=has_more)
-        if size >= LARGE_BYTES
-        else listing(items, has_more=has_more)
-    )
-    return Response(body, media_type=_JSON)
+    items, has_more = await services.conversations.read_page(caller.project_id, conversation_id, query, for_list(held))
+    return await _listed(items, services.offload, held, has_more=has_more)
 
 
-async def retrieve_item(
-    conversation_id: str, item_id: str, request: Request, caller: Caller, services: ServicesOf
+async def retrieve_item(  # noqa: PLR0917 - the framework's injection, by name
+    conversation_id: str, item_id: str, request: Request, caller: Caller, services: ServicesOf, held: Held
 ) -> Response:
     """Return one item of a conversation."""
     check_include(request)
-    found = await services.conversations.read_items(caller.project_id, conversation_id, {item_id})
+    found = await services.conversations.read_items(caller.project_id, conversation_id, {item_id}, for_list(held))
     if item_id not in found:
         raise wording.item_not_found(item_id)
-    return Response(listed(found[item_id]), media_type=_JSON)
+    item = found[item_id]
+    return await list_answer(lambda: listed(item), len(item.content), services.offload, held)
 
 
 async def delete_item(conversation_id: str, item_id: str, caller: Caller, services: ServicesOf) -> Response:
@@ -89,15 +92,22 @@ async def delete_item(conversation_id: str, item_id: str, caller: Caller, servic
     return _shown(await services.conversations.delete_item(caller.project_id, conversation_id, item_id))
 
 
-async def _items_of(given: NewItems, project_id: str, memory: Memory, offload: Offload) -> Sequence[Item]:
+async def _items_of(
+    given: NewItems, project_id: str, memory: Memory, offload: Offload, held: Reservation
+) -> Sequence[Item]:
     named = references(given.given)
-    resolved = await resolve(memory, project_id, named) if named else {}
+    resolved = await resolve(memory, project_id, named, held.add) if named else {}
     size = len(given.raw)
     return (
         await offload.run(size, input_items, given.given, given.raw, resolved)
         if size >= LARGE_BYTES
         else input_items(given.given, given.raw, resolved)
     )
+
+
+async def _listed(items: Sequence[Item], offload: Offload, held: Reservation, *, has_more: bool) -> Response:
+    size = sum([len(item.content) for item in items])
+    return await list_answer(lambda: listing(items, has_more=has_more), size, offload, held)
 
 
 def _shown(kept: Conversation) -> Response:

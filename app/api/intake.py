@@ -7,6 +7,7 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
+from app.byte_budget import UNCOUNTED_BYTES, ByteBudget, Reservation
 from app.deadline import Deadline
 from app.errors import InvalidRequestError
 from app.offload import Offload
@@ -16,6 +17,8 @@ from app.wire.body import is_large
 T = TypeVar("T")
 
 _JSON = "application/json"
+# A body is held as it came, as what it was decoded to, and as what is sent on.
+_COPIES = 3
 
 
 def headers_of(scope: Scope) -> Mapping[str, str]:
@@ -25,29 +28,43 @@ def headers_of(scope: Scope) -> Mapping[str, str]:
 
 
 class Intake:
-    """Takes bodies in, within these limits."""
+    """Takes bodies in, within these limits. Those of calls that are made for no project are held in this budget."""
 
-    def __init__(self, limits: ServerSettings, offload: Offload) -> None:
-        self._offload = offload
+    def __init__(self, limits: ServerSettings, budget: ByteBudget, offload: Offload) -> None:
         self._limits = limits
+        self._budget = budget
+        self._offload = offload
         # Of one piece: the time of a whole body grows with its size.
         self._deadline = Deadline(limits.body_timeout_seconds)
 
-    async def read(self, parse: Callable[[bytes, int], T], headers: Mapping[str, str], receive: Receive) -> T:
+    async def read(
+        self, parse: Callable[[bytes, int], T], headers: Mapping[str, str], receive: Receive, held: Reservation
+    ) -> T:
         """What `parse` makes of the body of this request, given the deepest nesting.
 
-        Raises InvalidRequestError, or ClientDisconnect.
+        A large body is held by this reservation from before it is read. Raises InvalidRequestError, OverloadedError,
+        or ClientDisconnect.
         """
         _check_media_type(headers)
-        body = await self._body(headers, receive)
+        body = await self._body(headers, receive, held)
         if not is_large(body):
             return parse(body, self._limits.max_json_depth)
         return await self._offload.run(len(body), parse, body, self._limits.max_json_depth)
 
-    async def _body(self, headers: Mapping[str, str], receive: Receive) -> bytes:
-        announced, most = headers.get("content-length", ""), self._limits.max_body_bytes
-        if announced.isdecimal() and int(announced[:20]) > most:
+    async def read_form(self, parse: Callable[[bytes, int], T], headers: Mapping[str, str], receive: Receive) -> T:
+        """The same for an administrator's, of whose body nothing is held once it is parsed."""
+        with self._budget.reservation("") as held:
+            return await self.read(parse, headers, receive, held)
+
+    async def _body(self, headers: Mapping[str, str], receive: Receive, held: Reservation) -> bytes:
+        most = self._limits.max_body_bytes
+        announced = _announced(headers)
+        if announced > most:
             raise _too_large(most)
+        reserved = max(announced, UNCOUNTED_BYTES)
+        if announced > UNCOUNTED_BYTES:
+            # All of it at once: of calls that get it bit by bit none might get to its end.
+            await held.add(announced * _COPIES)
         # Not a list of what came: a client that sends byte by byte would have each of them weigh forty.
         body = bytearray()
         started = time.monotonic()
@@ -64,6 +81,11 @@ class Intake:
                 raise _too_large(most)
             if not (body or message["more_body"]):
                 return piece
+            if len(body) + len(piece) > reserved:
+                # Its length was not told.
+                more = min(reserved, most - reserved) + len(piece)
+                await held.add(more * _COPIES)
+                reserved += more
             body += piece
             if not message["more_body"]:
                 return bytes(body)
@@ -82,6 +104,12 @@ class Intake:
             code="request_timeout",
             status=408,
         )
+
+
+def _announced(headers: Mapping[str, str]) -> int:
+    """The length that the body is said to have; 0 where none is told."""
+    length = headers.get("content-length", "")
+    return int(length[:20]) if length.isdecimal() else 0
 
 
 def _check_media_type(headers: Mapping[str, str]) -> None:

@@ -8,9 +8,10 @@ import orjson
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
+from app.api.answers import JsonAnswer, for_list, list_answer
 from app.api.intake import headers_of
 from app.api.queries import check_include, read_page_query, read_stream_query
-from app.api.services import Caller, Services, ServicesOf
+from app.api.services import Caller, Held, Services, ServicesOf
 from app.relay.background import not_found
 from app.relay.client import Connection
 from app.state import policy
@@ -35,12 +36,14 @@ class CreateResponse:
         services = self._services
         headers = headers_of(scope)
         caller = await services.identify(scope, headers, self._needed)
-        request = await services.intake.read(parse_create_request, headers, receive)
-        server = services.background if request.background else services.relay
-        serving = server.serve(request, caller, headers, send, scope["extensions"]["antiphon"]["connection"])
-        # The prompt is not to be held here while the answer streams.
-        del request
-        await serving
+        with await services.registry.admit(caller.project_id) as place:
+            request = await services.intake.read(parse_create_request, headers, receive, place.bytes)
+            server = services.background if request.background else services.relay
+            connection = scope["extensions"]["antiphon"]["connection"]
+            serving = server.serve(request, caller, headers, send, connection, place=place)
+            # The prompt is not to be held here while the answer streams.
+            del request
+            await serving
 
 
 class EventStream(Response):
@@ -54,22 +57,24 @@ class EventStream(Response):
         await self._follow(send, scope["extensions"]["antiphon"]["connection"])
 
 
-async def retrieve_response(response_id: str, request: Request, caller: Caller, services: ServicesOf) -> Response:
+async def retrieve_response(
+    response_id: str, request: Request, caller: Caller, services: ServicesOf, held: Held
+) -> Response:
     """Return a response as it stands, or stream what it says after some event."""
     check_include(request)
     after = read_stream_query(request)
     if after is not None:
-        key = await services.background.find_log(caller.project_id, response_id)
-        return EventStream(partial(services.background.follow, key, after))
-    body = await services.archive.read_body(caller.project_id, response_id)
+        key = await services.background.find_log(caller.project_id, response_id, held.add)
+        return EventStream(partial(services.background.follow, caller.project_id, key, after))
+    body = await services.archive.read_body(caller.project_id, response_id, held.add)
     if body is None:
         raise not_found(response_id)
-    return Response(body, media_type=_JSON)
+    return JsonAnswer(body)
 
 
-async def cancel_response(response_id: str, caller: Caller, services: ServicesOf) -> Response:
+async def cancel_response(response_id: str, caller: Caller, services: ServicesOf, held: Held) -> Response:
     """End a response in the background where it is, and return it."""
-    return Response(await services.background.cancel(caller.project_id, response_id), media_type=_JSON)
+    return JsonAnswer(await services.background.cancel(caller.project_id, response_id, held.add))
 
 
 async def delete_response(response_id: str, caller: Caller, services: ServicesOf) -> Response:
@@ -80,16 +85,14 @@ async def delete_response(response_id: str, caller: Caller, services: ServicesOf
     return Response(orjson.dumps(deleted), media_type=_JSON)
 
 
-async def list_input_items(response_id: str, request: Request, caller: Caller, services: ServicesOf) -> Response:
+async def list_input_items(
+    response_id: str, request: Request, caller: Caller, services: ServicesOf, held: Held
+) -> Response:
     """List what went into a stored response: the turns it continues, then its own input."""
     query = read_page_query(request)
     check_include(request)
-    chain = await services.responses.read_chain(caller.project_id, response_id, int(time.time()))
+    now = int(time.time())
+    chain = await services.responses.read_chain(caller.project_id, response_id, now, for_list(held))
     if chain is None:
         raise not_found(response_id)
-
-    def listed() -> bytes:
-        return page(input_of(chain), query)
-
-    body = await services.offload.run(chain.size, listed) if chain.is_large else listed()
-    return Response(body, media_type=_JSON)
+    return await list_answer(lambda: page(input_of(chain), query), chain.size, services.offload, held)

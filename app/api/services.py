@@ -1,6 +1,6 @@
 """What the endpoints work with: built once in app.main, reached from a request."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -16,6 +16,7 @@ from app.administration.upstreams import Upstreams
 from app.api.addresses import Addresses
 from app.api.intake import Intake
 from app.auth import Authenticator, MasterKey
+from app.byte_budget import Reservation
 from app.offload import Offload
 from app.relay.archive import Archive
 from app.relay.background import Background
@@ -96,6 +97,14 @@ async def caller(request: Request) -> ApiKey:
     return found
 
 
+async def held(
+    caller: Annotated[ApiKey, Depends(caller)], found: Annotated[Services, Depends(services)]
+) -> AsyncIterator[Reservation]:
+    """What the call holds of the budget of bytes, until its answer is written."""
+    with found.registry.budget.reservation(caller.project_id) as reservation:
+        yield reservation
+
+
 async def administrator(request: Request, found: Annotated[Services, Depends(services)]) -> Actor:
     """Who administers: the master key's holder, or an API key with an admin scope. Every route under /admin asks.
 
@@ -117,4 +126,5 @@ async def administrator(request: Request, found: Annotated[Services, Depends(ser
 
 ServicesOf = Annotated[Services, Depends(services)]
 Caller = Annotated[ApiKey, Depends(caller)]
+Held = Annotated[Reservation, Depends(held)]
 Administrator = Annotated[Actor, Depends(administrator)]

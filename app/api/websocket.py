@@ -15,6 +15,7 @@ from app import allowance
 from app.api.channel import Channel, Peer
 from app.api.intake import headers_of
 from app.api.services import Services
+from app.byte_budget import Reservation
 from app.errors import ApiError, InvalidRequestError
 from app.observability.logging import begin_request, note, request_id
 from app.relay.lane import Lanes
@@ -27,6 +28,8 @@ from app.wire.messages import ClientMessage
 _MOST_LANES = 32
 _MOST_RUNNING = 16
 _MOST_WAITING = 64
+# A message is held as it came, as what it was decoded to, and as what is sent on.
+_COPIES = 3
 _GOING_AWAY, _INTERNAL_ERROR, _RESTART = 1001, 1011, 1012
 _FIRST_SERVER_ERROR = 500
 _ROUTE = "/v1/responses"
@@ -52,12 +55,16 @@ class ResponsesSocket:
         async def identify() -> ApiKey:
             return await services.authenticator.identify(headers, address, self._needed)
 
-        await identify()
+        project_id = (await identify()).project_id
         await receive()
-        await send({"type": "websocket.accept"})
         connection = scope["extensions"]["antiphon"]["connection"]
-        peer = Peer(send, connection)
-        await Session(services, identify, headers, receive, peer).run()
+        budget = services.registry.budget
+        with budget.reservation(project_id) as arriving, budget.reservation(project_id) as remembered:
+            connection.hold(arriving)
+            await send({"type": "websocket.accept"})
+            peer = Peer(send, connection)
+            memory = Lanes(services.archive, services.limits.max_body_bytes, remembered)
+            await Session(services, identify, headers, receive, peer, memory=memory, arriving=arriving).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,9 @@ class Session:
         headers: Mapping[str, str],
         receive: Receive,
         peer: Peer,
+        *,
+        memory: Lanes,
+        arriving: Reservation,
     ) -> None:
         self._services = services
         self._identify = identify
@@ -90,7 +100,10 @@ class Session:
         self._receive = receive
         self._peer = peer
         self._request_id = request_id()
-        self._memory = Lanes(services.archive, services.limits.max_body_bytes)
+        self._memory = memory
+        self._arriving = arriving
+        # Of each message that waits, or has its turn and not yet its place.
+        self._held: dict[ClientMessage, Reservation] = {}
         self._log = structlog.get_logger("antiphon.access").bind()
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[Ending] = self._loop.create_future()
@@ -125,6 +138,8 @@ class Session:
             idling.cancel()
             reading.cancel()
             self._waiting.clear()
+            for message in [*self._held]:
+                self._let_go(message)
             self._peer.leave()
 
     def _end(self, ending: Ending) -> None:
@@ -132,6 +147,12 @@ class Session:
             self._ending.set_result(ending)
         if self._peer.is_gone:
             self._waiting.clear()
+
+    def _let_go(self, message: ClientMessage) -> None:
+        """Give back what is held for the message, unless its call has taken that over."""
+        held = self._held.pop(message, None)
+        if held is not None:
+            held.shrink(0)
 
     def _reach_limit(self) -> None:
         self._refusal = InvalidRequestError(
@@ -178,6 +199,9 @@ class Session:
             await self._peer.say(refusal)
             return
         self._enter(message.stream_id)
+        self._held[message] = held = self._services.registry.budget.reservation(self._arriving.project_id)
+        held.take_over(self._arriving)
+        held.shrink(len(message.raw))
         self._waiting.append(message)
         self._start_turns()
 
@@ -232,6 +256,7 @@ class Session:
                 await self._peer.say(messages.of_error(fault, message.stream_id))
         finally:
             self._last_active = self._loop.time()
+            self._let_go(message)
             self._running.discard(message.stream_id)
             self._start_turns()
             elapsed = round((time.monotonic() - started) * 1000, 1)
@@ -243,18 +268,23 @@ class Session:
         services, lane = self._services, message.stream_id
         # Asked anew for each turn: a key may be revoked while its connection lasts.
         caller = await self._identify()
-        call = await self._parsed(messages.read_call, message.raw)
-        memory = self._memory.memory(lane, message.previous_response_id, store=call.request.store)
         channel = Channel(self._peer, lane)
-        if not call.generates:
-            for frame in messages.warm_up(await services.relay.warm_up(call.request, caller, memory)):
-                await channel.frames(frame)
-            return
-        serving = services.relay.serve(call.request, caller, self._headers, channel.send, channel, lane=memory)
-        # The prompt is not to be held while the answer streams.
-        message.raw = b""
-        del call
-        await serving
+        with await services.registry.admit(caller.project_id) as place:
+            place.bytes.take_over(self._held.pop(message))
+            await place.bytes.add(len(message.raw) * (_COPIES - 1))
+            call = await self._parsed(messages.read_call, message.raw)
+            memory = self._memory.memory(lane, message.previous_response_id, store=call.request.store)
+            if not call.generates:
+                for frame in messages.warm_up(await services.relay.warm_up(call.request, caller, memory, place)):
+                    await channel.frames(frame)
+                return
+            serving = services.relay.serve(
+                call.request, caller, self._headers, channel.send, channel, place=place, lane=memory
+            )
+            # The prompt is not to be held while the answer streams.
+            message.raw = b""
+            del call
+            await serving
         if not channel.has_ended:
             # It left, or reads nothing: what it was not told it cannot be told any more.
             self._peer.leave()

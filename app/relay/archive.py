@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import orjson
 
+from app.byte_budget import Reserve
 from app.errors import InvalidRequestError
 from app.relay.blanking import blanked_answer
 from app.state.records import Chain, Item, StoredResponse
@@ -32,46 +33,50 @@ class Archive:
         self._upstream = upstream
         self._max_answer_bytes = max_answer_bytes
 
-    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
+    async def read_chain(self, project_id: str, response_id: str, now: int, reserve: Reserve) -> Chain | None:
         """The response and its ancestors. Raises InvalidRequestError for one that is not finished yet."""
-        chain = await self._responses.read_chain(project_id, response_id, now)
+        chain = await self._responses.read_chain(project_id, response_id, now, reserve)
         if chain is None:
             run = await self._runs.find(project_id, response_id)
             if run is not None and run.status in IN_FLIGHT:
                 raise wording.previous_response_unfinished(response_id, run.status)
         return chain
 
-    async def read_items(self, project_id: str, item_ids: Collection[str], now: int) -> dict[str, Item]:
+    async def read_items(
+        self, project_id: str, item_ids: Collection[str], now: int, reserve: Reserve
+    ) -> dict[str, Item]:
         """Those of these items that stand in finished turns."""
-        return await self._responses.read_items(project_id, item_ids, now)
+        return await self._responses.read_items(project_id, item_ids, now, reserve)
 
     async def save(self, response: StoredResponse) -> None:
         """Keep a finished turn."""
         await self._responses.save(response)
 
-    async def read_body(self, project_id: str, response_id: str) -> bytes | None:
+    async def read_body(self, project_id: str, response_id: str, reserve: Reserve) -> bytes | None:
         """The response object as it stands now; where only its upstream knows that, as the upstream tells it."""
-        body = await self._responses.read_body(project_id, response_id, int(time.time()))
+        body = await self._responses.read_body(project_id, response_id, int(time.time()), reserve)
         if body is not None:
             # What we run ourselves is stored when it has ended.
             if _BACKGROUND in body and orjson.loads(bytes(members(body).get("status", b"null"))) in IN_FLIGHT:
-                return await self._ask_upstream(project_id, response_id, "GET", "")
+                return await self._ask_upstream(project_id, response_id, "GET", "", reserve)
             return body
         run = await self._runs.find(project_id, response_id)
         return None if run is None else run.body
 
-    async def cancel_upstream(self, project_id: str, response_id: str) -> bytes:
+    async def cancel_upstream(self, project_id: str, response_id: str, reserve: Reserve) -> bytes:
         """Have the upstream that makes this response in the background end it. Raises UpstreamError, or its refusal."""
-        return await self._ask_upstream(project_id, response_id, "POST", "/cancel")
+        return await self._ask_upstream(project_id, response_id, "POST", "/cancel", reserve)
 
-    async def _ask_upstream(self, project_id: str, response_id: str, method: str, action: str) -> bytes:
+    async def _ask_upstream(
+        self, project_id: str, response_id: str, method: str, action: str, reserve: Reserve
+    ) -> bytes:
         account = await self._responses.read_account(project_id, response_id, int(time.time()))
         call = UpstreamCall(
             model="", render=lambda _: b"", stream=False, method=method, path=f"/{quote(response_id, safe='')}{action}"
         )
         answer = await self._upstream.ask(account or "", call)
         try:
-            return blanked_answer(answer.account, await answer.read_whole(self._max_answer_bytes))
+            return blanked_answer(answer.account, await answer.read_whole(self._max_answer_bytes, reserve))
         finally:
             await answer.aclose()
 

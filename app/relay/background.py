@@ -6,14 +6,17 @@ from contextlib import suppress
 
 import orjson
 
+from app.byte_budget import Reserve
 from app.errors import ApiError, InvalidRequestError, NotFoundError, OverloadedError
 from app.observability.logging import note
 from app.relay.archive import Archive
 from app.relay.calls import upstream_call
 from app.relay.client import Client, ClientGoneError, Connection, RawHeader, Send, ShutdownError
 from app.relay.conductor import Conductor
+from app.relay.context_room import ContextRoom
 from app.relay.order import order_of, queued
 from app.relay.prepare import prepare
+from app.relay.registry import Place
 from app.relay.resume import LogReader
 from app.relay.serve import Relay
 from app.relay.stage import Stage
@@ -56,7 +59,14 @@ class Background:
         self._reader = reader
 
     async def serve(
-        self, request: CreateRequest, caller: ApiKey, headers: Mapping[str, str], send: Send, connection: Connection
+        self,
+        request: CreateRequest,
+        caller: ApiKey,
+        headers: Mapping[str, str],
+        send: Send,
+        connection: Connection,
+        *,
+        place: Place,
     ) -> None:
         """Answer a create call once its run is committed: with the queued response, or with what it says from then on.
 
@@ -65,30 +75,30 @@ class Background:
         order = order_of(request, caller, headers)
         note(model=request.model[:200], stream=request.stream, background=True, response_id=order.id)
         client = self._client(send, connection)
+        place.ends_by(client.stop)
         try:
-            with self._stage.registry.run(client.stop):
-                is_ours = await self._check(request, caller, order)
+            is_ours = await self._check(request, caller, order, place)
         except ApiError as error:
             await self._stage.meter.refuse(request, caller, error)
             raise
         if not is_ours:
-            await self._relay.serve(request, caller, headers, send, connection)
+            await self._relay.serve(request, caller, headers, send, connection, place=place)
             return
-        with self._stage.registry.run(client.stop):
-            metered = await self._stage.meter.order(request, caller)
-            body, page = queued(order, request)
-            try:
-                run = await self._create(order, body, page)
-            except QueueFullError as error:
-                await metered.end(error)
-                raise
-            key = run.key
-            # The run has the prompt now.
-            del request, order, run
-            if page is None:
-                await client.answer(200, metered.dressed(_JSON), body)
-            else:
-                await self._listen(client, key, -1, metered.reservation.headers)
+        metered = await self._stage.meter.order(request, caller)
+        body, page = queued(order, request)
+        try:
+            run = await self._create(order, body, page)
+        except QueueFullError as error:
+            await metered.end(error)
+            raise
+        key = run.key
+        # The run has the prompt now.
+        del request, order, run
+        place.bytes.shrink(0)
+        if page is None:
+            await client.answer(200, metered.dressed(_JSON), body)
+        else:
+            await self._listen(client, key, -1, place, metered.reservation.headers)
 
     async def _create(self, order: Order, body: bytes, page: Page | None) -> Run:
         """The order as a run, performed here while there is room. Raises QueueFullError and StorageError."""
@@ -107,18 +117,18 @@ class Background:
             self._conductor.take(run)
         return run
 
-    async def follow(self, key: int, after: int, send: Send, connection: Connection) -> None:
+    async def follow(self, project_id: str, key: int, after: int, send: Send, connection: Connection) -> None:
         """Answer with what this run says after event number `after`, to its end."""
         client = self._client(send, connection)
-        with self._stage.registry.run(client.stop):
-            await self._listen(client, key, after)
+        with await self._stage.registry.admit(project_id, client.stop) as place:
+            await self._listen(client, key, after, place)
 
-    async def find_log(self, project_id: str, response_id: str) -> int:
+    async def find_log(self, project_id: str, response_id: str, reserve: Reserve) -> int:
         """The key of the run whose log this response has. Raises NotFoundError, and InvalidRequestError without one."""
         run = await self._stage.runs.find(project_id, response_id)
         if run is not None and run.is_streamed:
             return run.key
-        if run is None and await self._archive.read_body(project_id, response_id) is None:
+        if run is None and await self._archive.read_body(project_id, response_id, reserve) is None:
             raise not_found(response_id)
         raise InvalidRequestError(
             "This response cannot be streamed: it was not created with 'background' and 'stream' set to true, "
@@ -126,14 +136,14 @@ class Background:
             param="stream",
         )
 
-    async def cancel(self, project_id: str, response_id: str) -> bytes:
+    async def cancel(self, project_id: str, response_id: str, reserve: Reserve) -> bytes:
         """Have the response end where it is; returns it as it then stands.
 
         Raises NotFoundError, and InvalidRequestError for one that was not made in the background or ended otherwise.
         """
         run = await self._stage.runs.find(project_id, response_id)
         if run is None:
-            return await self._cancelled_before(project_id, response_id)
+            return await self._cancelled_before(project_id, response_id, reserve)
         if run.status in IN_FLIGHT:
             await self._stage.runs.request_cancel(run.key)
             self._conductor.wake()
@@ -142,9 +152,9 @@ class Background:
             raise wording.already_ended(run.status)
         return run.body
 
-    async def _cancelled_before(self, project_id: str, response_id: str) -> bytes:
+    async def _cancelled_before(self, project_id: str, response_id: str, reserve: Reserve) -> bytes:
         """The response of a run of which only that is kept."""
-        body = await self._archive.read_body(project_id, response_id)
+        body = await self._archive.read_body(project_id, response_id, reserve)
         if body is None:
             raise not_found(response_id)
         told = members(body)
@@ -152,7 +162,7 @@ class Background:
             raise wording.synchronous_response()
         status = orjson.loads(bytes(told.get("status", b"null")))
         if status in IN_FLIGHT:
-            return await self._archive.cancel_upstream(project_id, response_id)
+            return await self._archive.cancel_upstream(project_id, response_id, reserve)
         if status != "cancelled":
             raise wording.already_ended(status)
         return body
@@ -166,12 +176,13 @@ class Background:
                     run = await self._stage.runs.find(project_id, response_id) or run
         return run
 
-    async def _check(self, request: CreateRequest, caller: ApiKey, order: Order) -> bool:
+    async def _check(self, request: CreateRequest, caller: ApiKey, order: Order, place: Place) -> bool:
         """Raise what the call would be refused for, were it made now; returns whether the run is for us to make."""
         stage, conversation_id = self._stage, request.conversation_id
+        room = ContextRoom(stage.max_context_bytes, place.bytes)
         if conversation_id is None:
             exchange = await prepare(
-                request, caller, self._archive, keep=False, sealer=stage.sealer, offload=stage.offload
+                request, caller, self._archive, keep=False, sealer=stage.sealer, room=room, offload=stage.offload
             )
         else:
             opened = (
@@ -182,7 +193,7 @@ class Background:
             conversation = await opened
             try:
                 exchange = await prepare(
-                    request, caller, conversation, keep=False, sealer=stage.sealer, offload=stage.offload
+                    request, caller, conversation, keep=False, sealer=stage.sealer, room=room, offload=stage.offload
                 )
             finally:
                 # The run waits its turn, and holds it then.
@@ -193,10 +204,10 @@ class Background:
             return stage.upstream.first(call).upstream.state == "gateway"
         return True
 
-    async def _listen(self, client: Client, key: int, after: int, told: Iterable[RawHeader] = ()) -> None:
+    async def _listen(self, client: Client, key: int, after: int, place: Place, told: Iterable[RawHeader] = ()) -> None:
         try:
             with client:
-                await self._reader.send(key, after, client, told)
+                await self._reader.send(key, after, client, place.bytes, told)
         except ClientGoneError:
             note(client_gone=True)
         except ShutdownError:

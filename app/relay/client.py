@@ -1,7 +1,7 @@
 """The client's side of one call, over ASGI: what is sent to it, and whether it is still there."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -11,6 +11,21 @@ from app.wire.sse import KEEP_ALIVE
 Message = MutableMapping[str, Any]
 RawHeader = tuple[bytes, bytes]
 Send = Callable[[Message], Awaitable[None]]
+
+
+_PIECE_BYTES = 64 * 1024
+
+
+async def pieces(body: bytes) -> AsyncIterator[tuple[bytes, bool]]:
+    """A whole body as it is to be sent, and of each piece whether others follow.
+
+    Between two of them the connection finds out whether its client reads, and so holds one and not all.
+    """
+    for start in range(0, len(body) or 1, _PIECE_BYTES):
+        if start:
+            # What is written in one turn of the loop leaves at its end.
+            await asyncio.sleep(0)
+        yield body[start : start + _PIECE_BYTES], start + _PIECE_BYTES < len(body)
 
 
 class Connection(Protocol):
@@ -107,7 +122,11 @@ class Client:
         self.begun = True
         # A client may leave once it has its answer.
         self._connection.watch(None)
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        if len(body) <= _PIECE_BYTES:
+            await self._send({"type": "http.response.body", "body": body, "more_body": False})
+            return
+        async for piece, follows in pieces(body):
+            await self._send({"type": "http.response.body", "body": piece, "more_body": follows})
 
     async def begin_stream(self, status: int, headers: Sequence[RawHeader]) -> None:
         """Send the head of a streamed answer; from here on silence is filled with keep-alive comments."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import orjson
 
+from app.byte_budget import Reserve
 from app.errors import InvalidRequestError, UpstreamError
 from app.ids import new_id
 from app.offload import Offload
@@ -40,6 +41,8 @@ _PASSED_ON = (
     "user",
 )
 _NOT_STORED = Json(b"false")
+# A context is taken apart into its items, and each of them is decoded to be counted.
+_COPIES = 2
 
 
 class Compactor:
@@ -51,7 +54,9 @@ class Compactor:
         self._sealer = sealer
         self._max_answer_bytes = max_answer_bytes
 
-    async def compact(self, exchange: Exchange, call: UpstreamCall) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    async def compact(
+        self, exchange: Exchange, call: UpstreamCall, reserve: Reserve
+    ) -> tuple[list[tuple[bytes, bytes]], bytes]:
         """The answer to a compact call, headers and body: upstream's own where the account has compaction, else ours.
 
         Raises what opening and reading the call raises, and UpstreamError for an answer without a summary.
@@ -59,11 +64,12 @@ class Compactor:
 
         def render(account: Account) -> bytes:
             if account.upstream.offers("compact"):
-                return sendable(exchange.standalone(account), account)
+                return exchange.standalone(account)
             return _summary_request(exchange, exchange.context(account.name), account)
 
+        await reserve(exchange.size * _COPIES)
         answer = await self._upstream.open(replace(call, render=render, endpoint="compact"))
-        raw = await self._read(answer)
+        raw = await self._read(answer, reserve)
         facts = await self._offload.run(len(raw), _facts, raw, call)
         if answer.account.upstream.offers("compact"):
             if facts is None:
@@ -73,7 +79,7 @@ class Compactor:
         body = await self._offload.run(exchange.size, self._compacted, exchange, answer.account.name, text, usage)
         return answer.headers, body
 
-    async def relieve(self, exchange: Exchange, call: UpstreamCall) -> Exchange:
+    async def relieve(self, exchange: Exchange, call: UpstreamCall, reserve: Reserve) -> Exchange:
         """The exchange with its context made short, if it asks for that, is long enough, and upstream cannot.
 
         The account that the call goes to first decides whether upstream can. Raises as `compact` does.
@@ -83,6 +89,7 @@ class Compactor:
         if threshold is None or account.upstream.offers("compact"):
             return exchange
         size = exchange.size
+        await reserve(size * _COPIES)
         items, tokens = await self._offload.run(size, _measured, exchange, account)
         if tokens < threshold:
             return exchange
@@ -95,7 +102,7 @@ class Compactor:
             return _summary_request(exchange, history, account)
 
         answer = await self._upstream.open(replace(call, render=render, stream=False))
-        raw = await self._read(answer)
+        raw = await self._read(answer, reserve)
         text, usage = _summary_in(await self._offload.run(len(raw), _facts, raw, call))
 
         def shortened() -> Compaction:
@@ -126,9 +133,9 @@ class Compactor:
             raise InvalidRequestError("The input is too large to be compacted.", param="input")
         return sealed
 
-    async def _read(self, answer: UpstreamAnswer) -> bytes:
+    async def _read(self, answer: UpstreamAnswer, reserve: Reserve) -> bytes:
         try:
-            return await answer.read_whole(self._max_answer_bytes)
+            return await answer.read_whole(self._max_answer_bytes, reserve)
         finally:
             await answer.aclose()
 

@@ -7,7 +7,8 @@ import asyncio
 from contextlib import suppress
 
 from app.ids import new_id
-from app.relay.performance import Performance, Stop
+from app.relay.performance import Performance
+from app.relay.run_faults import Stop
 from app.relay.stage import Stage
 from app.state.runs import Run
 

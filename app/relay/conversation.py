@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import structlog
 
+from app.byte_budget import Reserve
 from app.errors import StorageError
 from app.offload import Offload
 from app.relay.memory import Memory
@@ -26,9 +27,9 @@ class OpenConversation:
         self._last_turn_key = 0
         self._standing: frozenset[str] = frozenset()
 
-    async def read_history(self) -> Chain | None:
+    async def read_history(self, reserve: Reserve) -> Chain | None:
         """What was said in it so far, as the chain that the new turn continues; None for nothing."""
-        turns = await self._store.read_turns(self._key)
+        turns = await self._store.read_turns(self._key, reserve)
         if not turns:
             return None
         self._last_turn_key = turns[-1][0]
@@ -36,15 +37,17 @@ class OpenConversation:
         # Its rows are the conversation's: the new turn's response continues no response.
         return Chain(None, tuple([turn for _, turn in turns]), is_stored=False)
 
-    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
+    async def read_chain(self, project_id: str, response_id: str, now: int, reserve: Reserve) -> Chain | None:
         """The other memory's."""
-        return await self._memory.read_chain(project_id, response_id, now)
+        return await self._memory.read_chain(project_id, response_id, now, reserve)
 
-    async def read_items(self, project_id: str, item_ids: Collection[str], now: int) -> dict[str, Item]:
+    async def read_items(
+        self, project_id: str, item_ids: Collection[str], now: int, reserve: Reserve
+    ) -> dict[str, Item]:
         """Those that stand in the conversation, and of the others those that the other memory has."""
-        own = await self._store.read_items(self._key, item_ids)
+        own = await self._store.read_items(self._key, item_ids, reserve)
         others = set(item_ids) - own.keys()
-        return {**await self._memory.read_items(project_id, others, now), **own} if others else own
+        return {**await self._memory.read_items(project_id, others, now, reserve), **own} if others else own
 
     async def save(self, response: StoredResponse) -> None:
         """Keep the turn in the other memory alone."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection
 
+from app.byte_budget import Reserve
 from app.errors import StorageError
 from app.offload import Offload
 from app.relay.conversation import HeldConversation
@@ -50,13 +51,15 @@ class Ending:
         self.is_over = False
         self.is_lost = False
 
-    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
+    async def read_chain(self, project_id: str, response_id: str, now: int, reserve: Reserve) -> Chain | None:
         """The memory's."""
-        return await self._memory.read_chain(project_id, response_id, now)
+        return await self._memory.read_chain(project_id, response_id, now, reserve)
 
-    async def read_items(self, project_id: str, item_ids: Collection[str], now: int) -> dict[str, Item]:
+    async def read_items(
+        self, project_id: str, item_ids: Collection[str], now: int, reserve: Reserve
+    ) -> dict[str, Item]:
         """The memory's."""
-        return dict(await self._memory.read_items(project_id, item_ids, now))
+        return dict(await self._memory.read_items(project_id, item_ids, now, reserve))
 
     async def save(self, response: StoredResponse) -> None:
         """End the run with this response, which is stored if its client asked for that.

@@ -22,11 +22,16 @@ class Fold:
 
     def __init__(self, request_fields: Mapping[str, Any], max_bytes: int) -> None:
         self._request_fields = request_fields
-        self._room = max_bytes
+        self._max_bytes = self._room = max_bytes
         self._created: bytes | None = None
         self._items: list[bytes] = []
         self._last_event = b""
         self.saw_error = False
+
+    @property
+    def size(self) -> int:
+        """How many bytes of items are remembered."""
+        return self._max_bytes - self._room
 
     @property
     def announced(self) -> bool:

@@ -9,6 +9,8 @@ from dataclasses import replace as replaced
 
 from msgspec.structs import replace
 
+from app.byte_budget import Reservation, Reserve
+from app.errors import OverloadedError
 from app.relay.memory import Memory
 from app.state.packing import pack
 from app.state.records import Chain, Item, StoredResponse, Turn
@@ -32,11 +34,15 @@ class Latest:
 
 
 class Lanes:
-    """The lanes of one connection over the store behind it. `max_bytes` bounds what all of them remember together."""
+    """The lanes of one connection over the store behind it. `max_bytes` bounds what all of them remember together.
 
-    def __init__(self, store: Memory, max_bytes: int) -> None:
+    It is held by this reservation; where there is no room for it, it is forgotten.
+    """
+
+    def __init__(self, store: Memory, max_bytes: int, held: Reservation) -> None:
         self._store = store
         self._max_bytes = max_bytes
+        self._held = held
         # The one that was kept last is at the end.
         self._latest: dict[str | None, Latest] = {}
 
@@ -55,10 +61,17 @@ class Lanes:
         size = sum(each.size for each in self._latest.values())
         while size > self._max_bytes:
             size -= self._latest.pop(next(iter(self._latest))).size
+        if lane in self._latest:
+            try:
+                self._held.add_now(latest.size)
+            except OverloadedError:
+                self.forget(lane)
+        self._held.shrink(size)
 
     def forget(self, lane: str | None) -> None:
         """The lane has gone on, to what this connection need not remember."""
-        self._latest.pop(lane, None)
+        if self._latest.pop(lane, None) is not None:
+            self._held.shrink(sum(each.size for each in self._latest.values()))
 
     def fail(self, lane: str | None, parent_id: str | None) -> None:
         """A turn on this lane has failed: what it continued is forgotten, unless that is another lane's."""
@@ -81,20 +94,23 @@ class LaneMemory:
         self._stored_parent: str | None = parent_id
         self._turns: tuple[Turn, ...] = ()
 
-    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
+    async def read_chain(self, project_id: str, response_id: str, now: int, reserve: Reserve) -> Chain | None:
         """The response and its ancestors, from wherever they are."""
         latest = self._lanes.find(response_id)
         if latest is None:
-            return await self._store.read_chain(project_id, response_id, now)
+            return await self._store.read_chain(project_id, response_id, now, reserve)
+        await reserve(latest.size)
         self._stored_parent, self._turns = latest.stored_parent, latest.turns
         if latest.stored_parent is None:
             return Chain(None, latest.turns, is_stored=False)
-        before = await self._store.read_chain(project_id, latest.stored_parent, now)
+        before = await self._store.read_chain(project_id, latest.stored_parent, now, reserve)
         return before and Chain(before.key, (*before.turns, *latest.turns), is_stored=False)
 
-    async def read_items(self, project_id: str, item_ids: Collection[str], now: int) -> Mapping[str, Item]:
+    async def read_items(
+        self, project_id: str, item_ids: Collection[str], now: int, reserve: Reserve
+    ) -> Mapping[str, Item]:
         """Items of stored turns."""
-        return await self._store.read_items(project_id, item_ids, now)
+        return await self._store.read_items(project_id, item_ids, now, reserve)
 
     async def save(self, response: StoredResponse) -> None:
         """Keep the turn in the store, or else as the lane's latest, unless it failed."""

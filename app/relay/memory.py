@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
+from app.byte_budget import Reserve
 from app.state.records import Chain, Item, StoredResponse
 from app.wire import wording
 
@@ -11,19 +12,24 @@ from app.wire import wording
 class Memory(Protocol):
     """A project's earlier turns, and the place for the next. Times are unix seconds; what fails is a StorageError."""
 
-    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
-        """The response and its ancestors; None when it is not there to see, or an ancestor is gone."""
+    async def read_chain(self, project_id: str, response_id: str, now: int, reserve: Reserve) -> Chain | None:
+        """The response and its ancestors; None when it is not there to see, or an ancestor is gone.
 
-    async def read_items(self, project_id: str, item_ids: Collection[str], now: int) -> Mapping[str, Item]:
-        """Those of these items that are there to see."""
+        `reserve` is called before much is read, and what it raises is raised.
+        """
+
+    async def read_items(
+        self, project_id: str, item_ids: Collection[str], now: int, reserve: Reserve
+    ) -> Mapping[str, Item]:
+        """Those of these items that are there to see; `reserve` as above."""
 
     async def save(self, response: StoredResponse) -> None:
         """Keep a finished turn: it can be continued once this returns."""
 
 
-async def resolve(memory: Memory, project_id: str, named: Collection[str]) -> Mapping[str, Item]:
+async def resolve(memory: Memory, project_id: str, named: Collection[str], reserve: Reserve) -> Mapping[str, Item]:
     """The items that these references name. Raises NotFoundError for one that is not there to see."""
-    resolved = await memory.read_items(project_id, named, int(time.time()))
+    resolved = await memory.read_items(project_id, named, int(time.time()), reserve)
     for item_id in sorted(set(named) - resolved.keys()):
         raise wording.item_not_found(item_id)
     return resolved

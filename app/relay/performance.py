@@ -1,19 +1,19 @@
 """One run in the background, from claimed to ended. Must not know who claims runs, nor who reads what they say."""
 
 import asyncio
-import enum
 import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-import orjson
 import structlog
 
+from app.byte_budget import Reservation
 from app.errors import ApiError, AuthenticationError, OverloadedError, StorageError
 from app.observability.logging import begin_request
 from app.relay.blanking import blanked_answer
 from app.relay.calls import upstream_call
+from app.relay.context_room import ContextRoom
 from app.relay.conversation import OpenConversation
 from app.relay.ending import Ending
 from app.relay.fold import PartialFold
@@ -23,6 +23,7 @@ from app.relay.meter import MeteredCall
 from app.relay.order import FIRST_NUMBER, request_of, turn_of
 from app.relay.prepare import Exchange, OpenTurn, prepare
 from app.relay.pump import Pump
+from app.relay.run_faults import PAUSE_SECONDS, Stop, failure_of, pause_after
 from app.relay.stage import Stage
 from app.state.ledger import Entry
 from app.state.records import NO_ACCOUNT
@@ -34,22 +35,13 @@ from app.wire.requests import CreateRequest
 _EVENT_STREAM = "text/event-stream"
 _TOO_MANY_REQUESTS = 429
 _LOCKED = "conversation_locked"
-# Pauses of a run that waits for something nobody knows the time of, and the longest of any: its client may cancel it.
-_PAUSE_SECONDS = 1
-_LONGEST_PAUSE_SECONDS = 30
+# A prompt is held as it was ordered, and as it is sent; what is kept of it as its items, and as the row of them.
+_COPIES = 2
 
 _LEFT = "The gateway was stopped before the response was finished. (gateway_shutdown)"
 _ORPHANED = "The process that generated this response ended before the response was finished. (run_interrupted)"
 
 _log = structlog.get_logger("antiphon.background")
-
-
-class Stop(enum.Enum):
-    """Why a run that is being performed has to stop."""
-
-    CANCELLED = enum.auto()
-    SHUTDOWN = enum.auto()
-    LOST = enum.auto()
 
 
 class Performance:
@@ -108,10 +100,11 @@ class Performance:
         """Work on the run until it has ended, is left to wait again, or is somebody else's."""
         begin_request(self.run.order.id)
         try:
-            with self._stage.registry.run(partial(self.stop, Stop.SHUTDOWN)):
-                await self._work()
+            project_id = self.run.order.project_id
+            with self._stage.registry.place(project_id, partial(self.stop, Stop.SHUTDOWN)) as place:
+                await self._work(place.bytes)
         except OverloadedError:
-            await self._leave(_PAUSE_SECONDS)
+            await self._leave(PAUSE_SECONDS)
         except StorageError as error:
             # The lease goes on for a while, and then somebody else finds the run.
             _log.warning("a run was left", run=self.run.order.id, reason=error.message)
@@ -124,14 +117,14 @@ class Performance:
             if self._conversation is not None:
                 await self._conversation.release()
 
-    async def _work(self) -> None:
+    async def _work(self, held: Reservation) -> None:
         self._task = asyncio.current_task()
         failure: ApiError | None = None
         try:
             if self._stop is None:
-                heard = await self._open()
+                heard = await self._open(held)
                 if heard is not None:
-                    await self._listen_to(*heard)
+                    await self._listen_to(*heard, held)
         except asyncio.CancelledError:
             if self._stop is None or self._task is None:
                 raise
@@ -150,9 +143,10 @@ class Performance:
         if self._stop is not None:
             await self._end_early(self._stop)
 
-    async def _open(self) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
+    async def _open(self, held: Reservation) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
         """Upstream's answer, and what listening to it needs; None when there is nothing to be heard."""
         run, stage = self.run, self._stage
+        held.add_now(len(self._order.request) * _COPIES)
         request = await request_of(self._order, stage.max_json_depth, stage.offload)
         self._order = run.order
         caller = await stage.keys.get(run.order.api_key_id)
@@ -161,8 +155,15 @@ class Performance:
         self._metered = await stage.meter.run(request, caller, int(time.time()) - run.waited)
         self._turn = turn_of(run.order, request, caller, self._ending, self._metered.entry)
         memory = await self._open_memory(request)
+        room = ContextRoom(stage.max_context_bytes, held)
         exchange = await prepare(
-            request, caller, memory, keep=run.order.is_stored, sealer=stage.sealer, offload=stage.offload
+            request,
+            caller,
+            memory,
+            keep=run.order.is_stored,
+            sealer=stage.sealer,
+            room=room,
+            offload=stage.offload,
         )
         self._turn = self._ours(exchange.turn)
         if run.cancel_requested:
@@ -176,10 +177,10 @@ class Performance:
         elif not caller.may_use(request.model):
             raise wording.inaccessible_model(request.model)
         else:
-            return await self._ask(exchange)
+            return await self._ask(exchange, held)
         return None
 
-    async def _ask(self, exchange: Exchange) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
+    async def _ask(self, exchange: Exchange, held: Reservation) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
         run, stage, request = self.run, self._stage, exchange.request
         call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams, self._entry)
         # Where every account rests, upstream is not asked at all.
@@ -188,22 +189,27 @@ class Performance:
             return None
         self._is_started = True
         if "context_management" in request.members:
-            exchange = await stage.compactor.relieve(exchange, call)
+            exchange = await stage.compactor.relieve(exchange, call, held.add)
             call = replace(call, render=exchange.render)
         turn = self._turn = self._ours(exchange.turn)
         fold = PartialFold(request.fields, stage.relay.max_answer_bytes)
-        return await stage.upstream.open(call), turn, fold
+        del exchange, request
+        answer = await stage.upstream.open(call)
+        held.shrink(turn.size * _COPIES)
+        return answer, turn, fold
 
-    async def _listen_to(self, answer: UpstreamAnswer, turn: OpenTurn, fold: PartialFold) -> None:
+    async def _listen_to(self, answer: UpstreamAnswer, turn: OpenTurn, fold: PartialFold, held: Reservation) -> None:
         settle = partial(self._stage.settler.settle, turn, answer.account.name)
         try:
             if answer.content_type == _EVENT_STREAM:
                 limit = self._stage.relay.max_event_bytes
                 offload = self._stage.offload
-                self._pump = Pump(answer, self._journal, fold, settle, max_event_bytes=limit, offload=offload)
+                self._pump = Pump(
+                    answer, self._journal, fold, settle, max_event_bytes=limit, held=held, offload=offload
+                )
                 await self._pump.run()
             else:
-                whole = await answer.read_whole(self._stage.relay.max_answer_bytes)
+                whole = await answer.read_whole(self._stage.relay.max_answer_bytes, held.add)
                 await settle(blanked_answer(answer.account, whole))
         finally:
             await answer.aclose()
@@ -237,11 +243,13 @@ class Performance:
 
     async def _fail(self, error: ApiError) -> None:
         """End the run with this error, unless it only has to wait."""
-        waits = error.status == _TOO_MANY_REQUESTS or error.code == _LOCKED
+        # For bytes of the budget it waits as a row, which holds none.
+        has_no_room = isinstance(error, OverloadedError) and not self._is_started
+        waits = error.status == _TOO_MANY_REQUESTS or error.code == _LOCKED or has_no_room
         if waits and not self._ending.began and self.run.waited < self._stage.background.background_wait_seconds:
-            await self._leave(_pause(error))
+            await self._leave(pause_after(error))
             return
-        await self._end("failed", _message(error))
+        await self._end("failed", failure_of(error))
 
     async def _end_early(self, reason: Stop) -> None:
         match reason:
@@ -286,15 +294,3 @@ class Performance:
     def _ring(self) -> None:
         bell, self._bell = self._bell, asyncio.Event()
         bell.set()
-
-
-def _pause(error: ApiError) -> int:
-    """Whole seconds until this may be over."""
-    asked = error.headers.get("retry-after", "")
-    return min(int(asked), _LONGEST_PAUSE_SECONDS) if asked.isdecimal() else _PAUSE_SECONDS
-
-
-def _message(error: ApiError) -> str:
-    """What the error says to a client, with its code."""
-    told = orjson.loads(error.body())["error"]
-    return f"{told['message']} ({told['code']})" if told.get("code") else str(told["message"])

@@ -1,37 +1,34 @@
 """From a valid request to what upstream is sent: the state it builds on, read once, and its body for one account."""
 
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
 
 import orjson
 
 from app.offload import Offload
+from app.relay.context_room import ContextRoom
 from app.relay.conversation import OpenConversation
 from app.relay.memory import Memory, resolve
-from app.sealing import Sealer, SealError
-from app.state.compaction import SEAL, Compaction, sealed_in
+from app.relay.sealed_input import expand, look_into
+from app.sealing import Sealer
+from app.state.compaction import Compaction
 from app.state.items import input_items, references
 from app.state.ledger import Entry
-from app.state.ownership import chain_names_owned, item_names_owned, names_owned
+from app.state.ownership import chain_names_owned, item_names_owned
 from app.state.records import ApiKey, Chain, Item
 from app.state.replay import check_calls, replay, standing
 from app.upstream.account import Account
 from app.wire import wording
-from app.wire.body import Json, elements, join_array, join_object
+from app.wire.body import LARGE_BYTES, Json, elements, join_around, join_array, join_object
 from app.wire.input_items import item_type
 from app.wire.requests import CreateRequest
-from app.wire.slices import decode, holds
+from app.wire.slices import decode
 
 _GATEWAY_STATE = ("previous_response_id", "conversation", "background")
 _NOT_STORED = Json(b"false")
 _ENCRYPTED_REASONING = b'"reasoning.encrypted_content"'
-_SEAL = re.compile(re.escape(SEAL.encode()))
-
-_Unseal: TypeAlias = Callable[[str], bytes]
 
 
 # Not frozen, here and below, though nobody changes them: every call makes one, and a frozen one costs thrice as much.
@@ -86,8 +83,8 @@ class Exchange:
     expand: Callable[[bytes], bytes] = bytes
     is_sealed: bool = False
     is_owned: bool = False
-    compaction: Compaction | None = None
     is_large: bool = False
+    compaction: Compaction | None = None
 
     @property
     def size(self) -> int:
@@ -132,29 +129,35 @@ class Exchange:
 
         An upstream that keeps chains itself gets the client's own body, unless the chain is one that it has not seen.
         """
-        members = self.standalone(account)
+        members, history = self._standalone(account)
         if account.upstream.state == "gateway":
             members["store"] = _NOT_STORED
             self._ask_for_reasoning(members)
         if "context_management" in members and not account.upstream.offers("compact"):
             del members["context_management"]
-        return sendable(members, account)
+        return sendable(members, account, history)
 
-    def standalone(self, account: Account) -> dict[str, Json]:
-        """The request's members with all that it continues in its input, as far as this account needs to be told."""
+    def standalone(self, account: Account) -> bytes:
+        """The request with all that it continues in its input, as far as this account needs to be told."""
+        members, history = self._standalone(account)
+        return sendable(members, account, history)
+
+    def _standalone(self, account: Account) -> tuple[dict[str, Json], Sequence[bytes] | None]:
+        """Its members, and the elements that its input has in place of what the client sent, if it has others."""
         members = dict(self.request.members)
+        history: Sequence[bytes] | None = None
         told = account.upstream.state == "gateway" or self.compaction is not None or not self._is_known_to(account)
         if told:
             for name in _GATEWAY_STATE:
                 members.pop(name, None)
         if self.compaction is not None:
-            members["input"] = Json(b"[%b]" % self.compaction.content)
+            history = [self.compaction.content]
         elif told and (self.chain or self.refers):
             turns = self.chain.turns if self.chain else ()
-            members["input"] = Json(join_array(replay(turns, self.items, account.name, self.expand)))
+            history = replay(turns, self.items, account.name, self.expand)
         elif self.is_sealed:
-            members["input"] = Json(join_array(self._expanded(elements(members["input"]))))
-        return members
+            history = [*self._expanded(elements(members["input"]))]
+        return members, history
 
     def context(self, account: str) -> list[Item]:
         """All that the call continues and says, as far as this account can read it, oldest first.
@@ -198,22 +201,32 @@ class Exchange:
 
 
 async def prepare(
-    request: CreateRequest, caller: ApiKey, memory: Memory, *, keep: bool, sealer: Sealer, offload: Offload
+    request: CreateRequest,
+    caller: ApiKey,
+    memory: Memory,
+    *,
+    keep: bool,
+    sealer: Sealer,
+    room: ContextRoom,
+    offload: Offload,
 ) -> Exchange:
     """Read the state that the request names; with `keep` its outcome will go to the same memory.
 
-    Of a call in a conversation the memory is that. Raises the API's own errors for ids this project does not have.
+    Of a call in a conversation the memory is that. What is read has to find room. Raises the API's own errors for ids
+    this project does not have, and for a context that is too long.
     """
+    given = request.input
+    own_bytes = 0 if given is None else len(memoryview(request.members["input"]))
+    room.add(own_bytes)
     chain = None
     if isinstance(memory, OpenConversation):
-        chain = await memory.read_history()
+        chain = await memory.read_history(room.reserve)
     elif request.previous_response_id is not None:
-        chain = await memory.read_chain(caller.project_id, request.previous_response_id, int(time.time()))
+        chain = await memory.read_chain(caller.project_id, request.previous_response_id, int(time.time()), room.reserve)
         if chain is None:
             raise wording.previous_response_not_found(request.previous_response_id)
-    given = request.input
     named = await offload.run(request.size, references, given) if request.is_large else references(given)
-    resolved = await resolve(memory, caller.project_id, named) if named else {}
+    resolved = await resolve(memory, caller.project_id, named, room.reserve) if named else {}
     unseal = partial(sealer.open, caller.project_id)
     made = Exchange(
         request,
@@ -222,70 +235,45 @@ async def prepare(
         items=(),
         refers=bool(named),
         memory=memory if keep else None,
-        expand=partial(_expand, unseal),
-        is_large=request.is_large or (chain is not None and chain.is_large),
+        expand=partial(expand, unseal),
+        is_large=request.is_large or (chain is not None and chain.is_large) or room.used >= LARGE_BYTES,
     )
     if made.is_large:
         await offload.run(made.size, _complete, made, resolved, unseal)
     else:
         _complete(made, resolved, unseal)
+    if named:
+        # One may be named many times, and is then sent and kept as many times.
+        await room.reserve(sum([len(item.content) for item in made.items]))
     return made
 
 
-def sendable(members: dict[str, Json], account: Account) -> bytes:
-    """The body of these members, in the account's upstream's name for the model, without those it does not know."""
+def sendable(members: dict[str, Json], account: Account, history: Sequence[bytes] | None = None) -> bytes:
+    """The body of these members, in the account's upstream's name for the model, without those it does not know.
+
+    With a `history` that stands in the place of the input, as its elements.
+    """
     if account.upstream.aliases and "model" in members:
         asked = orjson.loads(bytes(members["model"]))
         members["model"] = Json(orjson.dumps(account.upstream.aliases.get(asked, asked)))
     for name in account.upstream.strip:
         members.pop(name, None)
-    return join_object(members)
+    if history is None or "input" in account.upstream.strip:
+        return join_object(members)
+    members.setdefault("input", _NOT_STORED)
+    return join_around(members, "input", history)
 
 
-def _complete(made: Exchange, resolved: Mapping[str, Item], unseal: _Unseal) -> None:
+def _complete(made: Exchange, resolved: Mapping[str, Item], unseal: Callable[[str], bytes]) -> None:
     """Look at the items of an exchange, with those that it refers to. Raises InvalidRequestError."""
     request, chain, given = made.request, made.chain, made.request.input
     if given is not None and (made.memory is not None or chain is not None or made.refers):
         made.items = input_items(given, request.members["input"], resolved)
     if chain is not None:
         check_calls(chain, made.items)
-    made.is_sealed, made.is_owned = _look(request, unseal)
+    made.is_sealed, is_owned = look_into(request, unseal)
     made.is_owned = (
-        made.is_owned
+        is_owned
         or any(item.account and item_names_owned(item.content) for item in resolved.values())
         or (chain is not None and chain_names_owned(chain))
     )
-
-
-def _look(request: CreateRequest, unseal: _Unseal) -> tuple[bool, bool]:
-    """Whether the input has a compaction of this gateway's, and whether the call names what only one account has."""
-    given = request.input
-    if given is None or isinstance(given, str):
-        return False, names_owned(request.fields, b"")
-    # Looked through where it is: a copy of a large input would weigh as much again.
-    sent = memoryview(request.members["input"])
-    return holds(sent, _SEAL) and _has_sealed(given, unseal), names_owned(request.fields, sent)
-
-
-def _has_sealed(given: Any, unseal: _Unseal) -> bool:
-    """Whether a compaction of this gateway's is among these items. Raises InvalidRequestError for a false one."""
-    found = False
-    for place, item in enumerate(given):
-        sealed = sealed_in(item)
-        if sealed is not None:
-            found = True
-            try:
-                unseal(sealed)
-            except SealError:
-                raise wording.unreadable_content(f"input[{place}].encrypted_content", item.get("id")) from None
-    return found
-
-
-def _expand(unseal: _Unseal, content: bytes) -> bytes:
-    sealed = sealed_in(decode(content))
-    if sealed is None:
-        return content
-    try:
-        return unseal(sealed)
-    except SealError:
-        raise wording.unreadable_content("input", None) from None

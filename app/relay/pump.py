@@ -1,11 +1,12 @@
 """A stream from upstream to the client, byte for byte; its last word waits for the commit."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Protocol
 
-from app.errors import StorageError, UpstreamError
+from app.byte_budget import UNCOUNTED_BYTES, Reservation
+from app.errors import OverloadedError, StorageError, UpstreamError
 from app.offload import Offload
 from app.relay.blanking import blanked_frame, is_suspect
 from app.relay.fold import Fold
@@ -15,6 +16,8 @@ from app.wire.body import LARGE_BYTES
 from app.wire.sse import FrameSplitter, FrameTooLargeError
 
 _TAIL_SECONDS = 5.0
+# An event is held as it comes, and as it is written; an item as it came, and as it is kept.
+_COPIES = 2
 
 
 class Settle(Protocol):
@@ -52,6 +55,7 @@ class Pump:
         settle: Settle,
         *,
         max_event_bytes: int,
+        held: Reservation,
         offload: Offload,
     ) -> None:
         self._offload = offload
@@ -60,6 +64,8 @@ class Pump:
         self._fold = fold
         self._settle = settle
         self._splitter = FrameSplitter(max_event_bytes)
+        self._held = held
+        self._counted = UNCOUNTED_BYTES
         self._ended = False
         self._last_word_said = False
         self._tail_follows = False
@@ -67,15 +73,14 @@ class Pump:
     async def run(self) -> None:
         """Relay until upstream ends, or has ended the response."""
         try:
-            while not self._ended and (chunk := await self._answer.read()):
-                await self._pass_on(self._splitter.feed(chunk))
+            while not self._ended and await self._pass_on_next():
                 if not self._ended:
                     await self._answer.pour(self._pass_on_now)
             if not self._ended:
                 await self._pass_on_unfinished_frame()
         except FrameTooLargeError:
             await self.fail("upstream_event_too_large", "Upstream sent an event larger than this gateway accepts.")
-        except UpstreamError as fault:
+        except (UpstreamError, OverloadedError) as fault:
             await self.fail(fault.code or "server_error", fault.message)
         if self._tail_follows:
             await self._pass_on_tail()
@@ -101,7 +106,7 @@ class Pump:
             await self._settle(self._fold.ended("cancelled"))
 
     def _pass_on_now(self, chunk: bytes) -> bool:
-        """Relay a chunk that is one frame of no consequence, as nearly all are; any other is for `_pass_on`."""
+        """Relay a chunk that is one frame of no consequence, as nearly all are; any other is for `_pass_on_next`."""
         if len(chunk) >= LARGE_BYTES or not self._splitter.is_frame(chunk):
             return False
         if events.kind(chunk) is not None or is_suspect(chunk, None):
@@ -111,7 +116,21 @@ class Pump:
         self._fold.see(chunk, None)
         return True
 
-    async def _pass_on(self, received: Sequence[bytes]) -> None:
+    async def _pass_on_next(self) -> bool:
+        """Relay the frames that the next chunk completes; False when there is no chunk.
+
+        While the client does not take them they are held once.
+        """
+        chunk = await self._answer.read()
+        if not chunk:
+            return False
+        received = self._splitter.feed(chunk)
+        del chunk
+        waiting = self._splitter.size + self._fold.size
+        if waiting > self._counted:
+            # As much again as there is: large events and items come in many pieces.
+            await self._held.add(waiting * _COPIES)
+            self._counted += waiting
         kinds: list[bytes | None] = []
         frames: list[bytes] = []
         for each in received:
@@ -123,13 +142,16 @@ class Pump:
                 if place:
                     await self._listener.write(b"".join(frames[:place]))
                 self._tail_follows = await self._finish(frame, kind, b"".join(frames[place:]))
-                return
+                return True
             if len(frame) < LARGE_BYTES:
                 self._fold.see(frame, kind)
             else:
                 await self._offload.run(len(frame), self._fold.see, frame, kind)
         if frames:
-            await self._listener.write(b"".join(frames))
+            joined = b"".join(frames)
+            del received, frames, frame
+            await self._listener.write(joined)
+        return True
 
     async def _finish(self, terminal: bytes, kind: bytes, held: bytes) -> bool:
         """Commit, then write the terminal event and what came with it; False when the commit was not made.

@@ -1,40 +1,80 @@
-"""The runs and tasks of this process: admission, ownership and the end of both at shutdown."""
+"""The calls and tasks of this process: admission, ownership and the end of both at shutdown."""
 
 import asyncio
+import sys
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from app import allowance
+from app.byte_budget import ByteBudget, Reservation
+from app.deadline import Deadline
 from app.errors import OverloadedError
+from app.fair_queue import FairQueue
+
+# Of the places, and of those to wait in, one in so many is kept from a project that has all others.
+_KEPT_FREE = 8
+# As many calls wait as have places; where these are few, so many.
+_LEAST_WAITING = 64
 
 
-class Run:
-    """An admitted call, as a context."""
+def _end_nothing() -> None:
+    """Let a call go on that nobody can shorten."""
 
-    __slots__ = ("_end", "_registry")
 
-    def __init__(self, registry: "Registry", end: Callable[[], None]) -> None:
+class Place:
+    """An admitted call of this project, as a context. `bytes` are those that it holds, given back with the place."""
+
+    __slots__ = ("_end", "_has_to_end", "_registry", "bytes", "project_id")
+
+    def __init__(self, registry: "Registry", project_id: str, end: Callable[[], None], held: Reservation) -> None:
         self._registry = registry
         self._end = end
+        self._has_to_end = False
+        self.project_id = project_id
+        self.bytes = held
 
-    def __enter__(self) -> None:
-        self._registry.admit(self._end)
+    def ends_by(self, end: Callable[[], None]) -> None:
+        """Have the call asked in this way to finish early, from now on; at once if it was asked already."""
+        self._end = end
+        if self._has_to_end:
+            end()
 
-    def __exit__(self, *_: object) -> None:
-        self._registry.release(self._end)
+    def end(self) -> None:
+        """Ask the call to finish early, because the process stops."""
+        self._has_to_end = True
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.bytes.shrink(0)
+        self._registry.release(self)
 
 
 class Registry:
     """Owns every task that outlives an await, and counts the calls in flight.
 
+    At most `max_calls` have a place, and of one project seven eighths of them (always one): another project finds one.
+    A call without waits `wait_seconds` for it, in a queue that is fair among projects.
     Invariant: nothing here is left running once `aclose` has returned.
     """
 
-    def __init__(self, max_runs: int) -> None:
-        self._max_runs = max_runs
+    def __init__(self, max_calls: int, budget: ByteBudget | None = None, wait_seconds: float = 0.0) -> None:
+        self.budget = budget or ByteBudget(sys.maxsize)
+        self._max_calls = max_calls
+        self._share = _share(max_calls)
+        self._most_waiting = max(max_calls, _LEAST_WAITING)
+        self._wait_seconds = wait_seconds
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._runs: set[Callable[[], None]] = set()
+        self._places: set[Place] = set()
+        self._held: Counter[str] = Counter()
+        self._queue = FairQueue[Callable[[], None], Place](self._held.__getitem__)
         self._on_closing: set[Callable[[], None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -45,28 +85,49 @@ class Registry:
         """Whether new calls are admitted."""
         return not self._closed
 
-    def run(self, end: Callable[[], None]) -> Run:
-        """A context that admits one call, for its length. `end` asks it to finish early; shutdown uses it."""
-        return Run(self, end)
-
-    def admit(self, end: Callable[[], None]) -> None:
-        """Count one call more. Raises OverloadedError."""
+    def place(self, project_id: str, end: Callable[[], None] = _end_nothing) -> Place:
+        """A place for one call, which has to be entered at once. Raises OverloadedError where there is none now."""
         if self._closed:
-            raise OverloadedError(
-                "The gateway is shutting down. Please retry your request.", headers={"retry-after": "1"}
-            )
-        if len(self._runs) >= self._max_runs:
-            raise OverloadedError(
-                f"The gateway already serves {self._max_runs} calls at once. Please retry in a few seconds.",
-                headers={"retry-after": "2"},
-            )
-        self._runs.add(end)
-        self._idle.clear()
+            raise _closing()
+        if not self._has_room(project_id):
+            raise self._full()
+        return self._take(project_id, end)
 
-    def release(self, end: Callable[[], None]) -> None:
-        """Count the call that was admitted with this `end` no longer."""
-        self._runs.discard(end)
-        if not self._runs:
+    async def admit(self, project_id: str, end: Callable[[], None] = _end_nothing) -> Place:
+        """The same, for a call that waits for its place. Raises OverloadedError where there is none in time."""
+        if self._closed:
+            raise _closing()
+        queue = self._queue
+        if not queue.count_of(project_id) and self._has_room(project_id):
+            return self._take(project_id, end)
+        if (
+            self._wait_seconds <= 0
+            or queue.count >= self._most_waiting
+            or queue.count_of(project_id) >= _share(self._most_waiting)
+        ):
+            raise self._full()
+        waiter = queue.join(project_id, end)
+        try:
+            with Deadline(self._wait_seconds).block():
+                return await waiter.granted
+        except BaseException as error:
+            late = queue.leave(waiter)
+            if late is not None:
+                self.release(late)
+            if isinstance(error, TimeoutError):
+                raise self._full() from None
+            raise
+
+    def release(self, place: Place) -> None:
+        """Give the place to whose turn it is."""
+        self._places.discard(place)
+        held = self._held
+        held[place.project_id] -= 1
+        if not held[place.project_id]:
+            del held[place.project_id]
+        if self._queue.count:
+            self._hand_out()
+        if not self._places:
             self._idle.set()
 
     @contextmanager
@@ -88,15 +149,16 @@ class Registry:
         return task
 
     async def drain(self, budget_seconds: float, ending_seconds: float) -> None:
-        """Close admission, give live runs the budget to finish by themselves, then ask the rest to end properly."""
+        """Close admission, give live calls the budget to finish by themselves, then ask the rest to end properly."""
         self._closed = True
+        self._queue.refuse_all(_closing())
         for closing in list(self._on_closing):
             closing()
         with suppress(TimeoutError):
             async with asyncio.timeout(budget_seconds):
                 await self._idle.wait()
-        for end in list(self._runs):
-            end()
+        for place in list(self._places):
+            place.end()
         with suppress(TimeoutError):
             async with asyncio.timeout(ending_seconds):
                 await self._idle.wait()
@@ -109,3 +171,34 @@ class Registry:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _has_room(self, project_id: str) -> bool:
+        return len(self._places) < self._max_calls and self._held[project_id] < self._share
+
+    def _take(self, project_id: str, end: Callable[[], None]) -> Place:
+        place = Place(self, project_id, end, self.budget.reservation(project_id))
+        self._places.add(place)
+        self._held[project_id] += 1
+        self._idle.clear()
+        return place
+
+    def _hand_out(self) -> None:
+        for waiter in self._queue.in_turn():
+            if self._has_room(waiter.project_id):
+                self._queue.grant(waiter, self._take(waiter.project_id, waiter.wish))
+                return
+
+    def _full(self) -> OverloadedError:
+        return OverloadedError(
+            f"The gateway already serves {self._max_calls} calls at once. Please retry in a few seconds.",
+            headers={"retry-after": "2"},
+        )
+
+
+def _share(places: int) -> int:
+    """How many of them one project may have."""
+    return max(1, places - max(1, places // _KEPT_FREE))
+
+
+def _closing() -> OverloadedError:
+    return OverloadedError("The gateway is shutting down. Please retry your request.", headers={"retry-after": "1"})

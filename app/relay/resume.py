@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 
-from app.errors import StorageError
+from app.byte_budget import Reservation
+from app.errors import OverloadedError, StorageError
 from app.relay.client import Client, RawHeader
 from app.relay.conductor import Conductor
 from app.state.runs import Page
@@ -39,21 +40,24 @@ class LogReader:
         self._conductor = conductor
         self._look_seconds = look_seconds
 
-    async def send(self, key: int, after: int, client: Client, told: Iterable[RawHeader] = ()) -> None:
+    async def send(
+        self, key: int, after: int, client: Client, held: Reservation, told: Iterable[RawHeader] = ()
+    ) -> None:
         """Send the client what this run says after event number `after`, to its end, with these headers as well."""
         await client.begin_stream(200, [*_HEADERS, *told])
-        async for frames in self.read(key, after):
+        async for frames in self.read(key, after, held):
             await client.write(frames)
         await client.end_stream()
 
-    async def read(self, key: int, after: int) -> AsyncIterator[bytes]:
-        """Whole frames, as they come. A run that is deleted meanwhile says nothing more."""
+    async def read(self, key: int, after: int, held: Reservation) -> AsyncIterator[bytes]:
+        """Whole frames, as they come, so many at once as are held. A run that is deleted says nothing more."""
         while True:
+            held.shrink(0)
             # Before the log is read: what is said meanwhile has then been heard.
             said = self._conductor.listen(key)
             try:
-                view = await self._runs.read_log(key, after)
-            except StorageError:
+                view = await self._runs.read_log(key, after, held.add)
+            except (StorageError, OverloadedError):
                 await asyncio.sleep(self._look_seconds)
                 continue
             if view is None:

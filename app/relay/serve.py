@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from app.byte_budget import Reservation
 from app.errors import ApiError, OverloadedError
 from app.ids import new_id
 from app.observability.logging import note
@@ -12,13 +13,14 @@ from app.relay.blanking import blanked_answer
 from app.relay.calls import upstream_call
 from app.relay.client import Client, ClientGoneError, Connection, RawHeader, Send, ShutdownError
 from app.relay.compaction import Compactor
+from app.relay.context_room import ContextRoom
 from app.relay.conversation import Conversations, OpenConversation
 from app.relay.fold import Fold
 from app.relay.memory import Memory
 from app.relay.meter import Meter, MeteredCall
 from app.relay.prepare import Exchange, OpenTurn, prepare
 from app.relay.pump import Pump
-from app.relay.registry import Registry
+from app.relay.registry import Place, Registry
 from app.relay.settle import Settler, not_a_response
 from app.sealing import Sealer
 from app.settings import RelaySettings
@@ -30,6 +32,8 @@ from app.wire.requests import CreateRequest
 
 _STREAM_HEADERS = ((b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no"))
 _CLIENT_LEFT = 499
+# What is kept of a call is held as its items, and as the row that is written of them.
+_KEPT_COPIES = 2
 _EVENT_STREAM = "text/event-stream"
 # Of what a client calls its model, as much as a line of the log shows.
 _LONGEST_LOGGED = 200
@@ -55,8 +59,10 @@ class Relay:
         compactor: Compactor,
         meter: Meter,
         offload: Offload,
+        max_context_bytes: int,
     ) -> None:
         self._offload = offload
+        self._max_context_bytes = max_context_bytes
         self._meter = meter
         self._sealer = sealer
         self._compactor = compactor
@@ -76,6 +82,7 @@ class Relay:
         send: Send,
         connection: Connection,
         *,
+        place: Place,
         lane: Memory | None = None,
     ) -> None:
         """Answer one create call. Raises ApiError while nothing has been sent; after that an error is an event.
@@ -89,25 +96,26 @@ class Relay:
             self._registry,
             keep_alive_seconds=self._settings.keep_alive_seconds,
         )
+        place.ends_by(client.stop)
         async with self._meter.call(request, caller) as metered:
-            with self._registry.run(client.stop):
-                conversation = None if request.conversation_id is None else await self._join(request, caller)
-                keep = request.store or (lane is not None and conversation is None)
-                try:
-                    memory = conversation or lane or self._memory
-                    exchange = await prepare(
-                        request, caller, memory, keep=keep, sealer=self._sealer, offload=self._offload
-                    )
-                    # A running stream holds what its settling needs, and not the prompt.
-                    del request
-                    serving = self._exchange(exchange, headers, client, metered)
-                    del exchange
-                    await serving
-                finally:
-                    if conversation is not None:
-                        await conversation.release()
+            conversation = None if request.conversation_id is None else await self._join(request, caller)
+            keep = request.store or (lane is not None and conversation is None)
+            try:
+                memory = conversation or lane or self._memory
+                room = ContextRoom(self._max_context_bytes, place.bytes)
+                exchange = await prepare(
+                    request, caller, memory, keep=keep, sealer=self._sealer, room=room, offload=self._offload
+                )
+                # A running stream holds what its settling needs, and not the prompt.
+                del request
+                serving = self._exchange(exchange, headers, client, metered, place.bytes)
+                del exchange
+                await serving
+            finally:
+                if conversation is not None:
+                    await conversation.release()
 
-    async def warm_up(self, request: CreateRequest, caller: ApiKey, lane: Memory) -> bytes:
+    async def warm_up(self, request: CreateRequest, caller: ApiKey, lane: Memory, place: Place) -> bytes:
         """Settle a turn that asks for no answer: its input can be continued, and no upstream is called.
 
         Returns its response object. Raises ApiError.
@@ -116,9 +124,11 @@ class Relay:
         if request.conversation_id is not None:
             raise wording.unsupported("conversation", "without an answer for it to keep")
         made = response.ended(response.unannounced(request.fields), "completed", [])
-        with self._registry.run(lambda: None):
-            exchange = await prepare(request, caller, lane, keep=True, sealer=self._sealer, offload=self._offload)
-            return await self._settler.settle(exchange.turn, exchange.prefer or NO_ACCOUNT, made) or made
+        room = ContextRoom(self._max_context_bytes, place.bytes)
+        exchange = await prepare(
+            request, caller, lane, keep=True, sealer=self._sealer, room=room, offload=self._offload
+        )
+        return await self._settler.settle(exchange.turn, exchange.prefer or NO_ACCOUNT, made) or made
 
     async def _join(self, request: CreateRequest, caller: ApiKey) -> OpenConversation:
         """The conversation that the request names: held, unless the turn leaves nothing in it."""
@@ -128,7 +138,12 @@ class Relay:
         return await self._conversations.hold(project_id, conversation_id, self._memory, new_id("call"))
 
     async def _exchange(
-        self, exchange: Exchange, headers: Mapping[str, str], client: Client, metered: MeteredCall
+        self,
+        exchange: Exchange,
+        headers: Mapping[str, str],
+        client: Client,
+        metered: MeteredCall,
+        held: Reservation,
     ) -> None:
         """Ask upstream and relay its answer, to its end or the client's."""
         pump: Pump | None = None
@@ -137,17 +152,20 @@ class Relay:
             with client:
                 call = upstream_call(exchange, headers, self._keeping_upstreams, metered.entry)
                 if "context_management" in exchange.request.members:
-                    exchange = await self._compactor.relieve(exchange, call)
+                    exchange = await self._compactor.relieve(exchange, call, held.add)
                     call = replace(call, render=exchange.render)
                 turn = exchange.turn
                 turn.entry = metered.entry
                 del exchange
                 answer = await self._upstream.open(call)
                 del call
+                if held.held:
+                    # What was sent is not held any more, but for the turn's own input and the row that it becomes.
+                    held.shrink(turn.size * _KEPT_COPIES)
                 note(account=answer.account.name)
                 if answer.content_type == _EVENT_STREAM:
-                    pump = self._pump(turn, fold, answer, client)
-                await self._relay(turn, answer, client, pump, metered)
+                    pump = self._pump(turn, fold, answer, client, held)
+                await self._relay(turn, answer, client, pump, metered=metered, held=held)
         except ClientGoneError:
             note(client_gone=True)
             metered.entry.status = _CLIENT_LEFT
@@ -160,23 +178,31 @@ class Relay:
                 await pump.fail("gateway_shutdown", "The gateway was stopped before the response was finished.")
                 await client.end_stream()
 
-    def _pump(self, turn: OpenTurn, fold: Fold, answer: UpstreamAnswer, client: Client) -> Pump:
+    def _pump(self, turn: OpenTurn, fold: Fold, answer: UpstreamAnswer, client: Client, held: Reservation) -> Pump:
         return Pump(
             answer,
             client,
             fold,
             partial(self._settler.settle, turn, answer.account.name),
             max_event_bytes=self._settings.max_event_bytes,
+            held=held,
             offload=self._offload,
         )
 
     async def _relay(
-        self, turn: OpenTurn, answer: UpstreamAnswer, client: Client, pump: Pump | None, metered: MeteredCall
+        self,
+        turn: OpenTurn,
+        answer: UpstreamAnswer,
+        client: Client,
+        pump: Pump | None,
+        *,
+        metered: MeteredCall,
+        held: Reservation,
     ) -> None:
         headers = metered.dressed(answer.headers)
         try:
             if pump is None:
-                await self._relay_whole(turn, answer, client, headers)
+                await self._relay_whole(turn, answer, client, headers, held)
             else:
                 await client.begin_stream(answer.status, [*headers, *_STREAM_HEADERS])
                 await pump.run()
@@ -188,9 +214,14 @@ class Relay:
             await answer.aclose()
 
     async def _relay_whole(
-        self, turn: OpenTurn, answer: UpstreamAnswer, client: Client, headers: Sequence[RawHeader]
+        self,
+        turn: OpenTurn,
+        answer: UpstreamAnswer,
+        client: Client,
+        headers: Sequence[RawHeader],
+        held: Reservation,
     ) -> None:
-        raw = blanked_answer(answer.account, await answer.read_whole(self._settings.max_answer_bytes))
+        raw = blanked_answer(answer.account, await answer.read_whole(self._settings.max_answer_bytes, held.add))
         body = await self._settler.settle(turn, answer.account.name, raw)
         if body is None:
             raise not_a_response()

@@ -36,4 +36,5 @@ class Stage:
     relay: RelaySettings
     background: BackgroundSettings
     max_json_depth: int
+    max_context_bytes: int
     keeping_upstreams: Collection[str]

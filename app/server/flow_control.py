@@ -5,6 +5,9 @@ from typing import cast
 
 from app.server.peer import WriteTimeout
 
+# Beside what the system holds. A client that has so much to read is waited for.
+_MOST_UNSENT_BYTES = 16 * 1024
+
 
 class FlowControl(asyncio.Protocol):
     """The writing half of a connection's protocol."""
@@ -18,6 +21,7 @@ class FlowControl(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=_MOST_UNSENT_BYTES)
         self._writing = WriteTimeout(self.transport, self._write_timeout_seconds)
 
     def pause_writing(self) -> None:

@@ -1,6 +1,7 @@
 """WebSockets on one client connection (RFC 6455): uvicorn's protocol, with our errors and limits."""
 
 from asyncio import BaseTransport, Transport
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -13,13 +14,16 @@ from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from app.errors import InvalidRequestError
+from app.byte_budget import UNCOUNTED_BYTES, Reservation
+from app.errors import InvalidRequestError, OverloadedError
 from app.server.peer import WriteTimeout
 from app.server.refusal import headers_of, refused
 
 PING_SECONDS = 20.0
 _LINGER_SECONDS = 1.0
 _VERSION = "13"
+# A message is held as it comes, and as the text that it is.
+_COPIES = 2
 
 
 class Handshake(ServerProtocol):
@@ -52,6 +56,19 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         # Nothing is compressed: a small message could become a large one.
         self.conn = Handshake(max_size=config.ws_max_size, logger=self.logger)
         self._heard = 0.0
+        self._held: Reservation | None = None
+        self._counted = UNCOUNTED_BYTES
+
+    def hold(self, reservation: Reservation) -> None:
+        """Have this hold what the client sends, from now on, until the app asks for what follows."""
+        self._held = reservation
+
+    async def receive(self) -> Any:
+        # Whoever asks for the next message has taken the last one over.
+        if self._held is not None and self._counted > UNCOUNTED_BYTES:
+            self._held.shrink(0)
+            self._counted = UNCOUNTED_BYTES
+        return await super().receive()
 
     def push(self, text: bytes) -> bool:
         """Send a message now, if the client has taken what came before. It has to be UTF-8."""
@@ -80,6 +97,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         self._heard = self.loop.time()
         super().data_received(data)
+        waiting = len(self.conn.reader.buffer) + sum(map(len, self.frames))
+        if waiting > self._counted:
+            self._count(waiting)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             # Its head cannot be read as that of an upgrade: uvicorn waits for one that can.
             self.transport.write(refused(InvalidRequestError("Invalid WebSocket upgrade request.")))
@@ -155,6 +175,18 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.http.response.body":
             # Its answer is the end of this handshake; uvicorn takes it for one that was forgotten, and logs an error.
             self.handshake_complete = True
+
+    def _count(self, waiting: int) -> None:
+        """Have as much again held as waits already; where that cannot be, the connection ends."""
+        if self._held is not None:
+            with suppress(OverloadedError):
+                self._held.add_now(waiting * _COPIES)
+                self._counted += waiting
+                return
+        # Nothing may be sent before the connection is accepted, either.
+        if not self.close_sent:
+            self.conn.fail(CloseCode.TRY_AGAIN_LATER)
+            self.handle_parser_exception()
 
     def _begin_message(self, event: Frame) -> None:
         if not event.fin:

@@ -1,17 +1,20 @@
 """A page of items, as the list endpoints show them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
 
 from app.errors import InvalidRequestError
 from app.state.records import Chain, Item
-from app.wire.body import Json, join_array, join_object, members
+from app.wire.body import Json, join_object, members
 
 DEFAULT_LIMIT = 20
 
-_ASSISTANT, _COMPLETED = Json(b'"assistant"'), Json(b'"completed"')
+# A page of large items is shorter than it could be: whoever reads on gets the rest.
+_PAGE_BYTES = 16 * 1024 * 1024
+
+_ASSISTANT, _COMPLETED, _NOTHING = Json(b'"assistant"'), Json(b'"completed"'), Json(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,33 +38,51 @@ def input_of(chain: Chain) -> tuple[Item, ...]:
 def page(items: Sequence[Item], query: PageQuery) -> bytes:
     """The list object for this page of items (given oldest first). Raises InvalidRequestError for an unknown cursor."""
     by_id = {item.id: item for item in items}
-    shown, has_more = choose(list(by_id), query)
+    shown, has_more = choose(list(by_id), query, {item.id: len(item.content) for item in items})
     return listing([by_id[item_id] for item_id in shown], has_more=has_more)
 
 
-def choose(ids: Sequence[str], query: PageQuery) -> tuple[Sequence[str], bool]:
-    """The ids of this page (given oldest first), and whether more follow. InvalidRequestError for an unknown cursor."""
+def choose(ids: Sequence[str], query: PageQuery, sizes: Mapping[str, int]) -> tuple[Sequence[str], bool]:
+    """The ids of this page (given oldest first), and whether more follow. InvalidRequestError for an unknown cursor.
+
+    By their `sizes` in bytes it may be cut short.
+    """
     ordered = ids if query.ascending else ids[::-1]
     places = {item_id: place for place, item_id in enumerate(ordered)}
     start = _place(places, query.after, "after", default=-1) + 1
     end = _place(places, query.before, "before", default=len(ordered))
     between = ordered[start:end]
     # `before` alone asks for the page that ends at its cursor.
-    shown = between[-query.limit :] if query.before and not query.after else between[: query.limit]
+    if query.before and not query.after:
+        shown = between[-query.limit :]
+        shown = shown[len(shown) - _fitting(shown[::-1], sizes) :]
+    else:
+        shown = between[: query.limit]
+        shown = shown[: _fitting(shown, sizes)]
     return shown, len(shown) < len(between)
+
+
+def _fitting(ids: Sequence[str], sizes: Mapping[str, int]) -> int:
+    """How many of these a page has room for; always one."""
+    room = _PAGE_BYTES
+    for number, item_id in enumerate(ids):
+        room -= sizes[item_id]
+        if room < 0 < number:
+            return number
+    return len(ids)
 
 
 def listing(shown: Sequence[Item], *, has_more: bool) -> bytes:
     """The list object of these items, in this order."""
-    return join_object(
-        {
-            "object": Json(b'"list"'),
-            "data": Json(join_array(map(listed, shown))),
-            "first_id": Json(orjson.dumps(shown[0].id if shown else None)),
-            "last_id": Json(orjson.dumps(shown[-1].id if shown else None)),
-            "has_more": Json(orjson.dumps(has_more)),
-        }
-    )
+    # Joined once: a page may weigh as much as all else that its call holds.
+    parts = [b'{"object":"list","data":[']
+    for item in shown:
+        parts += (listed(item), b",")
+    if shown:
+        parts.pop()
+    ends = [orjson.dumps(item.id) for item in (shown[0], shown[-1])] if shown else [b"null", b"null"]
+    parts.append(b'],"first_id":%b,"last_id":%b,"has_more":%b}' % (*ends, orjson.dumps(has_more)))
+    return b"".join(parts)
 
 
 def listed(item: Item) -> bytes:
@@ -70,9 +91,9 @@ def listed(item: Item) -> bytes:
     parts = {"id": item_id, "type": Json(orjson.dumps(item.type)), **members(item.content)}
     parts["id"] = item_id
     if item.type == "message":
-        content = bytes(parts.get("content", b""))
-        if content.startswith(b'"'):
-            parts["content"] = Json(_text_part(content, by_assistant=parts.get("role") == _ASSISTANT))
+        content = parts.get("content", _NOTHING)
+        if memoryview(content)[:1].tobytes() == b'"':
+            parts["content"] = Json(_text_part(bytes(content), by_assistant=parts.get("role") == _ASSISTANT))
         parts.setdefault("status", _COMPLETED)
     elif item.type.endswith(("_call", "_call_output")):
         parts.setdefault("status", _COMPLETED)

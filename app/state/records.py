@@ -1,6 +1,6 @@
 """The records that pass between the rooms: what is kept of a turn, and what a chain is when it is read back."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -108,6 +108,11 @@ class Outline(msgspec.Struct, frozen=True, array_like=True):
     items: msgspec.Raw
     withheld: bytes
 
+    @property
+    def lengths(self) -> list[int]:
+        """The length of each item's content."""
+        return [length for _, _, length, _, _ in _FACTS.decode(self.items)]
+
 
 class Turn(msgspec.Struct, frozen=True):
     """One stored turn of a chain. `content` is that of its items which can be given again, joined by commas."""
@@ -128,18 +133,24 @@ class Turn(msgspec.Struct, frozen=True):
     @property
     def items(self) -> tuple[Item, ...]:
         """Its input and then its output, in order; made at each call."""
+        return tuple(self.some(range(len(self.outline.ids))).values())
+
+    def some(self, places: Collection[int]) -> dict[int, Item]:
+        """The items at these places, in order; made at each call."""
         given = withheld = 0
-        items = []
+        found = {}
         facts = _FACTS.decode(self.outline.items)
-        for item_id, (named, is_output, length, account, call_id) in zip(self.outline.ids, facts, strict=True):
-            if account == NO_ACCOUNT:
-                content = self.outline.withheld[withheld : withheld + length]
+        for place, (named, is_output, length, account, call_id) in enumerate(facts):
+            is_withheld = account == NO_ACCOUNT
+            if place in places:
+                source, start = (self.outline.withheld, withheld) if is_withheld else (self.content, given)
+                content = source[start : start + length]
+                found[place] = Item(self.outline.ids[place], named, is_output, content, account, call_id)
+            if is_withheld:
                 withheld += length + 1
             else:
-                content = self.content[given : given + length]
                 given += length + 1
-            items.append(Item(item_id, named, is_output, content, account, call_id))
-        return tuple(items)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import ClassVar, Self
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
+from app.byte_budget import Reserve, reserve_nothing
 from app.state.items import distinct
 from app.state.listing import PageQuery, choose
 from app.state.packing import pack
@@ -75,31 +76,45 @@ class ConversationStore:
             raise left.error(conversation_id, item_id)
         return left
 
-    async def read_items(self, project_id: str, conversation_id: str, item_ids: Collection[str]) -> dict[str, Item]:
-        """Those of these items that stand in it."""
+    async def read_items(
+        self,
+        project_id: str,
+        conversation_id: str,
+        item_ids: Collection[str],
+        reserve: Reserve = reserve_nothing,
+    ) -> dict[str, Item]:
+        """Those of these items that stand in it. `reserve` is called before much is read, here and below."""
 
-        def read(connection: Connection) -> dict[str, Item]:
+        def read(connection: Connection, most: int) -> tuple[int, dict[str, Item]]:
             key = _key_of(connection, project_id, conversation_id)
-            return conversation_turns.read_items(connection, key, item_ids)
+            outlines = conversation_turns.read_outlines(connection, key)
+            return conversation_turns.read_items(connection, outlines, item_ids, most)
 
-        return await self._database.read(read)
+        return await self._database.read_within(read, reserve)
 
-    async def read_page(self, project_id: str, conversation_id: str, query: PageQuery) -> tuple[list[Item], bool]:
+    async def read_page(
+        self, project_id: str, conversation_id: str, query: PageQuery, reserve: Reserve = reserve_nothing
+    ) -> tuple[list[Item], bool]:
         """The items of this page, and whether there are more; content is read of these alone.
 
-        Raises InvalidRequestError for an unknown cursor.
+        A page of large items has fewer of them than it could have. Raises InvalidRequestError for an unknown cursor.
         """
 
-        def read(connection: Connection) -> tuple[list[Item], bool]:
+        def read(connection: Connection, most: int) -> tuple[int, tuple[list[Item], bool]]:
             key = _key_of(connection, project_id, conversation_id)
-            ids = [item_id for _, own in conversation_turns.read_ids(connection, key) for item_id in own]
+            outlines = conversation_turns.read_outlines(connection, key)
             # Two clients may have given one id at the same time.
-            shown, has_more = choose(list(dict.fromkeys(ids)), query)
-            found = conversation_turns.read_items(connection, key, shown)
+            sizes = {
+                item_id: length
+                for _, outline, _ in outlines
+                for item_id, length in zip(outline.ids, outline.lengths, strict=True)
+            }
+            shown, has_more = choose(list(sizes), query, sizes)
+            size, found = conversation_turns.read_items(connection, outlines, shown, most)
             # One may have been deleted since.
-            return [found[item_id] for item_id in shown if item_id in found], has_more
+            return size, ([found[item_id] for item_id in shown if item_id in found], has_more)
 
-        return await self._database.read(read)
+        return await self._database.read_within(read, reserve)
 
 
 @dataclass(frozen=True, slots=True)

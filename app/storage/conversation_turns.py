@@ -1,14 +1,15 @@
 """The turns of a conversation, as statements on a connection. Must not know who holds it, or whose it is."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, case, cast, func, insert, select, update
 
 from app.state.packing import pack
 from app.state.records import Item, Outline, Turn
+from app.storage.picked_items import Wanted, pick
 from app.storage.tables import conversation_turns as turns
 from app.storage.tables import conversations
 
@@ -18,12 +19,26 @@ _OUTLINE = msgspec.msgpack.Decoder(Outline)
 _KEYS_AT_ONCE = 1000
 
 _OF_CONVERSATION = turns.c.conversation_key == bindparam("conversation_key")
+_UP_TO = (_OF_CONVERSATION, turns.c.key <= bindparam("last_key"))
+# Lengths are known without the content being read.
+_length = cast(func.length(turns.c.content), BigInteger)
+_all = turns.alias("measured")
+_size = (
+    select(func.sum(cast(func.length(_all.c.content) + func.length(_all.c.outline), BigInteger)))
+    .where(_all.c.conversation_key == bindparam("conversation_key"), _all.c.key <= bindparam("last_key"))
+    .scalar_subquery()
+)
 _READ = (
-    select(turns.c.key, turns.c.outline, turns.c.content)
-    .where(_OF_CONVERSATION, turns.c.key <= bindparam("last_key"))
+    select(
+        turns.c.key,
+        _size,
+        case((_size <= bindparam("most"), turns.c.outline)),
+        case((_size <= bindparam("most"), turns.c.content)),
+    )
+    .where(*_UP_TO)
     .order_by(turns.c.key)
 )
-_READ_OUTLINES = select(turns.c.key, turns.c.outline).where(_OF_CONVERSATION).order_by(turns.c.key)
+_READ_OUTLINES = select(turns.c.key, turns.c.outline, _length).where(_OF_CONVERSATION).order_by(turns.c.key)
 _READ_SOME = select(turns.c.key, turns.c.outline, turns.c.content).where(
     turns.c.key.in_(bindparam("keys", expanding=True))
 )
@@ -39,7 +54,7 @@ def append(connection: Connection, conversation_key: int, turn: Turn) -> None:
 
 def remove_item(connection: Connection, conversation_key: int, item_id: str) -> bool:
     """Take the item out of every turn that has it; False when none does. A turn stays, also without items."""
-    keys = [key for key, ids in read_ids(connection, conversation_key) if item_id in ids]
+    keys = [key for key, outline, _ in read_outlines(connection, conversation_key) if item_id in outline.ids]
     for key, turn in _read_some(connection, keys):
         left = pack(turn.status, turn.account, [item for item in turn.items if item.id != item_id])
         connection.execute(update(turns).where(turns.c.key == key).values(_columns(left)))
@@ -47,37 +62,59 @@ def remove_item(connection: Connection, conversation_key: int, item_id: str) -> 
     return bool(keys)
 
 
-def read(connection: Connection, conversation_key: int, last_key: int = _NEWEST) -> list[tuple[int, Turn]]:
-    """The turns up to this key, oldest first, each with its key."""
-    rows = connection.execute(_READ, {"conversation_key": conversation_key, "last_key": last_key})
-    return [(key, Turn(_OUTLINE.decode(outline), content)) for key, outline, content in rows]
+def read(
+    connection: Connection, conversation_key: int, most: int, last_key: int = _NEWEST
+) -> tuple[int, list[tuple[int, Turn]]]:
+    """The turns up to this key, oldest first, each with its key, and the bytes that all take; over `most` no turns."""
+    given = {"conversation_key": conversation_key, "last_key": last_key, "most": most}
+    rows = connection.execute(_READ, given).all()
+    if not rows or rows[0][1] > most:
+        return (rows[0][1] if rows else 0), []
+    return rows[0][1], [(key, Turn(_OUTLINE.decode(outline), content)) for key, _, outline, content in rows]
 
 
-def read_context(connection: Connection, conversation_key: int, last_key: int) -> list[Turn] | None:
-    """What a response was told that was made after this turn; None when the conversation is gone."""
+def read_context(
+    connection: Connection, conversation_key: int, last_key: int, most: int
+) -> tuple[int, list[Turn]] | None:
+    """What a response was told that was made after this turn, as `read`; None when the conversation is gone."""
     if connection.execute(_EXISTS, {"conversation_key": conversation_key}).first() is None:
         return None
-    return [turn for _, turn in read(connection, conversation_key, last_key)]
+    size, found = read(connection, conversation_key, most, last_key)
+    return size, [turn for _, turn in found]
 
 
-def read_ids(connection: Connection, conversation_key: int) -> list[tuple[int, tuple[str, ...]]]:
-    """The ids of each turn's items, oldest turn first, with the turn's key; no content is read."""
+def read_outlines(connection: Connection, conversation_key: int) -> list[tuple[int, Outline, int]]:
+    """The outline of each turn, oldest turn first, with its key and its content's length; no content is read."""
     rows = connection.execute(_READ_OUTLINES, {"conversation_key": conversation_key})
-    return [(key, _OUTLINE.decode(outline).ids) for key, outline in rows]
+    return [(key, _OUTLINE.decode(outline), length) for key, outline, length in rows]
 
 
-def read_items(connection: Connection, conversation_key: int, item_ids: Collection[str]) -> dict[str, Item]:
-    """Those of these items that stand in the conversation; of several with one id, the last."""
+def read_items(
+    connection: Connection,
+    outlines: Iterable[tuple[int, Outline, int]],
+    item_ids: Collection[str],
+    most: int,
+) -> tuple[int, dict[str, Item]]:
+    """Those of these items that stand in turns of these outlines; of several with one id, the last.
+
+    Returned with the bytes that reading them takes; over `most` without them.
+    """
     wanted = set(item_ids)
-    places = {
-        item_id: key for key, ids in read_ids(connection, conversation_key) for item_id in wanted.intersection(ids)
+    places: dict[str, tuple[int, int]] = {}
+    turns_of: dict[int, Wanted] = {}
+    for key, outline, length in outlines:
+        if not wanted.isdisjoint(outline.ids):
+            turns_of[key] = Wanted(key, outline, length, [])
+            places.update({item_id: (key, place) for place, item_id in enumerate(outline.ids) if item_id in wanted})
+    for key, place in places.values():
+        turns_of[key].places.append(place)
+    used = [turn for turn in turns_of.values() if turn.places]
+    size, found = pick(connection, _READ_SOME, used, most)
+    return size, {
+        item_id: replace(found[at], served_by=turns_of[at[0]].outline.account or None)
+        for item_id, at in places.items()
+        if at in found
     }
-    found: dict[str, Item] = {}
-    for key, turn in _read_some(connection, sorted(set(places.values()))):
-        for item in turn.items:
-            if places.get(item.id) == key:
-                found[item.id] = replace(item, served_by=turn.account or None)
-    return found
 
 
 def _read_some(connection: Connection, keys: Sequence[int]) -> list[tuple[int, Turn]]:

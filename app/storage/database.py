@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app import allowance
+from app.byte_budget import Reserve
 from app.deadline import Deadline
 from app.errors import StorageError
 from app.storage.location import Location
@@ -31,6 +32,9 @@ _STATEMENT_FAULTS = frozenset({1, 18, 19, 20, 21, 25, "22", "23", "40", "42", "4
 
 # Another transaction has locked the row, or is ahead of ours (lock_not_available, deadlock, serialization).
 _CONTENDED = frozenset({"55P03", "40P01", "40001"})
+
+READ_AT_ONCE_BYTES = 256 * 1024
+"""What is read without being measured before; it is counted all the same."""
 
 _UNREACHABLE = frozenset({"OperationalError", "InterfaceError"})
 
@@ -66,6 +70,10 @@ def is_conflict(error: BaseException) -> bool:
     if isinstance(error, sqlite3.Error):
         return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_UNIQUE
     return getattr(error, "sqlstate", None) == "23505"
+
+
+def _measured(work: Callable[[Connection, int], tuple[int, T]], most: int, connection: Connection) -> tuple[int, T]:
+    return work(connection, most)
 
 
 def _is_of_database(error: Exception) -> bool:
@@ -113,6 +121,22 @@ class Database:
         finally:
             if ours is not None:
                 ours.spend(self._timeout, began)
+
+    async def read_within(self, work: Callable[[Connection, int], tuple[int, T]], reserve: Reserve) -> T:
+        """Return what this makes of a connection, once its bytes are reserved. Raises what `reserve` raises as well.
+
+        `work` is given the bytes that it may read, and returns the bytes that all takes; over what it may, without it.
+        """
+        most, reserved = READ_AT_ONCE_BYTES, 0
+        while True:
+            size, found = await self.read(partial(_measured, work, most))
+            if size > reserved:
+                await reserve(size - reserved)
+                reserved = size
+            if size <= most:
+                return found
+            # It may have grown since it was measured.
+            most = size
 
     def write(self, work: Callable[[Session], T], *, may_wait: bool = False) -> asyncio.Future[T]:
         """Have the writing thread run this, after what it was given before. Errors are SQLAlchemy's or the driver's.

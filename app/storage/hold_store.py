@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple, Self
 
 from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
 
+from app.byte_budget import Reserve, reserve_nothing
 from app.errors import ApiError, StorageError
 from app.state.items import distinct
 from app.state.packing import pack
@@ -117,13 +118,25 @@ class HoldStore:
         """Commit a turn: its response, its place in the conversation, and the end of the hold. Raises StorageError."""
         await self._writer.submit(turn)
 
-    async def read_turns(self, key: int) -> list[tuple[int, Turn]]:
-        """All that stands in the conversation, oldest turn first, each with its key."""
-        return await self._database.read(lambda connection: conversation_turns.read(connection, key))
+    async def read_turns(self, key: int, reserve: Reserve = reserve_nothing) -> list[tuple[int, Turn]]:
+        """All that stands in the conversation, oldest turn first, each with its key.
 
-    async def read_items(self, key: int, item_ids: Collection[str]) -> dict[str, Item]:
+        `reserve` is called before much is read, here and below.
+        """
+        return await self._database.read_within(
+            lambda connection, most: conversation_turns.read(connection, key, most), reserve
+        )
+
+    async def read_items(
+        self, key: int, item_ids: Collection[str], reserve: Reserve = reserve_nothing
+    ) -> dict[str, Item]:
         """Those of these items that stand in the conversation."""
-        return await self._database.read(lambda connection: conversation_turns.read_items(connection, key, item_ids))
+
+        def read(connection: Connection, most: int) -> tuple[int, dict[str, Item]]:
+            outlines = conversation_turns.read_outlines(connection, key)
+            return conversation_turns.read_items(connection, outlines, item_ids, most)
+
+        return await self._database.read_within(read, reserve)
 
 
 def seize(

@@ -1,34 +1,29 @@
 """Responses and their items: saved whole, read as chains, deleted with their content. Must not know HTTP."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, ClassVar, Self
 
 import msgspec
 import orjson
 from msgspec.structs import astuple, replace
-from sqlalchemy import Connection, bindparam, delete, exists, func, select
+from sqlalchemy import Connection, bindparam, delete, exists, select
 
+from app.byte_budget import Reserve, reserve_nothing
 from app.errors import StorageError
 from app.offload import Offload
 from app.state.packing import pack
-from app.state.records import Chain, Item, Outline, StoredResponse, Turn
+from app.state.records import Chain, Item, StoredResponse
 from app.storage import turns
-from app.storage.conversation_turns import read_context
 from app.storage.database import Database, is_conflict
+from app.storage.response_reads import read_body, read_chain, read_items
 from app.storage.row_locks import Row, named
 from app.storage.statements import MOST_ROWS, Insertion, Query
-from app.storage.tables import conversation_responses, items, responses, storable
+from app.storage.tables import responses, storable
 from app.storage.writer import Rank, Write, Writer
 
 DUPLICATE_RESPONSE = "duplicate_response"
 """The code of the error for a second response with an id that the project has."""
-
-# Ids asked for in one statement; drivers limit its parameters.
-_IDS_AT_ONCE = 1000
-
-_OUTLINE = msgspec.msgpack.Decoder(Outline)
 
 _OWN = (
     responses.c.project_id == bindparam("project_id"),
@@ -36,43 +31,11 @@ _OWN = (
     responses.c.expires_at > bindparam("now"),
 )
 
-_LINK = (responses.c.key, responses.c.parent_key, responses.c.outline, responses.c.content)
-_tip = select(*_LINK).where(*_OWN).cte("chain", recursive=True)
-# Ancestors are not asked for their expiry: a chain expires as one.
-_chain = _tip.union_all(
-    select(*_LINK).where(responses.c.key == _tip.c.parent_key, responses.c.project_id == bindparam("project_id"))
-)
-# What begins a chain may have been made in a conversation, which then stands before it.
-_place = conversation_responses
-_READ_CHAIN = Query(
-    select(_chain, _place.c.conversation_key, _place.c.last_turn_key).outerjoin_from(
-        _chain, _place, (_place.c.response_key == _chain.c.key) & _chain.c.parent_key.is_(None)
-    )
-)
-
-_READ_BODY = Query(select(responses.c.body).where(*_OWN))
 _READ_ACCOUNT = Query(select(responses.c.account).where(*_OWN))
 
-# Of each id the newest, and in its turn the last.
-_newest = (
-    select(items.c.id, func.max(items.c.response_key).label("response_key"))
-    .join(responses, responses.c.key == items.c.response_key)
-    .where(
-        items.c.project_id == bindparam("project_id"),
-        items.c.id.in_(bindparam("item_ids", expanding=True)),
-        responses.c.expires_at > bindparam("now"),
-    )
-    .group_by(items.c.id)
-    .subquery("newest")
-)
-_FIND_ITEMS = (
-    select(items.c.response_key, items.c.id, func.max(items.c.position))
-    .join(_newest, (_newest.c.response_key == items.c.response_key) & (_newest.c.id == items.c.id))
-    .group_by(items.c.response_key, items.c.id)
-)
-_READ_TURNS = select(responses.c.key, responses.c.outline, responses.c.content).where(
-    responses.c.key.in_(bindparam("keys", expanding=True))
-)
+_LARGE_BYTES = 64 * 1024
+# Where these stand in a row.
+_CONTENT, _BODY = -3, -2
 
 _INSERT = Insertion(
     "turns", [*(column.name for column in responses.columns if column is not responses.c.key), turns.ITEM_IDS]
@@ -128,21 +91,31 @@ class ResponseStore:
         )
         await self._writer.submit(write)
 
-    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
-        """The response and its ancestors, in one query. None when it is not there to see, or an ancestor is gone."""
-        own = _own(project_id, response_id, now)
-        return await self._database.read(lambda connection: _read_chain(connection, own))
+    async def read_chain(
+        self, project_id: str, response_id: str, now: int, reserve: Reserve = reserve_nothing
+    ) -> Chain | None:
+        """The response and its ancestors, in one query. None when it is not there to see, or an ancestor is gone.
 
-    async def read_items(self, project_id: str, item_ids: Collection[str], now: int) -> dict[str, Item]:
+        `reserve` is called before much is read, here and below.
+        """
+        own = _own(project_id, response_id, now)
+        return await self._database.read_within(lambda connection, most: read_chain(connection, own, most), reserve)
+
+    async def read_items(
+        self, project_id: str, item_ids: Collection[str], now: int, reserve: Reserve = reserve_nothing
+    ) -> dict[str, Item]:
         """The items with these ids in the project's living responses; of several with one id, the newest."""
         wanted = list(item_ids)
-        return await self._database.read(lambda connection: _read_items(connection, project_id, wanted, now))
+        return await self._database.read_within(
+            lambda connection, most: read_items(connection, project_id, wanted, now, most), reserve
+        )
 
-    async def read_body(self, project_id: str, response_id: str, now: int) -> bytes | None:
+    async def read_body(
+        self, project_id: str, response_id: str, now: int, reserve: Reserve = reserve_nothing
+    ) -> bytes | None:
         """The response object as it was saved."""
         own = _own(project_id, response_id, now)
-        rows = await self._database.read(lambda connection: _READ_BODY.fetch(connection, own))
-        return rows[0][0] if rows else None
+        return await self._database.read_within(lambda connection, most: read_body(connection, own, most), reserve)
 
     async def read_account(self, project_id: str, response_id: str, now: int) -> str | None:
         """The account that served the response."""
@@ -178,6 +151,19 @@ class SaveResponse(Write[None]):
         return self.identity
 
     @classmethod
+    def are_one_statement(cls, writes: Sequence[Self]) -> bool:
+        return len(writes) == 1 or (len(writes) <= MOST_ROWS and not any(write.is_large for write in writes))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its content or its response object is.
+
+        SQLite keeps what is bound to a statement until that is executed again. Such a turn goes in by the statement for
+        one row, which the next turn uses; that for many may not be needed for days.
+        """
+        return len(self.row[_CONTENT]) + len(self.row[_BODY]) > _LARGE_BYTES
+
+    @classmethod
     def of(cls, response: StoredResponse) -> Self:
         """The row of this response: made where it comes from, because the writing thread is the narrow place."""
         identity = storable(response.project_id), storable(response.id)
@@ -186,7 +172,8 @@ class SaveResponse(Write[None]):
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
         try:
-            _INSERT.execute(connection, [write.row for write in writes])
+            for some in _batches(writes):
+                _INSERT.execute(connection, [write.row for write in some])
         except Exception as error:
             if not is_conflict(error):
                 raise
@@ -234,6 +221,17 @@ class PurgeExpired(Write[int]):
         return [len(connection.execute(_PURGE, {"now": write.now, "batch": write.batch}).all()) for write in writes]
 
 
+def _batches(writes: Sequence[SaveResponse]) -> Iterator[Sequence[SaveResponse]]:
+    """Those that go in by one statement, in their order: a large one alone."""
+    start = 0
+    for place, write in enumerate(writes):
+        if write.is_large:
+            yield from (each for each in (writes[start:place], [write]) if each)
+            start = place + 1
+    if start < len(writes):
+        yield writes[start:]
+
+
 def _own(project_id: str, response_id: str, now: int) -> Mapping[str, Any]:
     return {"project_id": storable(project_id), "response_id": storable(response_id), "now": now}
 
@@ -265,36 +263,3 @@ def _storable_item(item: Item) -> Item:
     if named == (item.id, item.type, item.call_id):
         return item
     return replace(item, id=named[0], type=named[1], call_id=named[2])
-
-
-def _read_chain(connection: Connection, own: Mapping[str, Any]) -> Chain | None:
-    # A turn is saved after its parent, under a larger key.
-    rows = sorted(_READ_CHAIN.fetch(connection, own), key=itemgetter(0))
-    if not rows or rows[0][1] is not None:
-        return None
-    told = [Turn(_OUTLINE.decode(outline), content) for _, _, outline, content, *_ in rows]
-    *_, conversation_key, last_turn_key = rows[0]
-    if conversation_key is not None:
-        context = read_context(connection, conversation_key, last_turn_key)
-        if context is None:
-            return None
-        told = context + told
-    return Chain(rows[-1][0], tuple(told))
-
-
-def _read_items(connection: Connection, project_id: str, wanted: Sequence[str], now: int) -> dict[str, Item]:
-    places: dict[int, list[tuple[str, int]]] = {}
-    for start in range(0, len(wanted), _IDS_AT_ONCE):
-        for key, item_id, position in connection.execute(
-            _FIND_ITEMS, {"project_id": project_id, "item_ids": wanted[start : start + _IDS_AT_ONCE], "now": now}
-        ):
-            places.setdefault(key, []).append((item_id, position))
-    found: dict[str, Item] = {}
-    keys = list(places)
-    for start in range(0, len(keys), _IDS_AT_ONCE):
-        for key, outline, content in connection.execute(_READ_TURNS, {"keys": keys[start : start + _IDS_AT_ONCE]}):
-            turn = Turn(_OUTLINE.decode(outline), content)
-            own = turn.items
-            for item_id, position in places[key]:
-                found[item_id] = replace(own[position], served_by=turn.account)
-    return found

@@ -5,11 +5,12 @@ Leases are measured by the database's clock. A process may write to a run while 
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, and_, case, literal, select
+from sqlalchemy import Connection, and_, case, func, literal, select
 
+from app.byte_budget import Reserve, reserve_nothing
 from app.state.runs import LogView, Order, Page, Run, RunState, Sighting
 from app.storage.clock import DatabaseTime
-from app.storage.database import Database
+from app.storage.database import READ_AT_ONCE_BYTES, Database
 from app.storage.hold_store import SaveTurn
 from app.storage.response_store import SaveResponse
 from app.storage.run_leases import ClaimRuns, EndOtherLeases, RenewLeases
@@ -27,8 +28,9 @@ from app.storage.run_writes import (
 from app.storage.tables import run_events, runs
 from app.storage.writer import Writer
 
-# Rows of the log that are read at once, each of at most what a journal holds back.
+# Rows of the log that are read at once, and their bytes, unless the first has more.
 _PAGES_AT_ONCE = 16
+_BYTES_AT_ONCE = READ_AT_ONCE_BYTES
 # Runs that one look at the table shows, besides one's own.
 _MOST_SIGHTED = 256
 
@@ -57,9 +59,14 @@ class RunStore:
         row = await self._database.read(lambda connection: connection.execute(own).one_or_none())
         return row and RunState(*row)
 
-    async def read_log(self, key: int, after: int) -> LogView | None:
-        """What this run has said after event number `after`, or the first part of it; None when the run is gone."""
-        return await self._database.read(lambda connection: _read_log(connection, key, after))
+    async def read_log(self, key: int, after: int, reserve: Reserve = reserve_nothing) -> LogView | None:
+        """What this run has said after event number `after`, or the first part of it; None when the run is gone.
+
+        `reserve` is called before much is read.
+        """
+        return await self._database.read_within(
+            lambda connection, most: _read_log(connection, key, after, most), reserve
+        )
 
     async def watch(self, owner: str) -> Sequence[Sighting]:
         """The unfinished runs that this owner has, and some of those whose lease is over."""
@@ -126,7 +133,7 @@ class RunStore:
         return purged
 
 
-def _read_log(connection: Connection, key: int, after: int) -> LogView | None:
+def _read_log(connection: Connection, key: int, after: int, most: int) -> tuple[int, LogView | None]:
     newest = (
         select(run_events.c.last_number)
         .where(run_events.c.run_key == key)
@@ -134,21 +141,36 @@ def _read_log(connection: Connection, key: int, after: int) -> LogView | None:
         .limit(1)
         .scalar_subquery()
     )
-    body = case((IS_IN_FLIGHT, None), else_=runs.c.body)
+    length = case((IS_IN_FLIGHT, None), else_=func.length(runs.c.body))
     # The row before the log: once the row says that the run has ended, the log is whole.
-    row = connection.execute(select(runs.c.status, body, newest).where(runs.c.key == key, IS_KEPT)).one_or_none()
+    row = connection.execute(select(runs.c.status, length, newest).where(runs.c.key == key, IS_KEPT)).one_or_none()
     if row is None:
-        return None
-    query = (
-        select(run_events.c.first_number, run_events.c.last_number, run_events.c.frames)
-        .where(run_events.c.run_key == key, run_events.c.last_number > after)
-        .order_by(run_events.c.first_number)
-        .limit(_PAGES_AT_ONCE)
-    )
-    pages = tuple(Page(*found) for found in connection.execute(query))
-    status, final, last = row
-    is_whole = len(pages) < _PAGES_AT_ONCE
-    if is_whole and (pages[-1].last if pages else after) < last:
+        return 0, None
+    status, ending_size, last = row
+    own = (run_events.c.run_key == key, run_events.c.last_number > after)
+    order = run_events.c.first_number
+    measured = select(run_events.c.last_number, func.length(run_events.c.frames)).where(*own).order_by(order)
+    there = connection.execute(measured.limit(_PAGES_AT_ONCE)).all()
+    size, until = 0, after
+    for last_number, page_size in there:
+        if size and size + page_size > _BYTES_AT_ONCE:
+            break
+        size, until = size + page_size, last_number
+    is_whole = len(there) < _PAGES_AT_ONCE and (not there or until == there[-1][0])
+    if is_whole and until < last:
         # It was deleted after its row was read.
-        return None
-    return LogView(pages, is_whole, last, None if final is None else (status, final))
+        return 0, None
+    if is_whole and ending_size is not None:
+        size += ending_size
+    if size > most:
+        return size, None
+    query = select(run_events.c.first_number, run_events.c.last_number, run_events.c.frames)
+    found = connection.execute(query.where(*own, run_events.c.last_number <= until).order_by(order))
+    pages = tuple(Page(*page) for page in found)
+    final: bytes | None = None
+    if is_whole and ending_size is not None:
+        final = connection.scalar(select(runs.c.body).where(runs.c.key == key))
+    if (pages[-1].last if pages else after) < until or (final is None and is_whole and ending_size is not None):
+        # It was deleted after it was measured.
+        return 0, None
+    return size, LogView(pages, is_whole, last, None if final is None else (status, final))

@@ -78,6 +78,11 @@ class Write(ABC, Generic[T]):
         return ()
 
     @classmethod
+    def are_one_statement(cls, writes: Sequence[Self]) -> bool:
+        """Whether `apply` makes one statement of these, which needs no transaction around it."""
+        return len(writes) <= cls.most_in_a_statement
+
+    @classmethod
     @abstractmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> Sequence[T]:
         """Make these changes, in order, in the transaction at hand: one result each. Run again after a rollback.
@@ -234,7 +239,7 @@ def _transact(writes: Sequence[Write[Any]], session: Session, *, waits: bool) ->
 
     first = writes[0]
     is_one_kind = all(type(write) is type(first) for write in writes)
-    results = session.write(apply, is_one_statement=is_one_kind and len(writes) <= first.most_in_a_statement)
+    results = session.write(apply, is_one_statement=is_one_kind and first.are_one_statement(writes))
     if any(write.erases and result for write, result in zip(writes, results, strict=True)):
         session.erase_log()
     return results

@@ -15,11 +15,11 @@ from aiohttp.connector import Connection
 from httpx_aiohttp import AiohttpTransport
 from yarl import URL
 
-from app.upstream.http1 import UnansweredError
 from app.upstream.keep_alive import IDLE_SECONDS
 from app.upstream.local_faults import LocalFaultError, local_fault
 from app.upstream.proxies import EnvironmentProxies
 from app.upstream.reach import OutOfReachError, Reach
+from app.upstream.transport import UnansweredError
 from app.upstream.tunnel import ProxyRefusedError
 
 # aiohttp buffers twice this much of a stream that its reader does not take.

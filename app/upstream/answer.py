@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Mapping
 
+from app.byte_budget import UNCOUNTED_BYTES, Reserve, reserve_nothing
 from app.errors import UpstreamError
 from app.upstream.account import Account
 from app.upstream.faults import TRANSPORT_ERRORS, broken_off
 from app.upstream.lease import Lease
 from app.upstream.transport import AnswerBody
+
+# A whole answer is held as it came, as it is told to the client, and as its items and the row of them.
+_COPIES = 3
 
 
 class UpstreamAnswer:
@@ -51,14 +55,23 @@ class UpstreamAnswer:
         except TRANSPORT_ERRORS as exception:
             raise broken_off(exception) from exception
 
-    async def read_whole(self, max_bytes: int) -> bytes:
-        """The body to its end. Raises UpstreamBrokenError, and UpstreamError when it is longer than that."""
+    async def read_whole(self, max_bytes: int, reserve: Reserve = reserve_nothing) -> bytes:
+        """The body to its end, for which bytes are reserved as it comes.
+
+        Raises UpstreamBrokenError, UpstreamError when it is longer than that, and what `reserve` raises.
+        """
         first, self._first = self._first, b""
         chunks, room = [first], max_bytes - len(first)
+        counted = max_bytes - UNCOUNTED_BYTES
         # A whole answer is usually here with its head.
         while room >= 0 and not self._body.is_over and (chunk := await self.read()):
             chunks.append(chunk)
             room -= len(chunk)
+            if room < counted:
+                # As much again as there is: it is asked for a few times, and upstream waits meanwhile.
+                more = max(max_bytes - room, len(chunk))
+                await reserve(more * _COPIES)
+                counted -= more
         if room < 0:
             raise UpstreamError("Upstream's answer is larger than this gateway accepts.", code="upstream_too_large")
         return b"".join(chunks) if len(chunks) > 1 else first

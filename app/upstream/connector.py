@@ -82,7 +82,12 @@ class Connector:
         connection.connection_made(cast("asyncio.Transport", transport))
 
     async def _open(
-        self, protocol: asyncio.Protocol, peer: tuple[str, int], *, tls_name: str | None, reach: Reach = Reach.ANYWHERE
+        self,
+        protocol: asyncio.BaseProtocol,
+        peer: tuple[str, int],
+        *,
+        tls_name: str | None,
+        reach: Reach = Reach.ANYWHERE,
     ) -> None:
         addresses = await self._addresses(peer)
         for *_, address in addresses:

@@ -10,10 +10,10 @@ import orjson
 from app.errors import ApiError, InvalidRequestError, UpstreamError, UpstreamRefusedError
 from app.upstream.exhausted import PoolExhaustedError, retry_headers
 from app.upstream.headers import answer_headers, as_text
-from app.upstream.http1 import UnansweredError
 from app.upstream.local_faults import local_fault
 from app.upstream.reach import OutOfReachError
 from app.upstream.retry_after import retry_after
+from app.upstream.transport import UnansweredError
 from app.upstream.tunnel import ProxyRefusedError
 
 # Everything that a call over a transport can raise. TimeoutError: of a deadline of ours.

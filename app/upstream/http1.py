@@ -8,7 +8,7 @@ import httpx
 
 from app.outbox import Outbox
 from app.upstream.response_body import ResponseBody
-from app.upstream.transport import Answer, RawHeaders
+from app.upstream.transport import Answer, RawHeaders, UnansweredError
 
 # Of what is no body: heads, those of 1xx answers included, chunk sizes, trailers.
 _MAX_FRAMING_BYTES = 64 * 1024
@@ -26,15 +26,17 @@ _SWITCHING_PROTOCOLS = 101
 _PIECE_BYTES = 64 * 1024
 
 
-class UnansweredError(httpx.ReadError):
-    """A kept connection was closed before any byte of an answer, as by a server that has lost patience.
-
-    A new one that is closed so is not this (RFC 9112 9.3.1): nobody had a reason to close it but the request.
-    """
+READ_BYTES = 16 * 1024
+"""What is read of an answer at once: a stream whose client reads nothing holds several times as much."""
 
 
 class Keeper(Protocol):
-    """Who keeps a connection between exchanges."""
+    """Who keeps a connection between exchanges.
+
+    Into its `read_buffer` all its connections read: what has come is parsed before anything else is read.
+    """
+
+    read_buffer: memoryview
 
     def rested(self, connection: "Connection") -> None:
         """The exchange is over, and the connection good for another."""
@@ -43,7 +45,7 @@ class Keeper(Protocol):
         """The connection is closed. Told once."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """A connection, once a transport has called `connection_made`.
 
     Invariant: once it is aborted or lost nothing waits for it, neither a call nor a reader nor a timer.
@@ -157,7 +159,13 @@ class Connection(asyncio.Protocol):
         if self.closed:
             self.transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the event loop's signature
+        return self._keeper.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(self._keeper.read_buffer[:nbytes])
+
+    def data_received(self, data: bytes | memoryview) -> None:
         if self._answer is None and self._body is None:
             self.abort(httpx.RemoteProtocolError("Bytes that nobody asked for."))
             return

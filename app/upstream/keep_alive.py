@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 
 from app.outbox import Outbox
-from app.upstream.http1 import Connection
+from app.upstream.http1 import READ_BYTES, Connection
 from app.upstream.route import Route
 
 # Below the idle timeout of every server met (5-75 s), so that a kept connection is rarely a dead one.
@@ -25,6 +25,7 @@ class KeepAlive:
         self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox()
+        self.read_buffer = memoryview(bytearray(READ_BYTES))
         self._routes: dict[Connection, Route] = {}
         # Of each route, when they came to rest; the last to come is the first to go.
         self._idle: defaultdict[Route, dict[Connection, float]] = defaultdict(dict)

@@ -121,7 +121,7 @@ class Pool:
         self._set_timer()
         try:
             with Deadline(seconds).block():
-                return await waiter.lease
+                return await waiter.granted
         except TimeoutError:
             self._waiting.leave(waiter)
             raise self.exhausted(wish) from None

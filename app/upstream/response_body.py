@@ -6,7 +6,7 @@ from typing import Protocol
 
 import httpx
 
-_MAX_WAITING_BYTES = 64 * 1024
+_MAX_WAITING_BYTES = 16 * 1024
 
 
 class Source(Protocol):

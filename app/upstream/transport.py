@@ -27,6 +27,13 @@ class UpstreamRequest:
     on_new_connection: bool = False
 
 
+class UnansweredError(httpx.ReadError):
+    """A kept connection was closed before any byte of an answer, as by a server that has lost patience.
+
+    A new one that is closed so is not this (RFC 9112 9.3.1): nobody had a reason to close it but the request.
+    """
+
+
 class AnswerBody(Protocol):
     """What follows the head of an answer. Read once, by one task; to be closed."""
 

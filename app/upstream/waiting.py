@@ -1,93 +1,67 @@
-"""The calls that wait for an account: in turn among projects, in one in order. Must not know why there is none."""
+"""The calls that wait for an account: a fair queue for each thing that can be served alike."""
 
-import asyncio
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from copy import copy
-from dataclasses import dataclass, field
 
 from app.errors import ApiError
+from app.fair_queue import FairQueue, Waiter
 from app.upstream.choice import Wish
 from app.upstream.lease import Lease
 
 
-@dataclass(slots=True, eq=False)
-class Waiter:
-    """A call that waits. Its `lease` comes with its turn."""
-
-    wish: Wish
-    lease: "asyncio.Future[Lease]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-
 class WaitingCalls:
-    """Lines of calls, one for what can be served alike; `count` is of all of them."""
+    """Queues of calls, one for what can be served alike; `count` is of all of them."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[str, str | None], OrderedDict[str, deque[Waiter]]] = {}
-        self.count = 0
+        self._queues: dict[tuple[str, str | None], FairQueue[Wish, Lease]] = {}
+
+    @property
+    def count(self) -> int:
+        """How many calls wait."""
+        return sum(queue.count for queue in self._queues.values()) if self._queues else 0
 
     def has(self, wish: Wish) -> bool:
         """Whether others wait for the same."""
-        return (wish.model, wish.only) in self._lines
+        return (wish.model, wish.only) in self._queues
 
     def wishes(self) -> Iterator[Wish]:
-        """What they wait for, one wish of each line."""
-        return iter([next(iter(line.values()))[0].wish for line in self._lines.values()])
+        """What they wait for, one wish of each queue."""
+        firsts = [next(queue.in_turn(), None) for queue in self._queues.values()]
+        self._forget_empty()
+        return iter([waiter.wish for waiter in firsts if waiter is not None])
 
-    def join(self, wish: Wish) -> Waiter:
+    def join(self, wish: Wish) -> Waiter[Wish, Lease]:
         """Stand in line."""
-        waiter = Waiter(wish)
-        line = self._lines.setdefault((wish.model, wish.only), OrderedDict())
-        line.setdefault(wish.project_id, deque()).append(waiter)
-        self.count += 1
-        return waiter
+        queue = self._queues.get((wish.model, wish.only))
+        if queue is None:
+            queue = self._queues[wish.model, wish.only] = FairQueue()
+        return queue.join(wish.project_id, wish)
 
-    def leave(self, waiter: Waiter) -> None:
+    def leave(self, waiter: Waiter[Wish, Lease]) -> None:
         """Wait no longer. A lease that came too late for its call goes back."""
-        # Who is cancelled while it waits has its future cancelled too.
-        if waiter.lease.cancel() or waiter.lease.cancelled():
-            self._remove(waiter)
-        elif waiter.lease.exception() is None:
-            waiter.lease.result().end()
+        queue = self._queues.get((waiter.wish.model, waiter.wish.only), FairQueue())
+        late = queue.leave(waiter)
+        self._forget_empty()
+        if late is not None:
+            late.end()
 
     def hand_out(self, take: Callable[[Wish], Lease | None], most: int) -> None:
-        """Serve those whose turn it is, as many of each line as `most` and as `take` has leases for."""
-        for key in [*self._lines]:
+        """Serve those whose turn it is, as many of each queue as `most` and as `take` has leases for."""
+        for queue in [*self._queues.values()]:
             for _ in range(most):
-                waiter = self._next(key)
+                waiter = next(queue.in_turn(), None)
                 lease = None if waiter is None else take(waiter.wish)
                 if waiter is None or lease is None:
                     break
-                self._lines[key].move_to_end(waiter.wish.project_id)
-                self._remove(waiter)
-                waiter.lease.set_result(lease)
+                queue.grant(waiter, lease)
+        self._forget_empty()
 
     def give_up(self, wish: Wish, error: ApiError) -> None:
-        """Nobody will serve this line."""
-        for queue in [*self._lines.get((wish.model, wish.only), {}).values()]:
-            for waiter in [*queue]:
-                self._remove(waiter)
-                if not waiter.lease.cancelled():
-                    waiter.lease.set_exception(copy(error))
+        """Nobody will serve this queue."""
+        queue = self._queues.get((wish.model, wish.only))
+        if queue is not None:
+            queue.refuse_all(error)
+        self._forget_empty()
 
-    def _next(self, key: tuple[str, str | None]) -> Waiter | None:
-        """The waiter whose turn it is; those that have been cancelled are passed over."""
-        while key in self._lines:
-            waiter = next(iter(self._lines[key].values()))[0]
-            if not waiter.lease.cancelled():
-                return waiter
-            self._remove(waiter)
-        return None
-
-    def _remove(self, waiter: Waiter) -> None:
-        key = (waiter.wish.model, waiter.wish.only)
-        line = self._lines.get(key, OrderedDict())
-        queue = line.get(waiter.wish.project_id, deque())
-        if waiter not in queue:
-            return
-        queue.remove(waiter)
-        self.count -= 1
-        if not queue:
-            del line[waiter.wish.project_id]
-        if not line:
-            del self._lines[key]
+    def _forget_empty(self) -> None:
+        for key in [key for key, queue in self._queues.items() if not queue.count]:
+            del self._queues[key]

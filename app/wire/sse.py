@@ -82,6 +82,11 @@ class FrameSplitter:
             yield end
 
     @property
+    def size(self) -> int:
+        """How many bytes there are of the frame that is still open."""
+        return len(self._pending)
+
+    @property
     def rest(self) -> bytes:
         """The bytes of the frame that is still open."""
         return bytes(self._pending)

@@ -199,6 +199,16 @@ def conversation_full(most: int) -> InvalidRequestError:
     )
 
 
+def context_too_long(max_bytes: int) -> InvalidRequestError:
+    """What the call continues and says is more than this gateway sends upstream."""
+    return InvalidRequestError(
+        "Your input exceeds the context window of this model. Please adjust your input and try again. "
+        f"(This gateway sends at most {max_bytes} bytes of input, with all that a call continues.)",
+        code="context_length_exceeded",
+        param="input",
+    )
+
+
 def previous_response_not_found(response_id: str) -> InvalidRequestError:
     """A response that is chained to, and that is not kept here, or no longer with all that it builds on."""
     return InvalidRequestError(

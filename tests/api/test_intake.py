@@ -8,6 +8,7 @@ import pytest
 
 from app.api import intake
 from app.api.intake import Intake
+from app.byte_budget import ByteBudget
 from app.errors import InvalidRequestError
 from app.offload import Offload
 from app.settings import ServerSettings
@@ -34,7 +35,10 @@ class Clock:
 async def read(monkeypatch: pytest.MonkeyPatch, pieces: Sequence[bytes], seconds: float, **limits: Any) -> int:
     clock = Clock(pieces, seconds)
     monkeypatch.setattr(intake, "time", clock)
-    return await Intake(ServerSettings(**limits), Offload()).read(lambda body, _: len(body), JSON, clock.receive)
+    budget = ByteBudget(10_000_000)
+    with budget.reservation("a") as held:
+        intake_ = Intake(ServerSettings(**limits), budget, Offload())
+        return await intake_.read(lambda body, _: len(body), JSON, clock.receive, held)
 
 
 async def test_a_body_that_comes_steadily_may_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,4 +71,6 @@ async def test_a_body_of_which_nothing_comes_is_given_up() -> None:
         return {"type": "http.request", "body": piece, "more_body": True}
 
     with pytest.raises(InvalidRequestError, match="nothing of it came"):
-        await Intake(ServerSettings(body_timeout_seconds=0.05), Offload()).read(lambda body, _: body, JSON, receive)
+        await Intake(ServerSettings(body_timeout_seconds=0.05), ByteBudget(1), Offload()).read_form(
+            lambda body, _: body, JSON, receive
+        )

@@ -28,6 +28,7 @@ from app.server.run import configuration
 from app.settings import RelaySettings, ServerSettings, Settings, StorageSettings
 from app.settings_access import AccessSettings
 from app.settings_background import BackgroundSettings
+from app.settings_memory import MemorySettings
 from app.settings_upstream import KeySettings, UpstreamSettings
 from app.storage.database import Database
 
@@ -89,6 +90,7 @@ async def running_gateway(
     storage: Mapping[str, Any] | None = None,
     relay: Mapping[str, Any] | None = None,
     background: Mapping[str, Any] | None = None,
+    memory: Mapping[str, Any] | None = None,
     keys_of: LiveGateway | None = None,
 ) -> AsyncIterator[LiveGateway]:
     """Serve over a loopback socket from this loop, on a migrated database. No upstreams means the demo model.
@@ -101,6 +103,7 @@ async def running_gateway(
         storage=StorageSettings(database_url=SecretStr(database_url), **{**_PATIENT, **(storage or {})}),
         relay=RelaySettings(**(relay or {})),
         background=BackgroundSettings(**(background or {})),
+        memory=MemorySettings(**(memory or {})),
         upstreams=tuple(upstreams),
     )
     if keys_of is None:

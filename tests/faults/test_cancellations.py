@@ -29,7 +29,7 @@ async def test_cancelled_calls_leave_nothing_behind(database_url: str, report: R
                 "descriptors": open_files(os.getpid()),
                 "tasks": len(asyncio.all_tasks()),
                 "threads": threading.active_count(),
-                "places": len(registry._runs),
+                "places": len(registry._places),
             }
 
         async def leave(calls: int, seed: int) -> None:

@@ -238,3 +238,19 @@ async def test_ten_thousand_tiny_messages_are_each_answered(client: SocketClient
 async def test_a_ping_is_answered(client: SocketClient) -> None:
     async with asyncio.timeout(SECONDS):
         await (await client.connection.ping())
+
+
+async def test_a_message_for_which_there_is_no_room_ends_its_connection(gateway_with: GatewayWith) -> None:
+    small = {"max_buffered_bytes": 1_000_000, "admission_wait_seconds": 0.05}
+    async with gateway_with(memory=small) as gateway, SocketClient.to(gateway) as client:
+        budget = gateway.app.state.services.registry.budget
+        await client.respond(input="x" * 400_000)
+        with budget.reservation("proj_other") as other:
+            await other.add(900_000)
+            with suppress(ConnectionClosed):
+                await client.send({"type": "response.create", "model": "demo", "input": "x" * 400_000})
+            code, _ = await client.closed()
+            assert code == 1013
+        async with asyncio.timeout(SECONDS):
+            while budget.held:
+                await asyncio.sleep(0.01)

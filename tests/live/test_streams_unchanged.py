@@ -24,6 +24,7 @@ from app.storage.response_store import ResponseStore
 from app.upstream.account import accounts_of
 from app.upstream.answer import UpstreamAnswer
 from app.wire.requests import parse_create_request
+from tests.builders import make_room
 from tests.fakes.gateway import LiveGateway, upstream_settings
 from tests.fakes.raw_client import calling
 from tests.fakes.replies import Reply, Step
@@ -84,8 +85,9 @@ async def pumped(chunks: list[bytes], *, store: bool) -> Memory:
     registry = Registry(1)
     request = parse_create_request(b'{"model":"demo","input":"Hi","store":%b}' % (b"true" if store else b"false"), 64)
     responses = cast("ResponseStore", memory)
+    sealer = Sealer(b"secret of sixteen")
     exchange = await prepare(
-        request, _CALLER, responses, keep=request.store, sealer=Sealer(b"secret of sixteen"), offload=Offload()
+        request, _CALLER, responses, keep=request.store, sealer=sealer, room=make_room(), offload=Offload()
     )
     client = Client(memory.send, memory, registry, keep_alive_seconds=25)
     with client:
@@ -96,6 +98,7 @@ async def pumped(chunks: list[bytes], *, store: bool) -> Memory:
             Fold(request.fields, _LARGEST_EVENT),
             partial(Settler(30, Offload()).settle, exchange.turn, "fake"),
             max_event_bytes=_LARGEST_EVENT,
+            held=registry.budget.reservation("proj_a"),
             offload=Offload(),
         ).run()
     await registry.aclose()

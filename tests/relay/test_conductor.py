@@ -8,8 +8,8 @@ import pytest
 
 from app.errors import StorageError
 from app.relay.conductor import Conductor
-from app.relay.performance import Stop
 from app.relay.registry import Registry
+from app.relay.run_faults import Stop
 from app.settings_background import BackgroundSettings
 from app.state.runs import Sighting
 from tests.fakes.duty import on_duty

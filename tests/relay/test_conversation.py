@@ -8,6 +8,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from app.byte_budget import Reserve, reserve_nothing
 from app.errors import InvalidRequestError, StorageError
 from app.offload import Offload
 from app.relay.conversation import Conversations
@@ -21,7 +22,7 @@ from app.storage.hold_store import Hold, HoldStore
 from app.storage.project_store import CreateProject
 from app.storage.response_store import ResponseStore
 from app.storage.writer import Writer
-from tests.builders import NOW, make_account, make_caller, make_item, make_request, says, user
+from tests.builders import NOW, make_account, make_caller, make_item, make_request, make_room, says, user
 from tests.fakes.duty import on_duty
 
 _SEALER = Sealer(b"secret of sixteen")
@@ -86,7 +87,9 @@ async def test_a_held_conversation_is_the_history_and_takes_the_turn(
 ) -> None:
     held = await conversations.hold("proj_a", "conv_1", responses, "call_1")
     request = make_request(conversation="conv_1", input="Two.")
-    exchange = await prepare(request, make_caller(), held, keep=True, sealer=_SEALER, offload=Offload())
+    exchange = await prepare(
+        request, make_caller(), held, keep=True, sealer=_SEALER, room=make_room(), offload=Offload()
+    )
     sent = orjson.loads(exchange.render(make_account(state="upstream")))
     assert [item["content"] for item in sent["input"]] == ["One.", "Two."]
     assert "conversation" not in sent
@@ -104,7 +107,7 @@ async def test_an_upstream_that_numbers_its_items_anew_hides_none(
     conversations: Conversations, responses: ResponseStore, store: ConversationStore
 ) -> None:
     held = await conversations.hold("proj_a", "conv_1", responses, "call_1")
-    await held.read_history()
+    await held.read_history(reserve_nothing)
     await held.save(answered(make_item(user("One.", "msg_1")), make_item(says("One.", "msg_1"), is_output=True)))
     first, second = await standing(store)
     assert first == "msg_1"
@@ -117,7 +120,7 @@ async def test_one_that_is_only_read_locks_nobody_out(
 ) -> None:
     held = await conversations.hold("proj_a", "conv_1", responses, "call_1")
     opened = await conversations.open("proj_a", "conv_1", responses)
-    chain = await opened.read_history()
+    chain = await opened.read_history(reserve_nothing)
     assert chain is not None
     assert (chain.key, [item.id for turn in chain.turns for item in turn.items]) == (None, ["msg_1"])
     await opened.release()
@@ -132,10 +135,12 @@ class _Elsewhere:
     def __init__(self) -> None:
         self.asked: list[set[str]] = []
 
-    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
+    async def read_chain(self, project_id: str, response_id: str, now: int, reserve: Reserve) -> Chain | None:
         return None
 
-    async def read_items(self, project_id: str, item_ids: Collection[str], now: int) -> Mapping[str, Item]:
+    async def read_items(
+        self, project_id: str, item_ids: Collection[str], now: int, reserve: Reserve
+    ) -> Mapping[str, Item]:
         self.asked.append(set(item_ids))
         return {"msg_2": make_item(user("Two.", "msg_2"))}
 
@@ -146,8 +151,8 @@ class _Elsewhere:
 async def test_items_are_looked_for_in_the_conversation_first(conversations: Conversations) -> None:
     elsewhere = _Elsewhere()
     opened = await conversations.open("proj_a", "conv_1", elsewhere)
-    assert (await opened.read_items("proj_a", ["msg_1"], NOW)).keys() == {"msg_1"}
-    assert (await opened.read_items("proj_a", ["msg_1", "msg_2"], NOW)).keys() == {"msg_1", "msg_2"}
+    assert (await opened.read_items("proj_a", ["msg_1"], NOW, reserve_nothing)).keys() == {"msg_1"}
+    assert (await opened.read_items("proj_a", ["msg_1", "msg_2"], NOW, reserve_nothing)).keys() == {"msg_1", "msg_2"}
     assert elsewhere.asked == [{"msg_2"}]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.byte_budget import ByteBudget, Reserve, reserve_nothing
 from app.errors import StorageError
 from app.relay.lane import Lanes
 from app.state.records import Chain, Item, StoredResponse
@@ -22,10 +23,12 @@ class Store:
         self.saved: list[StoredResponse] = []
         self.fails = False
 
-    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
+    async def read_chain(self, project_id: str, response_id: str, now: int, reserve: Reserve) -> Chain | None:
         return self.chains.get(response_id)
 
-    async def read_items(self, project_id: str, item_ids: Collection[str], now: int) -> dict[str, Item]:
+    async def read_items(
+        self, project_id: str, item_ids: Collection[str], now: int, reserve: Reserve
+    ) -> dict[str, Item]:
         return {}
 
     async def save(self, response: StoredResponse) -> None:
@@ -41,7 +44,7 @@ def store() -> Store:
 
 @pytest.fixture
 def lanes(store: Store) -> Lanes:
-    return Lanes(store, 1_000_000)
+    return Lanes(store, 1_000_000, ByteBudget(1 << 30).reservation(PROJECT))
 
 
 def settled(response_id: str, text: str, **members: Any) -> StoredResponse:
@@ -65,7 +68,7 @@ async def turn(
     memory = lanes.memory(lane, after, store=store)
     chain = None
     if after is not None:
-        chain = await memory.read_chain(PROJECT, after, NOW)
+        chain = await memory.read_chain(PROJECT, after, NOW, reserve_nothing)
         if chain is None:
             lanes.fail(lane, after)
             return None
@@ -159,7 +162,7 @@ async def test_a_failed_response_is_nobodys_latest(lanes: Lanes) -> None:
 
 
 async def test_what_a_connection_remembers_is_bounded(store: Store) -> None:
-    lanes = Lanes(store, 1_000)
+    lanes = Lanes(store, 1_000, ByteBudget(1 << 30).reservation(PROJECT))
     for number in range(10):
         await turn(lanes, f"resp_{number}", lane=f"lane-{number}")
     kept = [latest for number in range(10) if (latest := lanes.find(f"resp_{number}"))]
@@ -168,3 +171,20 @@ async def test_what_a_connection_remembers_is_bounded(store: Store) -> None:
     assert lanes.find("resp_9") is not None
     await turn(lanes, "resp_x", items=(make_item(user("x" * 4_000)),))
     assert lanes.find("resp_x") is None
+
+
+async def test_what_there_is_no_room_for_is_not_remembered(store: Store) -> None:
+    budget = ByteBudget(100_000)
+    with budget.reservation(PROJECT) as held, budget.reservation("proj_other") as other:
+        lanes = Lanes(store, 1_000_000, held)
+        large = (make_item(user("x" * 90_000)),)
+        await turn(lanes, "resp_1", items=large)
+        assert lanes.find("resp_1") is not None
+        assert budget.held >= 90_000
+        lanes.forget(None)
+        assert budget.held == 0
+        await other.add(70_000)
+        await turn(lanes, "resp_2", items=large)
+        assert lanes.find("resp_2") is None
+        await turn(lanes, "resp_3")
+        assert lanes.find("resp_3") is not None

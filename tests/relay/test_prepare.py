@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
+from app.byte_budget import Reserve
 from app.errors import InvalidRequestError, NotFoundError
 from app.offload import Offload
 from app.relay.prepare import Exchange, prepare
@@ -24,6 +25,7 @@ from tests.builders import (
     make_chain,
     make_item,
     make_request,
+    make_room,
     make_turn,
     says,
     thinks,
@@ -153,21 +155,24 @@ async def responses(sqlite_url: str) -> Any:
     await database.aclose()
 
 
+async def prepared(request: CreateRequest, memory: Any, max_bytes: int = 1 << 20) -> Exchange:
+    room = make_room(max_bytes)
+    return await prepare(request, make_caller(), memory, keep=True, sealer=_SEALER, room=room, offload=Offload())
+
+
 async def test_a_request_that_names_nothing_reads_nothing() -> None:
     closed: Any = object()
-    exchange = await prepare(
-        make_request(input="1"), make_caller(), closed, keep=True, sealer=_SEALER, offload=Offload()
-    )
+    exchange = await prepared(make_request(input="1"), closed)
     assert (exchange.chain, exchange.refers) == (None, False)
     assert [orjson.loads(item.content)["content"] for item in exchange.items] == ["1"]
     prompt = make_request(input=None, prompt={"id": "pmpt_1"})
-    assert (await prepare(prompt, make_caller(), closed, keep=True, sealer=_SEALER, offload=Offload())).items == ()
+    assert (await prepared(prompt, closed)).items == ()
 
 
 async def test_an_unknown_previous_response_is_refused_by_its_name(responses: ResponseStore) -> None:
     request = make_request(previous_response_id='resp_"quoted"')
     with pytest.raises(InvalidRequestError) as caught:
-        await prepare(request, make_caller(), responses, keep=True, sealer=_SEALER, offload=Offload())
+        await prepared(request, responses)
     assert (caught.value.status, caught.value.code) == (400, "previous_response_not_found")
     assert caught.value.param == "previous_response_id"
     assert caught.value.message == "Previous response with id 'resp_\"quoted\"' not found."
@@ -175,23 +180,16 @@ async def test_an_unknown_previous_response_is_refused_by_its_name(responses: Re
 
 async def test_an_unknown_item_is_not_found(responses: ResponseStore) -> None:
     with pytest.raises(NotFoundError, match=r"Item with id 'msg_9' not found\."):
-        await prepare(
-            make_request(input=[{"id": "msg_9"}]),
-            make_caller(),
-            responses,
-            keep=True,
-            sealer=_SEALER,
-            offload=Offload(),
-        )
+        await prepared(make_request(input=[{"id": "msg_9"}]), responses)
 
 
 class _Stored:
     """A store that holds one chain and one item."""
 
-    async def read_chain(self, project_id: str, response_id: str, now: int) -> Chain | None:
+    async def read_chain(self, project_id: str, response_id: str, now: int, reserve: Reserve) -> Chain | None:
         return make_chain(make_turn([user("1")], [thinks(), calls()])) if response_id == "resp_1" else None
 
-    async def read_items(self, project_id: str, named: set[str], now: int) -> dict[str, Any]:
+    async def read_items(self, project_id: str, named: set[str], now: int, reserve: Reserve) -> dict[str, Any]:
         return {"rs_1": make_item(thinks(), is_output=True)}
 
 
@@ -204,6 +202,7 @@ async def test_references_become_what_they_name_and_are_not_sent() -> None:
         keep=True,
         sealer=_SEALER,
         offload=Offload(),
+        room=make_room(),
     )
     assert made.refers
     sent = orjson.loads(made.render(make_account()))
@@ -220,4 +219,43 @@ async def test_an_open_call_has_to_be_answered_before_upstream_is_asked() -> Non
             keep=True,
             sealer=_SEALER,
             offload=Offload(),
+            room=make_room(),
         )
+
+
+class _Measured:
+    """A store that says what it would read, and has items of a hundred bytes and more."""
+
+    async def read_chain(self, project_id: str, response_id: str, now: int, reserve: Reserve) -> Chain | None:
+        await reserve(1000)
+        return _CHAIN
+
+    async def read_items(self, project_id: str, named: set[str], now: int, reserve: Reserve) -> dict[str, Any]:
+        await reserve(100)
+        return {name: make_item(user("x" * 100, name)) for name in named}
+
+
+async def test_a_context_that_is_too_long_is_refused_before_it_is_read() -> None:
+    request = make_request(input="x" * 500, previous_response_id="resp_1")
+    assert (await prepared(request, _Measured(), max_bytes=1502)).chain is _CHAIN
+    with pytest.raises(InvalidRequestError, match="exceeds the context window") as caught:
+        await prepared(request, _Measured(), max_bytes=1501)
+    error = caught.value
+    assert (error.status, error.code, error.param) == (400, "context_length_exceeded", "input")
+
+
+async def test_an_item_that_is_named_many_times_counts_as_many_times() -> None:
+    request = make_request(input=[{"type": "item_reference", "id": "msg_1"}] * 50)
+    with pytest.raises(InvalidRequestError, match="exceeds the context window"):
+        await prepared(request, _Measured(), max_bytes=5000)
+    assert len((await prepared(request, _Measured(), max_bytes=20_000)).items) == 50
+
+
+async def test_a_large_body_is_made_off_the_loop_and_is_the_same() -> None:
+    request = make_request(input="x" * 1_100_000, previous_response_id="resp_1", user="u")
+    made = await prepared(request, _Measured(), max_bytes=2_000_000)
+    assert made.is_large
+    sent = orjson.loads(made.render(make_account()))
+    assert sent["input"][-1]["content"] == "x" * 1_100_000
+    assert [*sent] == ["model", "input", "user", "store"]
+    assert not (await prepared(make_request(), _Measured())).is_large

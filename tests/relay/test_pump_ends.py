@@ -156,3 +156,14 @@ async def test_an_error_event_does_not_take_the_place_of_a_terminal_one() -> Non
     run = StreamRun([_CUT + error + _STORY[-1]])
     assert await run.body() == _CUT + error + _STORY[-1]
     assert run.settling.statuses == ["completed"]
+
+
+async def test_a_large_event_is_counted_while_it_comes() -> None:
+    run = StreamRun([b"event: response.created\ndata: ", b"x" * 200_000, None])
+    serving = asyncio.create_task(run.serve())
+    async with asyncio.timeout(10):
+        while run.registry.budget.held < 400_000:
+            await asyncio.sleep(0)
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving

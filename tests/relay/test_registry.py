@@ -11,21 +11,21 @@ def end_nothing() -> None:
 
 
 async def test_calls_are_admitted_up_to_the_limit_and_again_when_one_ends() -> None:
-    registry = Registry(2)
-    with registry.run(lambda: None), registry.run(lambda: None):
-        with pytest.raises(OverloadedError) as caught, registry.run(lambda: None):
+    registry = Registry(3)
+    with registry.place("proj_a"), registry.place("proj_a"):
+        with pytest.raises(OverloadedError) as caught, registry.place("proj_a"):
             pytest.fail("a third call was admitted")
         assert caught.value.status == 503
         assert caught.value.headers["retry-after"] == "2"
         assert registry.is_open
-    with registry.run(lambda: None):
+    with registry.place("proj_a"):
         pass
 
 
 async def test_a_call_that_raises_gives_its_place_back() -> None:
     registry = Registry(1)
     for _ in range(3):
-        with pytest.raises(ValueError, match="mine"), registry.run(end_nothing):
+        with pytest.raises(ValueError, match="mine"), registry.place("proj_a", end_nothing):
             raise ValueError("mine")
 
 
@@ -33,7 +33,7 @@ async def test_a_closed_registry_admits_nobody_and_says_when_to_come_back() -> N
     registry = Registry(1)
     await registry.drain(1, 1)
     assert not registry.is_open
-    with pytest.raises(OverloadedError, match="shutting down") as caught, registry.run(end_nothing):
+    with pytest.raises(OverloadedError, match="shutting down") as caught, registry.place("proj_a", end_nothing):
         pytest.fail("a call was admitted")
     assert caught.value.headers["retry-after"] == "1"
 
@@ -44,13 +44,13 @@ async def test_a_drain_without_calls_ends_at_once() -> None:
 
 
 async def test_a_drain_waits_for_live_calls_and_ends_none_that_finishes_in_time() -> None:
-    registry = Registry(2)
+    registry = Registry(3)
     ended: list[str] = []
     release = asyncio.Event()
     admitted = asyncio.Event()
 
     async def call() -> None:
-        with registry.run(lambda: ended.append("ended")):
+        with registry.place("proj_a", lambda: ended.append("ended")):
             admitted.set()
             await release.wait()
 
@@ -68,13 +68,13 @@ async def test_a_drain_waits_for_live_calls_and_ends_none_that_finishes_in_time(
 
 
 async def test_stragglers_are_asked_to_end_and_waited_for() -> None:
-    registry = Registry(2)
+    registry = Registry(3)
     admitted = asyncio.Event()
     asked = asyncio.Event()
     told: list[str] = []
 
     async def call() -> None:
-        with registry.run(asked.set):
+        with registry.place("proj_a", asked.set):
             admitted.set()
             await asked.wait()
             await asyncio.sleep(0)
@@ -91,7 +91,7 @@ async def test_stragglers_are_asked_to_end_and_waited_for() -> None:
 async def test_a_drain_does_not_wait_for_ever_for_a_call_that_does_not_end() -> None:
     registry = Registry(1)
     asked: list[str] = []
-    with registry.run(lambda: asked.append("asked")):
+    with registry.place("proj_a", lambda: asked.append("asked")):
         async with asyncio.timeout(10):
             await registry.drain(0.01, 0.01)
     assert asked == ["asked"]

@@ -60,8 +60,8 @@ class Call:
         self.body = body
 
     def stop(self) -> None:
-        for end in list(self.registry._runs):
-            end()
+        for place in list(self.registry._places):
+            place.end()
 
     async def open(self, call: Any) -> UpstreamAnswer:
         self.opening.set()
@@ -96,11 +96,13 @@ class Call:
             sealer=_SEALER,
             compactor=Compactor(itself, _SEALER, 1, Offload()),
             meter=Meter(Limiter(itself, itself, Offload()), Ledger(itself, itself)),
+            max_context_bytes=1 << 30,
             offload=Offload(),
         )
         request = make_request(store=False, **fields)
         try:
-            await relay.serve(request, make_caller(), {}, self.connection.send, self.connection)
+            with self.registry.place("proj_a") as place:
+                await relay.serve(request, make_caller(), {}, self.connection.send, self.connection, place=place)
         finally:
             await self.registry.aclose()
 
@@ -114,7 +116,7 @@ async def test_a_call_is_served_and_upstreams_answer_closed(call: Call) -> None:
     await call.serve()
     assert call.connection.is_finished
     assert call.closed
-    assert not call.registry._runs
+    assert not call.registry._places
 
 
 async def test_a_call_that_is_stopped_while_upstream_thinks_may_be_tried_elsewhere(call: Call) -> None:

@@ -171,3 +171,26 @@ def test_the_sdk_reads_each_listed_item(value: dict[str, Any], is_output: bool) 
     assert parsed.id == value.get("id", read["id"])
     if "status" in value:
         assert parsed.status == value["status"]
+
+
+@pytest.mark.parametrize(
+    ("query", "numbers", "more"),
+    [
+        ({}, "43", True),
+        ({"ascending": True}, "01", True),
+        ({"ascending": True, "after": "msg_1"}, "23", True),
+        ({"ascending": True, "after": "msg_3"}, "4", False),
+        # The page that ends at its cursor.
+        ({"ascending": True, "before": "msg_4"}, "23", True),
+    ],
+)
+def test_a_page_of_large_items_is_shorter(query: dict[str, Any], numbers: str, more: bool) -> None:
+    text = "x" * 7_000_000
+    items = tuple(make_item(user(text, f"msg_{number}")) for number in range(5))
+    assert shown(items, **query) == (numbers, more)
+
+
+def test_one_item_is_shown_however_large() -> None:
+    items = tuple(make_item(user("x" * size, f"msg_{number}")) for number, size in enumerate((1, 20_000_000)))
+    assert shown(items) == ("1", True)
+    assert shown(items, after="msg_1") == ("0", False)

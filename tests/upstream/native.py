@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from app.upstream.http1 import Connection
+from app.upstream.http1 import READ_BYTES, Connection
 from app.upstream.network import Network
 from app.upstream.transport import Answer, AnswerBody, UpstreamRequest
 from tests.fakes.replies import Reply
@@ -61,6 +61,7 @@ class Wire(asyncio.Transport):
 class Keeper:
     def __init__(self) -> None:
         self.rests = self.gone_ = 0
+        self.read_buffer = memoryview(bytearray(READ_BYTES))
 
     def rested(self, connection: Connection) -> None:
         self.rests += 1

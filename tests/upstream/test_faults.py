@@ -5,7 +5,7 @@ import pytest
 from app.errors import UpstreamError, UpstreamRefusedError
 from app.upstream.exhausted import refused_keys, resting
 from app.upstream.faults import Fault, UpstreamBrokenError, broken, broken_off, last_word, refused
-from app.upstream.http1 import UnansweredError
+from app.upstream.transport import UnansweredError
 from app.upstream.tunnel import ProxyRefusedError
 
 HTML = b"<html>sk-canary-one at api.internal</html>"

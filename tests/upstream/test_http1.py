@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import httpx
 import pytest
 
-from app.upstream.http1 import UnansweredError
 from app.upstream.network import Network
+from app.upstream.transport import UnansweredError
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.native import CHUNKED, ask, chunks_of, kept, whole

@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from app.outbox import Outbox
-from app.upstream.http1 import Connection, UnansweredError
+from app.upstream.http1 import Connection
 from app.upstream.network import Network
 from app.upstream.response_body import ResponseBody
-from app.upstream.transport import Transport, UpstreamRequest
+from app.upstream.transport import Transport, UnansweredError, UpstreamRequest
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.native import CHUNKED, Keeper, Wire, ask, chunks_of, kept
@@ -245,3 +245,22 @@ async def test_an_end_leaves_no_timer() -> None:
     connection.data_received(b"0\r\n\r\n")
     assert await reader == b""
     assert body._timer is None
+
+
+async def test_little_is_read_at_once_and_little_more_while_nobody_takes_it() -> None:
+    wire, keeper = Wire(), Keeper()
+    connection = Connection(keeper, Outbox())
+    connection.connection_made(wire)
+    call = asyncio.ensure_future(connection.ask(b"GET", b"", None))
+    await asyncio.sleep(0)
+    connection.data_received(Reply.head(200, {"content-length": "200000"}))
+    read = 0
+    while not wire.paused:
+        buffer = connection.get_buffer(-1)
+        assert len(buffer) <= 16 * 1024
+        connection.buffer_updated(len(buffer))
+        read += len(buffer)
+    assert read <= 48 * 1024
+    body = (await call).body
+    assert len(await body.read()) == read
+    assert not wire.paused

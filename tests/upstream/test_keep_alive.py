@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from app.upstream import keep_alive
-from app.upstream.http1 import Connection, UnansweredError
+from app.upstream.http1 import Connection
 from app.upstream.network import Network
 from app.upstream.proxies import EnvironmentProxies
+from app.upstream.transport import UnansweredError
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.native import ask, chunks_of, kept, whole

@@ -70,7 +70,7 @@ Q = TypeVar("Q", bound=Query)
 
 async def read_form(form: type[B], request: Request, intake: Intake) -> B:
     """The body in this form. Raises InvalidRequestError that names the first fault."""
-    return await intake.read(partial(_parse, form), headers_of(request.scope), request.receive)
+    return await intake.read_form(partial(_parse, form), headers_of(request.scope), request.receive)
 
 
 async def read_nothing(request: Request, intake: Intake) -> None:

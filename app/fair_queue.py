@@ -1,0 +1,91 @@
+"""A queue that is fair among projects: each has its turn, and within a project the first comes first.
+
+Calls wait in one for an upstream account, for a place in this process, and for bytes of its budget.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from app.errors import ApiError
+
+Wish = TypeVar("Wish")
+Grant = TypeVar("Grant")
+
+
+@dataclass(slots=True, eq=False)
+class Waiter(Generic[Wish, Grant]):
+    """A call of this project that waits for what it wishes. The grant comes with its turn."""
+
+    project_id: str
+    wish: Wish
+    granted: "asyncio.Future[Grant]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class FairQueue(Generic[Wish, Grant]):
+    """Waiting calls, of which those of the project come first that holds the least; among equals they take turns.
+
+    `held_by` tells what a project holds already. `count` is how many wait.
+    """
+
+    def __init__(self, held_by: Callable[[str], int] | None = None) -> None:
+        self._held_by = held_by
+        self._lines: OrderedDict[str, deque[Waiter[Wish, Grant]]] = OrderedDict()
+        self.count = 0
+
+    def count_of(self, project_id: str) -> int:
+        """How many calls of this project wait."""
+        return len(self._lines.get(project_id, ()))
+
+    def join(self, project_id: str, wish: Wish) -> Waiter[Wish, Grant]:
+        """Wait, behind the project's other calls."""
+        waiter = Waiter[Wish, Grant](project_id, wish)
+        self._lines.setdefault(project_id, deque()).append(waiter)
+        self.count += 1
+        return waiter
+
+    def in_turn(self) -> Iterator[Waiter[Wish, Grant]]:
+        """The first of each project, in the order of their turns. Those that have been cancelled are removed."""
+        projects = list(self._lines)
+        if self._held_by is not None:
+            projects.sort(key=self._held_by)
+        for project_id in projects:
+            while line := self._lines.get(project_id):
+                if not line[0].granted.cancelled():
+                    yield line[0]
+                    break
+                self._remove(line[0])
+
+    def grant(self, waiter: Waiter[Wish, Grant], grant: Grant) -> None:
+        """Give the waiter its turn: the project's next one comes after those of all others."""
+        self._lines.move_to_end(waiter.project_id)
+        self._remove(waiter)
+        waiter.granted.set_result(grant)
+
+    def refuse_all(self, error: ApiError) -> None:
+        """Have all that wait raise this error."""
+        for line in [*self._lines.values()]:
+            for waiter in [*line]:
+                self._remove(waiter)
+                if not waiter.granted.cancelled():
+                    waiter.granted.set_exception(copy(error))
+
+    def leave(self, waiter: Waiter[Wish, Grant]) -> Grant | None:
+        """Wait no longer. Returns what was granted too late, for the caller to give back."""
+        # Who is cancelled while it waits has its future cancelled too.
+        if waiter.granted.cancel() or waiter.granted.cancelled():
+            self._remove(waiter)
+            return None
+        return waiter.granted.result() if waiter.granted.exception() is None else None
+
+    def _remove(self, waiter: Waiter[Wish, Grant]) -> None:
+        line = self._lines.get(waiter.project_id, deque())
+        if waiter not in line:
+            return
+        line.remove(waiter)
+        self.count -= 1
+        if not line:
+            del self._lines[waiter.project_id]
