@@ -46,6 +46,8 @@ class _Job(Generic[T]):
         # A loop that is closed has nobody waiting in it.
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._answer, result, fault)
+        # The fault knows this frame, and with it all that the work had at hand, for the garbage collector to find.
+        del self, fault
 
     def _answer(self, result: T | None, fault: BaseException | None) -> None:
         if self.outcome.done():
@@ -71,7 +73,11 @@ class Offload:
         if self._thread is None:
             self._thread = Thread(target=self._work, name="offload", daemon=True)
             self._thread.start()
-        return await job.outcome
+        try:
+            return await job.outcome
+        finally:
+            # Its fault knows this frame, too.
+            del job
 
     def _work(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -65,8 +66,9 @@ class Intake:
         if announced > UNCOUNTED_BYTES:
             # All of it at once: of calls that get it bit by bit none might get to its end.
             await held.add(announced * _COPIES)
-        # Not a list of what came: a client that sends byte by byte would have each of them weigh forty.
-        body = bytearray()
+        # Not a list of what came: a client that sends byte by byte would have each of them weigh forty. And what was
+        # written becomes one value without being copied.
+        body, received = BytesIO(), 0
         started = time.monotonic()
         while True:
             try:
@@ -77,19 +79,20 @@ class Intake:
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             piece: bytes = message["body"]
-            if len(body) + len(piece) > most:
-                raise _too_large(most)
-            if not (body or message["more_body"]):
+            if not (received or message["more_body"] or len(piece) > most):
                 return piece
-            if len(body) + len(piece) > reserved:
+            received += len(piece)
+            if received > most:
+                raise _too_large(most)
+            if received > reserved:
                 # Its length was not told.
                 more = min(reserved, most - reserved) + len(piece)
                 await held.add(more * _COPIES)
                 reserved += more
-            body += piece
+            body.write(piece)
             if not message["more_body"]:
-                return bytes(body)
-            self._check_rate(len(body), time.monotonic() - started)
+                return body.getvalue()
+            self._check_rate(received, time.monotonic() - started)
 
     def _check_rate(self, received: int, seconds: float) -> None:
         """Refuse a body that comes byte by byte, however steadily."""

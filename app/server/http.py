@@ -106,8 +106,10 @@ class HttpProtocol(FlowControl):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._leave()
-        if self._cycle is not None:
-            self._cycle.lost()
+        # The two hold each other.
+        cycle, self._cycle = self._cycle, None
+        if cycle is not None:
+            cycle.lost()
 
     # What uvicorn calls, and our server when it accepts no more connections.
 

@@ -44,6 +44,8 @@ class Transport:
 
     def get_extra_info(self, _name: str) -> None: ...
 
+    def set_write_buffer_limits(self, high: int) -> None: ...
+
     def get_write_buffer_size(self) -> int:
         return 0
 

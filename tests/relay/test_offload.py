@@ -2,7 +2,9 @@
 
 import asyncio
 import contextvars
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator
 
 import orjson
@@ -118,3 +120,23 @@ async def test_the_loop_goes_on_while_a_huge_document_is_decoded(offload: Offloa
         assert await offload.run(len(raw), ticks_during_decoding) > 8
     finally:
         ticking.cancel()
+
+
+async def test_what_a_job_that_fails_had_at_hand_is_freed_at_once(offload: Offload) -> None:
+    class Body:
+        def refuse(self) -> None:
+            raise ValueError
+
+    body = Body()
+    held = weakref.ref(body)
+    gc.disable()
+    try:
+        try:
+            await offload.run(1, body.refuse)
+        except ValueError:
+            del body
+        # The thread lets go of its job a moment after the loop has its outcome.
+        await offload.run(1, int)
+        assert held() is None
+    finally:
+        gc.enable()
