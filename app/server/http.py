@@ -50,12 +50,8 @@ class HttpProtocol(FlowControl):
         super().__init__(write_timeout_seconds)
         if not config.loaded:
             config.load()
-        self._config = config
-        self._server = server_state
-        self._app_state = app_state
-        self._outbox = outbox
-        self._turns = turns
-        self._connections = connections
+        self._config, self._server, self._app_state = config, server_state, app_state
+        self._outbox, self._turns, self._connections = outbox, turns, connections
         self._app = AppTask(config.loaded_app, app_state, server_state.tasks, self._close)
         self._reader = RequestReader()
         # The request that is being read or answered.
