@@ -45,7 +45,7 @@ def refusal(command: GatewayProcess, *arguments: str, **environment: str) -> lis
     """The lines with which the command ends, having done nothing."""
     done = subprocess.run(
         [sys.executable, "-m", "app", *arguments],
-        env={**command._environment, **environment},
+        env={**command._environment, "ANTIPHON_LOG_LEVEL": "warning", **environment},
         capture_output=True,
         text=True,
         timeout=60,
