@@ -15,9 +15,10 @@ _LEAST, _MOST = 32 * _MIB, 384 * _MIB
 # Physical memory that cannot be found out.
 _UNKNOWN = 2048 * _MIB
 
-# Of <malloc.h>. Larger blocks are mapped one by one and unmapped when freed; by itself glibc raises this to 32 MB.
+# Of <malloc.h>. Larger blocks are mapped one by one and unmapped when freed; by itself glibc raises this to 32 MB. The
+# largest reads of the event loop are 250 KB.
 _M_MMAP_THRESHOLD = -3
-_MAPPED_BYTES = 256 * 1024
+_MAPPED_BYTES = 64 * 1024
 
 
 def budget_bytes(workers: int) -> int:

@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
@@ -29,6 +30,17 @@ class Gateway(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._edge(scope, receive, send)
+
+    def setup(self) -> None:
+        """Serve the API's description, which is written once: it is long, and anybody may ask for it."""
+        written: list[bytes] = []
+
+        async def describe(_: Request) -> Response:
+            if not written:
+                written.append(bytes(JSONResponse(self.openapi()).body))
+            return Response(written[0], media_type="application/json")
+
+        self.add_route("/openapi.json", describe, include_in_schema=False)
 
     def build_middleware_stack(self) -> ASGIApp:
         """What the router needs around it, without the layers whose work the edge and the intake do."""

@@ -21,7 +21,7 @@ from app.state.records import ApiKey, Chain, Item
 from app.state.replay import check_calls, replay, standing
 from app.upstream.account import Account
 from app.wire import wording
-from app.wire.body import LARGE_BYTES, Json, elements, join_around, join_array, join_object
+from app.wire.body import HUGE_BYTES, Json, elements, join_around, join_array, join_object
 from app.wire.input_items import item_type
 from app.wire.requests import CreateRequest
 from app.wire.slices import decode
@@ -236,7 +236,7 @@ async def prepare(
         refers=bool(named),
         memory=memory if keep else None,
         expand=partial(expand, unseal),
-        is_large=request.is_large or (chain is not None and chain.is_large) or room.used >= LARGE_BYTES,
+        is_large=request.is_large or (chain is not None and chain.is_large) or room.used >= HUGE_BYTES,
     )
     if made.is_large:
         await offload.run(made.size, _complete, made, resolved, unseal)

@@ -16,11 +16,6 @@ class Readiness:
         self.is_leaving = False
         """Whether the process is about to end: calls are served, but no connection outlives its answer."""
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether a proxy should send calls here."""
-        return self.obstacle is None and not self.is_leaving
-
     def waits(self, obstacle: str) -> None:
         """Say what is waited for."""
         self.obstacle = obstacle

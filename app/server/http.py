@@ -19,6 +19,7 @@ from app.server.peer import PeerWatch, unread_bytes
 from app.server.reader import RequestReader
 from app.server.refusal import refused
 from app.server.socket import open_socket
+from app.server.turns import Turns
 
 _HEAD_SECONDS = 30.0
 # Who opens a connection has this long to send a request on it, before a server that ends closes it.
@@ -42,18 +43,15 @@ class HttpProtocol(FlowControl):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         outbox: Outbox,
+        turns: Turns,
         connections: ConnectionLimit,
         write_timeout_seconds: float,
     ) -> None:
         super().__init__(write_timeout_seconds)
         if not config.loaded:
             config.load()
-        self._config = config
-        self._server = server_state
-        self._app_state = app_state
-        self._outbox = outbox
-        self._connections = connections
-        self._loop = _loop or asyncio.get_running_loop()
+        self._config, self._server, self._app_state = config, server_state, app_state
+        self._outbox, self._turns, self._connections = outbox, turns, connections
         self._app = AppTask(config.loaded_app, app_state, server_state.tasks, self._close)
         self._reader = RequestReader()
         # The request that is being read or answered.
@@ -192,7 +190,7 @@ class HttpProtocol(FlowControl):
     def _advance_later(self) -> None:
         # Others are to be served in between, however much was sent at once.
         self._is_scheduled = True
-        self._loop.call_soon(self._advance)
+        self._turns.join(self._advance)
 
     def _read_head(self) -> Cycle | None:
         reader = self._reader
@@ -274,6 +272,7 @@ class HttpProtocol(FlowControl):
     def _end(self) -> None:
         """End our side; the client has a moment to read why, which a reset under what it still sends would destroy."""
         self._is_over = True
+        self._reader.drop()
         self._outbox.send()
         if self._is_ended:
             self.transport.close()

@@ -107,6 +107,10 @@ class RequestReader:
             self._body = None
         return piece
 
+    def drop(self) -> None:
+        """Hold nothing any more: what is here is parsed no further."""
+        self._take(len(self._unread))
+
     def _take(self, end: int) -> None:
         """All up to here is read. Nothing of it is kept: a connection may wait for long."""
         self._at = self._looked = end

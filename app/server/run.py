@@ -16,12 +16,14 @@ from fastapi import FastAPI
 
 from app.api.gateway import Gateway
 from app.api.services import Services
+from app.memory_limit import Allocator
 from app.observability import logging
 from app.outbox import Outbox
 from app.server.descriptors import ConnectionLimit
 from app.server.http import HttpProtocol
 from app.server.listener import turn_away
 from app.server.socket import PING_SECONDS, SocketProtocol
+from app.server.turns import Turns
 from app.settings import ServerSettings
 
 # Time to end and commit the responses that did not finish within the budget.
@@ -175,7 +177,13 @@ def configuration(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
         # Each one for all connections of the process. uvicorn calls it as it would its own.
         http=cast(
             "type[HttpProtocol]",
-            partial(HttpProtocol, outbox=Outbox(), connections=ConnectionLimit(), write_timeout_seconds=seconds),
+            partial(
+                HttpProtocol,
+                outbox=Outbox(),
+                turns=Turns(Allocator().trim),
+                connections=ConnectionLimit(),
+                write_timeout_seconds=seconds,
+            ),
         ),
         ws=cast("type[SocketProtocol]", partial(SocketProtocol, write_timeout_seconds=seconds)),
         ws_max_size=settings.max_body_bytes,

@@ -47,7 +47,7 @@ class Entry(msgspec.Struct, gc=False):
 
 
 class Recorded(NamedTuple):
-    """An entry as it is read back; the later one has the larger `key`. Its usage has no total but input and output."""
+    """An entry as it is read back. One recorded later has a larger `key`. Its usage has no total, but its parts."""
 
     key: int
     entry: Entry

@@ -26,8 +26,10 @@ _BEGINS, _ENDS = Json(b"["), Json(b"]")
 LARGE_BYTES = 64 * 1024
 """Below this nothing is large: work on it takes the event loop a few milliseconds at most."""
 
-# What is large by its size; and what by its values, each of which is looked at. Nearly all stand behind a comma.
-_HUGE_BYTES = 1_000_000
+HUGE_BYTES = 1_000_000
+"""From here on all is large, whatever it holds."""
+
+# What is large below that, by its values, each of which is looked at. Nearly all stand behind a comma.
 _MANY_COMMAS = 5_000
 # Values weigh far more decoded than sent (7,000,000 lists: 600 MB).
 _MOST_VALUES = 1_000_000
@@ -42,7 +44,7 @@ _NOT_JSON = (
 def is_large(raw: bytes) -> bool:
     """Whether work on this document would hold up every other call of the process: see `app.offload`."""
     size = len(raw)
-    return size >= LARGE_BYTES and (size >= _HUGE_BYTES or raw.count(b",") > _MANY_COMMAS)
+    return size >= LARGE_BYTES and (size >= HUGE_BYTES or raw.count(b",") > _MANY_COMMAS)
 
 
 def read_object(

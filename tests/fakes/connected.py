@@ -10,6 +10,7 @@ from uvicorn.server import ServerState
 from app.outbox import Outbox
 from app.server.descriptors import ConnectionLimit
 from app.server.http import HttpProtocol
+from app.server.turns import Turns
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nhost: gateway\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: gateway\r\ncontent-length: %d\r\n\r\n"
@@ -94,7 +95,7 @@ class Connected:
         config = uvicorn.Config(app, lifespan="off", log_config=None)
         limit = ConnectionLimit(most=1)
         self.protocol = HttpProtocol(
-            config, self.state, {}, outbox=Outbox(), connections=limit, write_timeout_seconds=60
+            config, self.state, {}, outbox=Outbox(), turns=Turns(), connections=limit, write_timeout_seconds=60
         )
         to: Any = self.transport
         self.protocol.connection_made(to)

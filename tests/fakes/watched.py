@@ -54,6 +54,7 @@ class Watched:
             "ANTIPHON_LOG_LEVEL": "debug",
             "ANTIPHON_POOL_WAIT_SECONDS": "2",
             "ANTIPHON_KEY_CACHE_SECONDS": "0",
+            "ANTIPHON_FAILED_KEYS_PER_MINUTE": "10000",
             "ANTIPHON_SECRET_KEY": "",
         }
         self.database_url = f"sqlite:///{folder / 'data' / 'antiphon.db'}"
@@ -109,8 +110,11 @@ class Watched:
         waiting = GatewayProcess(self.folder, {**self.environment, **environment}, port)
         waiting.log = self.folder / "waiting.log"
         waiting.launch()
+        # It listens a moment after it has said what it waits for.
+        patient = httpx.AsyncHTTPTransport(retries=8)
+        base_url = f"http://127.0.0.1:{port}"
         try:
-            async with asyncio.timeout(SECONDS), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            async with asyncio.timeout(SECONDS), httpx.AsyncClient(base_url=base_url, transport=patient) as client:
                 while "waiting for the database" not in waiting.log.read_text():
                     await asyncio.sleep(0.05)
                 for path in ("/readyz", "/v1/models", "/admin/v1/keys"):

@@ -10,13 +10,20 @@ Report = Callable[[str, object, object], None]
 
 _ROWS = pytest.StashKey[list[tuple[str, str, str]]]()
 _HERE = Path(__file__).parent
+# What a test takes beside its attack: starts, ends, and memory that comes back.
+_BESIDE_SECONDS = 300
+
+
+def _number(name: str, usual: int) -> int:
+    return int(os.environ.get(name, usual))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of this folder is `make test-faults`, and no part of the other tasks."""
+    """All of this folder is `make test-faults`, and no part of the other tasks. A test has time for its attack."""
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.faults)
+            item.add_marker(pytest.mark.timeout(_BESIDE_SECONDS + 2 * _number("FAULTS_SECONDS", 10)))
 
 
 @pytest.fixture
@@ -29,7 +36,19 @@ def report(pytestconfig: pytest.Config) -> Report:
 @pytest.fixture(scope="session")
 def seconds() -> float:
     """How long each attack lasts: FAULTS_SECONDS."""
-    return float(os.environ.get("FAULTS_SECONDS", "10"))
+    return _number("FAULTS_SECONDS", 10)
+
+
+@pytest.fixture(scope="session")
+def readers() -> int:
+    """How many clients stop reading: FAULTS_READERS."""
+    return _number("FAULTS_READERS", 500)
+
+
+@pytest.fixture(scope="session")
+def cancellations() -> int:
+    """How many calls are cancelled: FAULTS_CANCELLATIONS."""
+    return _number("FAULTS_CANCELLATIONS", 3000)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

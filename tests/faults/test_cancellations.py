@@ -11,13 +11,12 @@ from tests.fakes.gateway import running_gateway, upstream_settings
 from tests.faults.children import child, open_files
 from tests.faults.conftest import Report
 
-_CALLS = int(os.environ.get("FAULTS_CANCELLATIONS", "3000"))
 _BACK_SECONDS = 60.0
 # Longer than an unused connection to upstream is kept.
 _STILL_SECONDS = 6.0
 
 
-async def test_cancelled_calls_leave_nothing_behind(database_url: str, report: Report) -> None:
+async def test_cancelled_calls_leave_nothing_behind(database_url: str, cancellations: int, report: Report) -> None:
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(child("upstream"))
         served = upstream_settings(f"http://127.0.0.1:{await upstream.line()}/v1", "sk-upstream-one")
@@ -36,12 +35,14 @@ async def test_cancelled_calls_leave_nothing_behind(database_url: str, report: R
             async with child("leavers", gateway.url, gateway.key, calls, seed) as leavers:
                 await leavers.result(seconds=calls)
 
-        await leave(100, 0)  # connections, threads and statements that are kept
+        await leave(500, 0)  # connections, threads and statements that are kept
         before = await _at_rest(held)
-        await leave(_CALLS, 1)
+        await leave(cancellations, 1)
         after = await _at_rest(held)
         for name, count in before.items():
-            report(f"{name} at their baseline after cancelled calls", _CALLS, f"{count} before, {after[name]} after")
+            report(
+                f"{name} at their baseline after cancelled calls", cancellations, f"{count} before, {after[name]} after"
+            )
         assert after["places"] == before["places"] == 0
         assert after["tasks"] <= before["tasks"]
         assert after["threads"] <= before["threads"]

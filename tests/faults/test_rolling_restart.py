@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from tests.fakes.replicas import gateway_process
 from tests.fakes.replies import Reply
 from tests.fakes.streams import story
 from tests.fakes.upstream import FakeUpstream, Recorded
+from tests.faults.conftest import Report
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.live, pytest.mark.proxies]
 
 _REPLICAS = 3
 _CLIENTS = 24
@@ -109,9 +110,8 @@ async def restart(replica: GatewayProcess) -> None:
 
 @pytest.mark.parametrize("proxy", [haproxy, nginx])
 async def test_a_rolling_restart_refuses_no_call_and_cuts_none(
-    proxy: object, tmp_path: Path, empty_postgresql_url: str
+    proxy: Callable[[Path, Sequence[int], int], list[str]], tmp_path: Path, empty_postgresql_url: str, report: Report
 ) -> None:
-    assert callable(proxy)
     async with FakeUpstream() as upstream:
         upstream.respond = answer
         with ExitStack() as stack:
@@ -141,6 +141,10 @@ async def test_a_rolling_restart_refuses_no_call_and_cuts_none(
                         # The proxy is to notice before the next one goes.
                         await asyncio.sleep(2)
                 load.is_over = True
+    calls = load.told.total()
+    report(
+        f"behind {proxy.__name__} a rolling restart refuses and cuts no call", calls, f"{calls - load.told['ok']} were"
+    )
     assert load.told.keys() == {"ok"}, load.told
 
 

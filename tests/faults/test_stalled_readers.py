@@ -1,7 +1,6 @@
 """Clients that ask for endless streams and read nothing hold little memory each."""
 
 import asyncio
-import os
 import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,14 +9,13 @@ from tests.fakes.gateway import GatewayProcess
 from tests.faults.children import child, resident_bytes
 from tests.faults.conftest import Report
 
-_READERS = int(os.environ.get("FAULTS_READERS", "500"))
 _MOST_KILOBYTES = 300
 # Below the time after which a client that reads nothing is cut.
 _SETTLING_SECONDS = 50.0
 _BODY = b'{"model":"flood","input":"x","stream":true}'
 
 
-async def test_a_stalled_reader_holds_little(tmp_path: Path, report: Report) -> None:
+async def test_a_stalled_reader_holds_little(tmp_path: Path, readers: int, report: Report) -> None:
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(child("upstream", niceness=5))
@@ -35,7 +33,7 @@ async def test_a_stalled_reader_holds_little(tmp_path: Path, report: Report) -> 
         )
         host, port = gateway.url.removeprefix("http://").split(":")
         rested = resident_bytes(gateway.pid)
-        for _ in range(_READERS):
+        for _ in range(readers):
             reader = stack.enter_context(socket.socket())
             reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             reader.setblocking(False)
@@ -46,6 +44,6 @@ async def test_a_stalled_reader_holds_little(tmp_path: Path, report: Report) -> 
             while each != before:
                 before = each
                 await asyncio.sleep(4)
-                each = (resident_bytes(gateway.pid) - rested) // _READERS // 1000
-        report("a stalled reader holds <= 300 KB", _READERS, f"{each} KB each")
+                each = (resident_bytes(gateway.pid) - rested) // readers // 1000
+        report("a stalled reader holds <= 300 KB", readers, f"{each} KB each")
         assert each <= _MOST_KILOBYTES

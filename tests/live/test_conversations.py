@@ -198,14 +198,15 @@ async def test_a_client_that_leaves_lets_go(client: AsyncOpenAI, upstream: FakeU
 
 
 async def say_when_free(client: AsyncOpenAI, text: str, conversation_id: str) -> Any:
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(4 * SECONDS):
         while True:
             try:
                 return await say(client, text, conversation=conversation_id)
             except BadRequestError as error:
                 if error.code != "conversation_locked":
                     raise
-                await asyncio.sleep(0.1)
+                # A hundred that ask again at once keep each other from being answered.
+                await asyncio.sleep(0.5)
 
 
 @sqlite_first

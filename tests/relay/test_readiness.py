@@ -3,14 +3,13 @@
 from app.relay.readiness import Readiness
 
 
-def test_a_process_is_ready_between_its_opening_and_its_end() -> None:
+def test_a_process_serves_from_its_opening_on_and_says_when_it_leaves() -> None:
     readiness = Readiness()
-    assert not readiness.is_ready
+    assert (readiness.obstacle, readiness.is_leaving) == ("starting", False)
     readiness.serves()
-    assert readiness.is_ready
+    assert (readiness.obstacle, readiness.is_leaving) == (None, False)
     readiness.leaves()
-    assert not readiness.is_ready
-    assert readiness.obstacle is None
+    assert (readiness.obstacle, readiness.is_leaving) == (None, True)
 
 
 def test_what_is_waited_for_is_told_until_it_is_there() -> None:

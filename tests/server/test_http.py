@@ -27,6 +27,12 @@ async def test_one_read_is_held_and_no_more(connected: Connected, app: AppFake) 
     assert len(connected.statuses) == 2
 
 
+async def test_what_was_refused_is_held_no_longer(connected: Connected) -> None:
+    await connected.sends(POST.replace(b"%d", b"x") + b"a" * 100_000)
+    assert connected.statuses == [b"400"]
+    assert connected.held == 0
+
+
 async def test_others_are_served_between_requests_that_were_sent_together(connected: Connected, app: AppFake) -> None:
     app.may_answer = asyncio.Semaphore(1000)
     connected.protocol.data_received(LIVEZ * 1000)

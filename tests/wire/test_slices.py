@@ -31,7 +31,7 @@ def _tiny_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def _all_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body, "LARGE_BYTES", 0)
-    monkeypatch.setattr(body, "_HUGE_BYTES", 0)
+    monkeypatch.setattr(body, "HUGE_BYTES", 0)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(
@@ -187,7 +187,7 @@ def test_a_large_request_is_read_and_refused_as_a_small_one(
     small = outcome(parse, raw)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(body, "LARGE_BYTES", 0)
-        patch.setattr(body, "_HUGE_BYTES", 0)
+        patch.setattr(body, "HUGE_BYTES", 0)
         large = outcome(parse, raw)
     if isinstance(small[0], dict):
         # What nobody reads is not decoded.
@@ -246,7 +246,7 @@ def test_a_large_response_is_read_as_a_small_one(told: Any, spelling: Any, wound
     small = response.read(raw)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(body, "LARGE_BYTES", 0)
-        patch.setattr(body, "_HUGE_BYTES", 0)
+        patch.setattr(body, "HUGE_BYTES", 0)
         large = response.read(raw)
     assert (small is None) is (large is None)
     if small is not None and large is not None:
