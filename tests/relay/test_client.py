@@ -1,6 +1,4 @@
 import asyncio
-import gc
-import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -9,10 +7,6 @@ import pytest
 from app.relay.client import Client, ClientGoneError, ShutdownError
 from app.relay.registry import Registry
 from tests.builders import Connection
-
-
-class Prompt:
-    """What weighs much."""
 
 
 async def wait_in(client: Client, *first: Callable[[], object]) -> None:
@@ -67,27 +61,6 @@ async def test_the_first_reason_counts(registry: Registry, connection: Connectio
     with pytest.raises(ShutdownError):
         await wait_in(client, client.stop, lambda: client.interrupt(ClientGoneError))
     assert no_cancel_is_left()
-
-
-async def test_what_a_call_had_at_hand_when_its_client_left_is_freed_at_once(
-    registry: Registry, connection: Connection
-) -> None:
-    prompt = Prompt()
-    held = weakref.ref(prompt)
-
-    async def call(client: Client, _prompt: Prompt) -> None:
-        with suppress(ClientGoneError):
-            await wait_in(client, connection.leave)
-
-    gc.disable()
-    try:
-        calling = call(connection.client(registry), prompt)
-        del prompt
-        await calling
-        del calling
-        assert held() is None
-    finally:
-        gc.enable()
 
 
 async def test_a_call_that_was_stopped_before_it_began_does_not_begin(
