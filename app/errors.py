@@ -136,3 +136,15 @@ class UpstreamRefusedError(UpstreamError):
     def body(self) -> bytes:
         """Upstream's bytes."""
         return self._body
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of what was at hand where this error came through, once it is to be answered.
+
+    The code that makes, keeps or waits for an error holds it, and is held by it: the prompt of a call that fails would
+    stay in memory until the garbage collector comes by, which of few large objects it does not for long.
+    """
+    passed: BaseException | None = error
+    while passed is not None:
+        passed.__traceback__ = None
+        passed = passed.__cause__ or passed.__context__

@@ -3,14 +3,15 @@
 from starlette.exceptions import HTTPException
 from starlette.types import Scope, Send
 
-from app.errors import ApiError, InvalidRequestError
+from app.errors import ApiError, InvalidRequestError, forget_frames
 
 _METHOD_NOT_ALLOWED = 405
 _LONGEST_SHOWN = 512
 
 
 async def send_error(error: ApiError, send: Send) -> None:
-    """Send the error as the whole answer."""
+    """Send the error as the whole answer. What was at hand where it came through is let go of before."""
+    forget_frames(error)
     body = error.body()
     headers = {"content-type": "application/json", "content-length": str(len(body)), **error.told_headers()}
     head = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

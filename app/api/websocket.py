@@ -16,7 +16,7 @@ from app.api.channel import Channel, Peer
 from app.api.intake import headers_of
 from app.api.services import Services
 from app.byte_budget import Reservation
-from app.errors import ApiError, InvalidRequestError
+from app.errors import ApiError, InvalidRequestError, forget_frames
 from app.observability.logging import begin_request, note, request_id
 from app.relay.lane import Lanes
 from app.state import policy
@@ -250,6 +250,7 @@ class Session:
             fault = ApiError("The server had an error while processing your request. Please retry it.")
         try:
             if fault is not None:
+                forget_frames(fault)
                 if fault.status >= _FIRST_SERVER_ERROR:
                     note(code=fault.code, reason=fault.message)
                 self._memory.fail(message.stream_id, message.previous_response_id)

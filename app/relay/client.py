@@ -71,7 +71,8 @@ class Client:
         self._registry = registry
         self._keep_alive = keep_alive_seconds
         self._loop = asyncio.get_running_loop()
-        self._reason: InterruptedRunError | None = None
+        # Not the error itself: that would hold all that the call had at hand where it came through.
+        self._reason: type[InterruptedRunError] | None = None
         self._call: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._last_write = 0.0
@@ -85,7 +86,7 @@ class Client:
         # `watch` calls at once for a client that has left already.
         if self._reason is not None:
             self._connection.watch(None)
-            raise self._reason
+            raise self._reason()
         # With the loop at hand it is a look-up; without, asyncio asks the system which process this is.
         self._call = asyncio.current_task(self._loop)
         return self
@@ -100,9 +101,9 @@ class Client:
         if not self._cancelled or call is None or self._reason is None:
             return
         if call.uncancel() == 0 and kind is asyncio.CancelledError:
-            raise self._reason from error
+            raise self._reason() from error
 
-    def interrupt(self, reason: InterruptedRunError) -> None:
+    def interrupt(self, reason: type[InterruptedRunError]) -> None:
         """End the call inside the context, once; before it, keep it from being entered."""
         if self._reason is None:
             self._reason = reason
@@ -112,7 +113,7 @@ class Client:
 
     def stop(self) -> None:
         """End the call because the process stops."""
-        self.interrupt(ShutdownError())
+        self.interrupt(ShutdownError)
 
     async def answer(self, status: int, headers: Sequence[RawHeader], body: bytes) -> None:
         """Send a whole answer."""
@@ -158,7 +159,7 @@ class Client:
             await self.write(b"", more_body=False)
 
     def _leave(self) -> None:
-        self.interrupt(ClientGoneError())
+        self.interrupt(ClientGoneError)
 
     def _cancel(self) -> None:
         if self._call is not None:

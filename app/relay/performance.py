@@ -9,7 +9,7 @@ from functools import partial
 import structlog
 
 from app.byte_budget import Reservation
-from app.errors import ApiError, AuthenticationError, OverloadedError, StorageError
+from app.errors import ApiError, AuthenticationError, OverloadedError, StorageError, forget_frames
 from app.observability.logging import begin_request
 from app.relay.blanking import blanked_answer
 from app.relay.calls import upstream_call
@@ -243,6 +243,7 @@ class Performance:
 
     async def _fail(self, error: ApiError) -> None:
         """End the run with this error, unless it only has to wait."""
+        forget_frames(error)
         # For bytes of the budget it waits as a row, which holds none.
         has_no_room = isinstance(error, OverloadedError) and not self._is_started
         waits = error.status == _TOO_MANY_REQUESTS or error.code == _LOCKED or has_no_room

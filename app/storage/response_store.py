@@ -174,6 +174,8 @@ class SaveResponse(Write[None]):
         try:
             for some in _batches(writes):
                 _INSERT.execute(connection, [write.row for write in some])
+                if some[0].is_large:
+                    _INSERT.unbind(connection)
         except Exception as error:
             if not is_conflict(error):
                 raise

@@ -1,7 +1,9 @@
 """The hot statements as text for the driver: SQLAlchemy's work on each execution would cost more than theirs."""
 
+import sqlite3
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -46,6 +48,8 @@ class Insertion:
     ) -> None:
         self._sizes = sizes
         self._end = end
+        # All but the last of a row, which nothing can be bound to.
+        self._unbound = (*[None] * (len(columns) - 1), object())
         self._head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608 (names of our own)
         self._marks = {
             style: f"({', '.join([mark] * len(columns))})" for style, mark in (("qmark", "?"), ("pyformat", "%s"))
@@ -62,6 +66,14 @@ class Insertion:
             text = self._texts.get((style, size)) or self._text(style, size)
             driver.execute(text, tuple(chain.from_iterable(rows[start : start + size])))
             start += size
+
+    def unbind(self, connection: Connection) -> None:
+        """Free the one row that was inserted last, which SQLite holds until its statement is bound to another."""
+        if connection.dialect.paramstyle == "qmark":
+            driver: Any = connection.connection.driver_connection
+            # What is refused here has been bound up to its last value, and does not run.
+            with suppress(sqlite3.Error):
+                driver.execute(self._text("qmark", 1), self._unbound)
 
     def _text(self, style: str, size: int) -> str:
         return self._texts.setdefault((style, size), self._head + ", ".join([self._marks[style]] * size) + self._end)

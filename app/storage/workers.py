@@ -48,6 +48,8 @@ class Workers:
         finally:
             if job.outcome.cancelled():
                 self._interrupt(job)
+            # Its error knows this frame, and all that the call had at hand.
+            del job
 
     def interrupt(self) -> None:
         """End the statements that run now."""

@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Connection
 
 from app import allowance
-from app.errors import StorageError
+from app.errors import StorageError, forget_frames
 from app.storage.database import Database, is_contended, is_outage
 from app.storage.row_locks import Row, lock
 from app.storage.session import Session
@@ -214,6 +214,8 @@ def _commit(writes: Sequence[Write[Any]], session: Session, *, waits: bool) -> l
         try:
             results += _transact(part, session, waits=waits)
         except Exception as error:  # noqa: BLE001 (whatever a write raises is its caller's)
+            # What failed knows this frame, and with it all that was to be written.
+            forget_frames(error)
             if is_contended(error) or (len(part) == 1 and not is_outage(error)):
                 results += _failed(part, error)
             elif is_outage(error):

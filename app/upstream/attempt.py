@@ -10,7 +10,7 @@ import httpx
 import structlog
 
 from app.deadline import Deadline
-from app.errors import UpstreamRefusedError
+from app.errors import UpstreamRefusedError, forget_frames
 from app.offload import Offload
 from app.settings import RelaySettings
 from app.settings_upstream import Endpoint, UpstreamSettings
@@ -134,7 +134,9 @@ class Attempts:
                 entry.first_byte_ms = round((time.monotonic() - entry.started) * 1000)
             return UpstreamAnswer(account, answer.status, told, first=first, body=answer.body, lease=lease)
         except TRANSPORT_ERRORS as exception:
-            return self._broken(account, exception)
+            fault = self._broken(account, exception)
+            forget_frames(exception)
+            return fault
         finally:
             if not kept:
                 lease.end()

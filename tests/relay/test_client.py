@@ -59,7 +59,7 @@ async def test_work_is_cancelled_when_the_process_stops_and_the_client_can_still
 async def test_the_first_reason_counts(registry: Registry, connection: Connection) -> None:
     client = connection.client(registry)
     with pytest.raises(ShutdownError):
-        await wait_in(client, client.stop, lambda: client.interrupt(ClientGoneError()))
+        await wait_in(client, client.stop, lambda: client.interrupt(ClientGoneError))
     assert no_cancel_is_left()
 
 
