@@ -28,6 +28,13 @@ def test_what_a_document_names_is_there(document: Path) -> None:
     assert [name for name in re.findall(r"`(test_\w+)`", text) if f"def {name}(" not in TESTS] == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_a_setting_that_a_document_names_is_one(document: Path) -> None:
+    known = set(re.findall(r"ANTIPHON_[A-Z_]+", (ROOT / "docs" / "settings.md").read_text()))
+    named = {name.rstrip("_").removesuffix("_FILE") for name in re.findall(r"ANTIPHON_[A-Z_]+", document.read_text())}
+    assert named <= known | {"ANTIPHON_KEY"}
+
+
 @pytest.mark.parametrize("decision", DECISIONS, ids=relative)
 def test_a_decision_names_the_check_that_enforces_it(decision: Path) -> None:
     _, _, enforced_by = decision.read_text().partition("**Enforced by**")
