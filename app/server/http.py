@@ -50,21 +50,17 @@ class HttpProtocol(FlowControl):
         super().__init__(write_timeout_seconds)
         if not config.loaded:
             config.load()
-        self._config = config
-        self._server = server_state
+        self._config, self._server = config, server_state
         self._app_state = app_state
-        self._outbox = outbox
-        self._turns = turns
-        self._connections = connections
+        self._outbox, self._turns, self._connections = outbox, turns, connections
         self._app = AppTask(config.loaded_app, app_state, server_state.tasks, self._close)
         self._reader = RequestReader()
         # The request that is being read or answered.
         self._cycle: Cycle | None = None
-        self._is_scheduled = False
         self._idle = IdleTimer(config.timeout_keep_alive, self._patience, self._give_up)
         self._common = CommonHeaders()
         # Ended is the client's side, over is ours; nothing more is parsed then.
-        self._is_paused = self._is_ended = self._is_over = False
+        self._is_scheduled = self._is_paused = self._is_ended = self._is_over = False
 
     # What the event loop calls.
 
