@@ -1,8 +1,8 @@
 """The memory that a process may use: the least of what the machine has and what its control groups allow."""
 
-from pathlib import weakref
+import weakref
+from pathlib import Path
 
-import Path
 import pytest
 
 from app import memory_limit
