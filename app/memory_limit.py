@@ -1,6 +1,7 @@
 """Find the memory that this process may use, and have the allocator give back what it does not use any more."""
 
 import ctypes
+import gc
 import os
 import resource
 import sys
@@ -45,6 +46,11 @@ class Allocator:
                 libc = ctypes.CDLL("libc.so.6")
                 libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
                 self._libc = libc
+
+    def collect(self) -> None:
+        """Free what is held by nothing but itself, and give back all that is free. Takes a full collection."""
+        gc.collect()
+        self.trim()
 
     def trim(self) -> None:
         """Give free memory back to the system."""

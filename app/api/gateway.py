@@ -37,7 +37,7 @@ class Gateway(FastAPI):
 
         async def describe(_: Request) -> Response:
             if not written:
-                written.append(bytes(JSONResponse(self.openapi()).body))
+                written.append(JSONResponse(None).render(self.openapi()))
             return Response(written[0], media_type="application/json")
 
         self.add_route("/openapi.json", describe, include_in_schema=False)

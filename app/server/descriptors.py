@@ -1,7 +1,9 @@
 """File descriptors: as many as the process may have, enough for what the settings promise, never all for clients."""
 
+import asyncio
 import resource
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -17,6 +19,9 @@ _OTHERS = 64
 # What clients may have of all, so that calls find one for upstream and the database.
 _OF_CLIENTS = 0.75
 _SAID_AGAIN_SECONDS = 60.0
+# Of so many connections at once, this part is few.
+_MANY, _FEW = 100, 0.5
+_TRIM_SECONDS = 3.0
 
 _log = structlog.get_logger("antiphon.start")
 
@@ -56,17 +61,34 @@ def needed_by(settings: Settings) -> int:
 
 
 class ConnectionLimit:
-    """How many connections of clients are open at most; one more is closed as it comes."""
+    """How many connections of clients are open at most; one more is closed as it comes.
 
-    def __init__(self, most: int | None = None) -> None:
+    `trim` is called some time after most of many are gone: what they held is free, and to be given back.
+    """
+
+    def __init__(self, most: int | None = None, *, trim: Callable[[], None] = lambda: None) -> None:
         self._most = int(limit() * _OF_CLIENTS) if most is None else most
         self._silent_until = 0.0
+        self._trim = trim
+        self._trimming: asyncio.TimerHandle | None = None
+        # At once, since the last time.
+        self._highest = 0
 
     def admits(self, count: int) -> bool:
         """Whether there may be one more beside this many. Says in the log, once a minute, that there may not."""
         if count < self._most:
+            self._highest = max(self._highest, count)
             return True
         if time.monotonic() >= self._silent_until:
             self._silent_until = time.monotonic() + _SAID_AGAIN_SECONDS
             _log.warning("connections are turned away: too few open files are allowed", open=count, open_files=limit())
         return False
+
+    def left(self, count: int) -> None:
+        """Hear that one is gone, and how many are left."""
+        if self._trimming is None and self._highest >= _MANY and count < self._highest * _FEW:
+            self._trimming = asyncio.get_running_loop().call_later(_TRIM_SECONDS, self._trim_now)
+
+    def _trim_now(self) -> None:
+        self._trimming, self._highest = None, 0
+        self._trim()

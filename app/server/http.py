@@ -54,13 +54,11 @@ class HttpProtocol(FlowControl):
         self._outbox, self._turns, self._connections = outbox, turns, connections
         self._app = AppTask(config.loaded_app, app_state, server_state.tasks, self._close)
         self._reader = RequestReader()
-        # The request that is being read or answered.
-        self._cycle: Cycle | None = None
-        self._is_scheduled = False
+        self._cycle: Cycle | None = None  # The request that is being read or answered.
         self._idle = IdleTimer(config.timeout_keep_alive, self._patience, self._give_up)
         self._common = CommonHeaders()
         # Ended is the client's side, over is ours; nothing more is parsed then.
-        self._is_paused = self._is_ended = self._is_over = False
+        self._is_scheduled = self._is_paused = self._is_ended = self._is_over = False
 
     # What the event loop calls.
 
@@ -77,6 +75,8 @@ class HttpProtocol(FlowControl):
 
     def data_received(self, data: bytes) -> None:
         if self._is_over:
+            self._advance_later()  # What nobody wants is read in turn, too.
+            self.regulate_reading()
             return
         cycle, reader = self._cycle, self._reader
         if cycle is None:
@@ -93,8 +93,7 @@ class HttpProtocol(FlowControl):
     def eof_received(self) -> bool:
         """Serve on where a request is whole: its client may have ended its side alone (RFC 9112 §9.6)."""
         self._is_ended = True
-        cycle = self._cycle
-        if cycle is None or cycle.is_answered or not cycle.is_whole:
+        if (cycle := self._cycle) is None or cycle.is_answered or not cycle.is_whole:
             return False
         self._peer.start()
         return True
@@ -102,8 +101,7 @@ class HttpProtocol(FlowControl):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._leave()
-        # The two hold each other.
-        cycle, self._cycle = self._cycle, None
+        cycle, self._cycle = self._cycle, None  # The two hold each other.
         if cycle is not None:
             cycle.lost()
 
@@ -140,9 +138,8 @@ class HttpProtocol(FlowControl):
     def regulate_reading(self) -> None:
         """Read on, or wait: for an answer if more than its request is here, for the app if more than it has taken."""
         cycle, reader = self._cycle, self._reader
-        waits = not self._is_over and (
-            self._is_scheduled or (cycle is not None and (reader.has_unread if cycle.is_whole else cycle.is_full))
-        )
+        is_ahead = cycle is not None and not self._is_over and (reader.has_unread if cycle.is_whole else cycle.is_full)
+        waits = self._is_scheduled or is_ahead
         if waits == self._is_paused or self._is_ended or self.transport.is_closing():
             return
         self._is_paused = waits
@@ -171,9 +168,9 @@ class HttpProtocol(FlowControl):
     def _advance(self) -> None:
         """Read on: the next head, or more of a body."""
         was_held, self._is_scheduled = self._is_scheduled, False
-        if self._is_over or self.transport.is_closing():
-            return
         try:
+            if self._is_over or self.transport.is_closing():
+                return
             cycle = self._cycle or self._read_head()
             if cycle is not None and not cycle.is_whole:
                 self._read_body(cycle)
@@ -185,12 +182,14 @@ class HttpProtocol(FlowControl):
                 self._refuse(error)
         except InvalidRequestError as error:
             self._refuse(error)
-        self.regulate_reading()
+        finally:
+            self.regulate_reading()
 
     def _advance_later(self) -> None:
         # Others are to be served in between, however much was sent at once.
-        self._is_scheduled = True
-        self._turns.join(self._advance)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._turns.join(self._advance)
 
     def _read_head(self) -> Cycle | None:
         reader = self._reader
@@ -259,10 +258,11 @@ class HttpProtocol(FlowControl):
         """Nothing more is served here."""
         self._is_over = True
         self._server.connections.discard(cast("Any", self))
+        self._connections.left(len(self._server.connections))
         self._idle.stop()
         self._peer.stop()
         self._app.stop()
-        # They hold methods of this connection: without this all would wait for the garbage collector.
+        # They hold methods of this connection, which would wait for the garbage collector.
         del self._idle, self._peer, self._app
 
     def _close(self) -> None:

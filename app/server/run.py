@@ -180,8 +180,8 @@ def configuration(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
             partial(
                 HttpProtocol,
                 outbox=Outbox(),
-                turns=Turns(Allocator().trim),
-                connections=ConnectionLimit(),
+                turns=Turns(),
+                connections=ConnectionLimit(trim=Allocator().collect),
                 write_timeout_seconds=seconds,
             ),
         ),

@@ -6,24 +6,17 @@ from collections.abc import Callable
 
 # Of those that wait, served before the loop looks after everybody else.
 _EACH_TURN = 4
-# What so many held is worth giving back to the system, once this time has passed.
-_MANY = 50
-_TRIM_SECONDS = 3.0
 
 
 class Turns:
     """Those whose next request is here already, in the order in which they came: one queue for all connections.
 
-    However many clients pipeline, a request on another connection meets a loop that turns quickly. `trim` is called
-    some time after many have waited and none does any more: each held what it had sent.
+    However many clients pipeline, a request on another connection meets a loop that turns quickly.
     """
 
-    def __init__(self, trim: Callable[[], None] = lambda: None) -> None:
+    def __init__(self) -> None:
         self._waiting: deque[Callable[[], None]] = deque()
         self._is_scheduled = False
-        self._trim = trim
-        self._most = 0
-        self._trimming: asyncio.TimerHandle | None = None
 
     def join(self, serve: Callable[[], None]) -> None:
         """Have this called when its turn comes, in a later turn of the loop."""
@@ -33,7 +26,6 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._serve)
 
     def _serve(self) -> None:
-        self._most = max(self._most, len(self._waiting))
         try:
             for _ in range(min(_EACH_TURN, len(self._waiting))):
                 self._waiting.popleft()()
@@ -41,9 +33,3 @@ class Turns:
             self._is_scheduled = bool(self._waiting)
             if self._is_scheduled:
                 asyncio.get_running_loop().call_soon(self._serve)
-            elif self._most >= _MANY and self._trimming is None:
-                self._trimming = asyncio.get_running_loop().call_later(_TRIM_SECONDS, self._trim_now)
-
-    def _trim_now(self) -> None:
-        self._trimming, self._most = None, 0
-        self._trim()

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from tests.fakes.gateway import GatewayProcess
-from tests.faults.children import child, resident_bytes
+from tests.faults.children import child, put_first, resident_bytes
 from tests.faults.conftest import Report
 
 _CONNECTIONS = 1000
@@ -26,11 +26,12 @@ async def test_floods_cost_others_nothing(tmp_path: Path, report: Report, second
         }
         gateway = GatewayProcess(tmp_path, environment).start()
         stack.callback(gateway.kill)
+        put_first(gateway.pid)
         await _play(gateway, min(10.0, seconds), 100)  # what the first attacks load stays
         rested = await _settled(gateway)
 
         good = await stack.enter_async_context(child("good_streams", gateway.url, gateway.key, _GOOD_STREAMS))
-        probe = await stack.enter_async_context(child("probe", gateway.url, niceness=-5))
+        probe = await stack.enter_async_context(child("probe", gateway.url, niceness=-10))
         played = await _play(gateway, seconds, _CONNECTIONS)
         probed, streamed = await probe.result(), await good.result()
         left = await _settled(gateway)

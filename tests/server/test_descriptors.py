@@ -1,5 +1,6 @@
 """The limit of open files: raised as far as it goes, and held against what the settings promise."""
 
+import asyncio
 import resource
 
 import pytest
@@ -76,3 +77,16 @@ def test_clients_leave_some_for_upstreams_and_say_so_once(monkeypatch: pytest.Mo
         assert not any(connections.admits(750) for _ in range(100))
     (line,) = lines
     assert (line["open"], line["open_files"]) == (750, 1000)
+
+
+async def test_what_many_connections_held_is_given_back_once_most_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptors, "_TRIM_SECONDS", 0.01)
+    trims: list[int] = []
+    connections = descriptors.ConnectionLimit(1000, trim=lambda: trims.append(1))
+    for most, trimmed in ((50, 0), (200, 1), (50, 1), (200, 2)):
+        for count in range(most + 1):
+            assert connections.admits(count)
+        for count in reversed(range(most)):
+            connections.left(count)
+        await asyncio.sleep(0.1)
+        assert len(trims) == trimmed

@@ -33,6 +33,14 @@ async def test_what_was_refused_is_held_no_longer(connected: Connected) -> None:
     assert connected.held == 0
 
 
+async def test_what_nobody_wants_is_read_in_turn(connected: Connected) -> None:
+    await connected.sends(POST.replace(b"%d", b"x"))
+    connected.protocol.data_received(b"a" * 100_000)
+    assert not connected.transport.is_reading
+    await until(lambda: connected.transport.is_reading)
+    assert connected.held == 0
+
+
 async def test_others_are_served_between_requests_that_were_sent_together(connected: Connected, app: AppFake) -> None:
     app.may_answer = asyncio.Semaphore(1000)
     connected.protocol.data_received(LIVEZ * 1000)

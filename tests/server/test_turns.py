@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from app.server.turns import Turns
 
 
@@ -49,14 +47,3 @@ async def test_one_that_fails_costs_the_others_nothing() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
     assert sorted(served) == [-1, 0, 1, 2]
-
-
-async def test_what_many_have_held_is_given_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.server.turns._TRIM_SECONDS", 0.01)
-    trims: list[int] = []
-    turns = Turns(lambda: trims.append(1))
-    for count, expected in ((10, 0), (60, 1), (10, 1)):
-        for _ in range(count):
-            turns.join(lambda: None)
-        await asyncio.sleep(0.2)
-        assert len(trims) == expected

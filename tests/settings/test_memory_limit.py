@@ -1,5 +1,6 @@
 """The memory that a process may use: the least of what the machine has and what its control groups allow."""
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,15 @@ def test_a_quarter_of_it_is_for_calls(monkeypatch: pytest.MonkeyPatch, memory: i
 def test_an_allocator_that_is_not_known_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "other")
     Allocator().trim()
+
+
+def test_what_holds_nothing_but_itself_is_freed() -> None:
+    class Node:
+        """It can be in a cycle."""
+
+    node = Node()
+    node.itself = node  # type: ignore[attr-defined]
+    gone = weakref.ref(node)
+    del node
+    Allocator().collect()
+    assert gone() is None
