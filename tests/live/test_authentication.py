@@ -163,6 +163,7 @@ async def test_the_probes_need_no_key(sqlite_gateway: LiveGateway) -> None:
         assert (await ask(sqlite_gateway, "GET", probe, {})).status == 200
 
 
+@pytest.mark.slow
 async def test_a_key_revoked_by_another_process_stops_working_within_five_seconds(
     sqlite_gateway: LiveGateway, sqlite_url: str, tmp_path: Path
 ) -> None:

@@ -192,6 +192,7 @@ async def test_a_stop_ends_what_was_begun_and_leaves_what_waits(upstream: FakeUp
     assert len(upstream.requests) == 2
 
 
+@pytest.mark.slow
 async def test_after_a_crash_the_only_process_ends_what_it_had_begun_at_once(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:

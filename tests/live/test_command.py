@@ -127,6 +127,7 @@ def test_the_schema_is_checked_and_brought_up_to_date(command: GatewayProcess) -
     assert command.run("migrate", "--check") == "The schema is current.\n"
 
 
+@pytest.mark.slow
 def test_projects_are_created_once_and_listed(command: GatewayProcess) -> None:
     created = command.run("projects", "create", "research", "--retention-days", "7").strip()
     assert refusal(command, "projects", "create", "research") == ["There is already a project named 'research'."]
@@ -153,6 +154,7 @@ def test_a_key_is_for_a_project_that_there_is(command: GatewayProcess) -> None:
     assert line.startswith("API key with id 'key_unknown' not found.")
 
 
+@pytest.mark.slow
 def test_a_key_created_beside_a_running_gateway_works_at_once_until_it_is_revoked(serving: GatewayProcess) -> None:
     created = serving.run("keys", "create", "--name", "laptop").splitlines()
     key = created[-1]

@@ -209,6 +209,7 @@ async def say_when_free(client: AsyncOpenAI, text: str, conversation_id: str) ->
                 await asyncio.sleep(0.5)
 
 
+@pytest.mark.slow
 @sqlite_first
 async def test_of_many_clients_each_is_appended_once_and_whole(client: AsyncOpenAI) -> None:
     conversation = await client.conversations.create()

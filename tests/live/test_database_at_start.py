@@ -76,7 +76,7 @@ async def answer_of(client: httpx.AsyncClient, path: str, status: int) -> httpx.
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("arguments", [(), ("--workers", "2")])
+@pytest.mark.parametrize("arguments", [(), pytest.param(("--workers", "2"), marks=pytest.mark.slow)])
 async def test_a_gateway_waits_for_its_database_and_serves_once_it_is_there(
     arguments: tuple[str, ...], tmp_path: Path, empty_postgresql_url: str
 ) -> None:

@@ -77,6 +77,7 @@ def until(seconds: float, holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_change_on_one_replica_is_known_on_the_other_within_seconds(
     replicas: tuple[GatewayProcess, GatewayProcess],
 ) -> None:

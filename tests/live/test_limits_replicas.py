@@ -22,6 +22,7 @@ LEASE_SECONDS = 30.0
 GRACE_SECONDS = 10.0
 
 
+@pytest.mark.slow
 async def test_two_replicas_hold_a_limit_together_and_free_the_streams_of_one_that_was_killed(
     tmp_path: Path, postgresql_url: str, upstream: FakeUpstream
 ) -> None:

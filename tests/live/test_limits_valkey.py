@@ -23,6 +23,7 @@ LEASE_SECONDS = 25.0
 GRACE_SECONDS = 15.0
 
 
+@pytest.mark.slow
 async def test_two_replicas_hold_limits_together_and_serve_nobody_who_has_any_while_the_server_is_away(
     tmp_path: Path, postgresql_url: str, upstream: FakeUpstream
 ) -> None:

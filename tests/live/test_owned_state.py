@@ -75,6 +75,7 @@ async def test_a_file_named_long_ago_still_decides(database_url: str, upstream: 
     assert len(set(keys(upstream))) == 2
 
 
+@pytest.mark.slow
 async def test_an_account_that_is_gone_is_named_as_the_reason(
     sqlite_url: str, upstream: FakeUpstream, tmp_path: Path
 ) -> None:

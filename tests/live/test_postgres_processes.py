@@ -93,6 +93,7 @@ def test_two_workers_serve_as_one_and_stop_together(fresh: GatewayProcess) -> No
     assert not any(map(is_alive, {parent, *workers}))
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced(fresh: GatewayProcess) -> None:
     fresh.start("--workers", "2")
     before = children(fresh.pid)
@@ -112,6 +113,7 @@ def gone(pids: set[int]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_parent_and_leave_the_port(fresh: GatewayProcess) -> None:
     fresh.start("--workers", "2")
     workers = children(fresh.pid)
@@ -121,6 +123,7 @@ def test_workers_end_with_their_parent_and_leave_the_port(fresh: GatewayProcess)
     assert chained(fresh, fresh.key) == "Your city is Utrecht."
 
 
+@pytest.mark.slow
 def test_workers_have_the_flags_of_their_parent(tmp_path: Path, empty_postgresql_url: str) -> None:
     # An upstream on the port that is the gateway's own, where no flag says otherwise.
     environment = {"DATABASE_URL": empty_postgresql_url, "OPENAI_BASE_URL": "http://127.0.0.1:8000/v1"}
@@ -132,6 +135,7 @@ def test_workers_have_the_flags_of_their_parent(tmp_path: Path, empty_postgresql
         gateway.stop()
 
 
+@pytest.mark.slow
 def test_workers_that_keep_dying_end_the_gateway(fresh: GatewayProcess) -> None:
     fresh.start("--workers", "2")
     deadline = time.monotonic() + 3 * SECONDS
@@ -145,6 +149,7 @@ def test_workers_that_keep_dying_end_the_gateway(fresh: GatewayProcess) -> None:
     assert fresh.banner.read_text().splitlines()[-1].startswith("antiphon: Worker processes keep dying")
 
 
+@pytest.mark.slow
 def test_a_second_signal_to_the_parent_ends_all_at_once(tmp_path: Path, empty_postgresql_url: str) -> None:
     environment = {"DATABASE_URL": empty_postgresql_url, "ANTIPHON_SHUTDOWN_GRACE_SECONDS": "600"}
     gateway = GatewayProcess(tmp_path, environment)
@@ -166,6 +171,7 @@ def test_a_second_signal_to_the_parent_ends_all_at_once(tmp_path: Path, empty_po
         gateway.kill()
 
 
+@pytest.mark.slow
 def test_two_gateways_that_start_at_once_make_one_installation(
     fresh: GatewayProcess, tmp_path: Path, empty_postgresql_url: str
 ) -> None:

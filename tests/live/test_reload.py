@@ -158,6 +158,7 @@ async def test_what_needs_a_restart_is_said(rig: Rig) -> None:
     assert line["tables"] == ["server", "storage"]
 
 
+@pytest.mark.slow
 async def test_every_worker_reads_again(tmp_path: Path, upstream: FakeUpstream, empty_postgresql_url: str) -> None:
     rig = Rig(tmp_path, upstream, {"DATABASE_URL": empty_postgresql_url})
     await asyncio.to_thread(rig.gateway.start, "--workers", "2")

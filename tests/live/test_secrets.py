@@ -248,6 +248,7 @@ async def watched(request: pytest.FixtureRequest, tmp_path: Path, upstream: Fake
     watched.process.stop()
 
 
+@pytest.mark.slow
 async def test_no_secret_leaves(watched: Watched) -> None:
     await populate(watched)
     await call_well(watched)

@@ -113,6 +113,7 @@ async def test_one_good_key_serves_two_thousand_calls_on_two_gateways(
     assert not [at for at in keys.times(LIMITED) if first + SHARED_SECONDS < at < first + REST_SECONDS]
 
 
+@pytest.mark.slow
 async def test_without_a_good_key_clients_are_told_when_there_will_be_one(
     gateways: list[GatewayProcess], keys: Upstream
 ) -> None:

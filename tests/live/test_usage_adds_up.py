@@ -60,6 +60,7 @@ async def test_the_ledger_has_what_is_stored(gateway: LiveGateway) -> None:
 
 
 # The sweep takes what is half a minute old, and looks each minute.
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @sqlite_first
 async def test_what_a_crash_left_out_is_found_again(database_url: str, upstream: FakeUpstream, tmp_path: Path) -> None:
