@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ROOMS := wire state relay
-# Many tests wait for processes and clocks: twice as many run at once as a small machine has cores.
-JOBS ?= 4
+# Many tests wait for processes and clocks: more run at once than a small machine has cores.
+JOBS ?= 6
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 COVERAGE = --cov --cov-append --cov-report=
 

@@ -64,6 +64,7 @@ async def take_turn(client: AsyncOpenAI, upstream: FakeUpstream, tip: Tip, text:
     return Tip(response.id, (*heard, ("assistant", response.output_text)))
 
 
+@pytest.mark.slow
 @sqlite_first
 async def test_long_chains_and_their_forks_are_replayed_whole_and_in_order(
     gateway: LiveGateway, upstream: FakeUpstream

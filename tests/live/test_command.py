@@ -200,6 +200,7 @@ def test_a_gateway_whose_database_has_an_older_schema_is_not_healthy(serving: Ga
     assert "run `antiphon migrate`" in line
 
 
+@pytest.mark.slow
 def test_what_the_first_start_writes_is_its_owners_alone(tmp_path: Path) -> None:
     gateway = GatewayProcess(tmp_path, {"ANTIPHON_SECRET_KEY": ""})
     try:

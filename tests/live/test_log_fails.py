@@ -47,6 +47,7 @@ def test_a_pipe_that_nobody_reads_stops_nothing_and_whoever_reads_it_later_has_e
     os.close(pipe)
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_the_log_fails_no_call_and_the_process_ends_well(gateway: GatewayProcess) -> None:
     gateway.log.symlink_to("/dev/full")
     gateway.start()

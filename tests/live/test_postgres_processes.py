@@ -190,6 +190,7 @@ def test_two_gateways_that_start_at_once_make_one_installation(
         other.stop()
 
 
+@pytest.mark.slow
 def test_a_turn_on_one_gateway_is_continued_on_another_at_once(
     fresh: GatewayProcess, tmp_path: Path, empty_postgresql_url: str
 ) -> None:

@@ -39,6 +39,7 @@ def process(tmp_path: Path, database_url: str) -> Iterator[GatewayProcess]:
 
 
 # Its type of a compacted output knows no user's messages, which OpenAI returns there as well.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 @sqlite_first
 def test_the_sync_client_drives_every_method(process: GatewayProcess) -> None:

@@ -221,6 +221,7 @@ async def test_a_stop_answers_every_request_that_reaches_it(upstream: FakeUpstre
         process.kill()
 
 
+@pytest.mark.slow
 async def test_a_request_whose_head_has_begun_to_arrive_is_answered(upstream: FakeUpstream, tmp_path: Path) -> None:
     process = gateway_process(tmp_path, upstream, 30)
     try:

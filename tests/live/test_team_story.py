@@ -214,6 +214,7 @@ async def billed(team: Team) -> dict[str, int]:
     return {key: used for key, used in tokens.items() if used}
 
 
+@pytest.mark.slow
 async def test_a_budget_that_is_spent_stops_every_key_of_the_project(team: Team) -> None:
     budget = {"limits": {"budgets": [{"period": "month", "tokens": 1000}]}}
     project = await team.admin.post("/projects", name="frugal", policy=budget)
