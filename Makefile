@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ROOMS := wire state relay
 # Many tests wait for processes and clocks: more run at once than a small machine has cores.
-JOBS ?= 6
+JOBS ?= 4
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 COVERAGE = --cov --cov-append --cov-report=
 
