@@ -38,8 +38,8 @@ _log = structlog.get_logger("antiphon.start")
 
 def start(settings: Settings) -> None:
     """Serve until a signal ends it. Raises ConfigurationError when the gateway cannot be started as configured."""
-    logging.configure(settings.logging.level, settings.logging.format)
     server = settings.server
+    logging.configure(settings.logging.level, settings.logging.format, is_shared=server.workers > 1)
     secret = read_secret(settings.storage)
     raise_limit(settings)
     with _only_process(settings.storage):
@@ -59,7 +59,7 @@ def start(settings: Settings) -> None:
 
 def _work(settings: Settings, secret: bytes, listener: socket.socket, parent: Parent) -> None:
     """Serve in a worker process, with the settings of its parent."""
-    logging.configure(settings.logging.level, settings.logging.format)
+    logging.configure(settings.logging.level, settings.logging.format, is_shared=True)
     try:
         _serve(settings, secret, listener, announces=parent.is_first, parent=parent)
     except ConfigurationError as error:

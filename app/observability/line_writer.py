@@ -7,15 +7,16 @@ written is dropped, counted, and told in one line once lines can be written agai
 import os
 import select
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Event, RLock, Thread
 
 # What waits for a reader that is slow, at most; then new lines are dropped.
 _MOST_BYTES = 4 * 1024 * 1024
-# Lines that come within this time leave by one system call.
-_GATHER_SECONDS = 0.02
-# What a pipe takes in one piece: several processes may write to the same one, and no line of theirs breaks ours.
+# Lines that come within this time leave together: each time the thread runs, the event loop waits for it.
+_GATHER_SECONDS = 0.1
+# What leaves by one system call.
+_PIECE_BYTES = 64 * 1024
+# What a pipe takes in one piece, however full it is (POSIX's PIPE_BUF).
 _PIPE_BYTES = 4096
 # For how long a descriptor that is set not to block is left alone when it is full.
 _FULL_MILLISECONDS = 100
@@ -26,12 +27,14 @@ class LineWriter:
     """Takes lines from any thread, in order, and writes them as they can be written.
 
     `descriptor` is duplicated, so that closing it elsewhere does not hand our lines to whoever gets its number next;
-    None, or one that is closed already, drops all. `told` makes the line that says how many were dropped.
+    None, or one that is closed already, drops all. `told` makes the line that says how many were dropped. What
+    `is_shared` is written by other processes too, whose lines do not break ours.
     """
 
-    def __init__(self, descriptor: int | None, told: Callable[[int], bytes]) -> None:
+    def __init__(self, descriptor: int | None, told: Callable[[int], bytes], *, is_shared: bool = False) -> None:
         self._told = told
-        self._lines: deque[bytes] = deque()
+        self._piece_bytes = _PIPE_BYTES if is_shared else _PIECE_BYTES
+        self._lines: list[bytes] = []
         # Taken by a signal's handler too, maybe in the middle of a line of its own thread.
         self._lock = RLock()
         self._bytes = 0
@@ -90,7 +93,7 @@ class LineWriter:
             self._hurried.wait(_GATHER_SECONDS)
             self._woken.clear()
             lost = 0
-            while lines := self._take():
+            for lines in self._pieces(self._take()):
                 lost = self._send(lines)
                 with self._lock:
                     self._bytes -= sum(map(len, lines))
@@ -102,14 +105,20 @@ class LineWriter:
             os.close(self._descriptor)
 
     def _take(self) -> list[bytes]:
-        """The next lines, as many as leave in one piece."""
-        taken: list[bytes] = []
-        size = 0
         with self._lock:
-            while self._lines and (not taken or size + len(self._lines[0]) <= _PIPE_BYTES):
-                size += len(self._lines[0])
-                taken.append(self._lines.popleft())
-        return taken
+            lines, self._lines = self._lines, []
+        return lines
+
+    def _pieces(self, lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+        """The lines in groups that leave by one system call each."""
+        start = size = 0
+        for number, line in enumerate(lines):
+            if size and size + len(line) > self._piece_bytes:
+                yield lines[start:number]
+                start, size = number, 0
+            size += len(line)
+        if size:
+            yield lines[start:]
 
     def _tell(self) -> None:
         count = self._dropped

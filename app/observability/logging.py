@@ -43,10 +43,10 @@ def note(**facts: Any) -> None:
     _request.get({}).update(facts)
 
 
-def configure(level: str, form: str) -> None:
-    """Set up logging for the process. `form` is "json" or "console"."""
+def configure(level: str, form: str, *, is_shared: bool = False) -> None:
+    """Set up logging for the process. `form` is "json" or "console"; others write to the same stdout if `is_shared`."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    lines = LineWriter(_stdout(), _drop_notice if form == "json" else _drop_notice_text)
+    lines = LineWriter(_stdout(), _drop_notice if form == "json" else _drop_notice_text, is_shared=is_shared)
     ours: list[Processor] = [_json_line] if form == "json" else [*_console_lines(), _console_line]
     theirs: list[Processor] = [_json_text] if form == "json" else _console_lines()
     structlog.configure(

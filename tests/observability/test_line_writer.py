@@ -44,8 +44,12 @@ def test_lines_are_written_whole_and_in_order(pipe: tuple[int, int]) -> None:
     lines.close(5)
 
 
-def test_no_write_to_a_pipe_is_longer_than_it_takes_in_one_piece_unless_a_line_is(
-    monkeypatch: pytest.MonkeyPatch, pipe: tuple[int, int]
+@pytest.mark.parametrize(("is_shared", "most"), [(True, 4096), (False, 65_536)])
+def test_no_write_is_longer_than_a_pipe_takes_beside_other_processes_unless_a_line_is(
+    monkeypatch: pytest.MonkeyPatch,
+    pipe: tuple[int, int],
+    is_shared: bool,  # noqa: FBT001 - pytest's
+    most: int,
 ) -> None:
     reads, writes = pipe
     sizes: list[int] = []
@@ -56,13 +60,13 @@ def test_no_write_to_a_pipe_is_longer_than_it_takes_in_one_piece_unless_a_line_i
         return write(descriptor, data)
 
     monkeypatch.setattr(os, "write", watched)
-    lines = LineWriter(writes, told)
+    lines = LineWriter(writes, told, is_shared=is_shared)
     for _ in range(100):
         lines.write(b"x" * 999 + b"\n")
-    lines.write(b"y" * 9999 + b"\n")
+    lines.write(b"y" * 99_999 + b"\n")
     read_until(reads, lambda got: got.endswith(b"y\n"))
-    assert sum(sizes) == 110_000
-    assert max(sizes[:-1]) <= 4096
+    assert sum(sizes) == 200_000
+    assert most - 1000 < max(sizes[:-1]) <= most
     lines.close(5)
 
 
