@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 
 _ITEM_PREFIXES = {
     "message": "msg",
@@ -26,13 +27,17 @@ _ITEM_PREFIXES = {
     "apply_patch_call": "apc",
 }
 
+# Both ask the system for the same. `urandom` lets other threads go first, for which the event loop would wait, and is all
+# that macOS has.
+_random_bytes: Callable[[int], bytes] = getattr(os, "getrandom", os.urandom)
+
 
 def new_id(prefix: str) -> str:
     """A fresh id: the prefix, an underscore, 48 hex digits, of which the first eight are the time.
 
     So those of one moment lie together in an index, and a commit writes fewer of its pages.
     """
-    return f"{prefix}_{int(time.time()):08x}{os.urandom(20).hex()}"
+    return f"{prefix}_{int(time.time()):08x}{_random_bytes(20).hex()}"
 
 
 def new_item_id(item_type: str) -> str:
@@ -42,4 +47,4 @@ def new_item_id(item_type: str) -> str:
 
 def new_request_id() -> str:
     """The id of one HTTP request, as in the `x-request-id` header."""
-    return f"req_{os.urandom(16).hex()}"
+    return f"req_{_random_bytes(16).hex()}"

@@ -33,6 +33,9 @@ class Intake:
 
     def __init__(self, limits: ServerSettings, budget: ByteBudget, offload: Offload) -> None:
         self._limits = limits
+        # Read for each call, and a field of settings is slow to read.
+        self._max_body_bytes = limits.max_body_bytes
+        self._max_depth = limits.max_json_depth
         self._budget = budget
         self._offload = offload
         # Of one piece: the time of a whole body grows with its size.
@@ -49,8 +52,8 @@ class Intake:
         _check_media_type(headers)
         body = await self._body(headers, receive, held)
         if not is_large(body):
-            return parse(body, self._limits.max_json_depth)
-        return await self._offload.run(len(body), parse, body, self._limits.max_json_depth)
+            return parse(body, self._max_depth)
+        return await self._offload.run(len(body), parse, body, self._max_depth)
 
     async def read_form(self, parse: Callable[[bytes, int], T], headers: Mapping[str, str], receive: Receive) -> T:
         """The same for an administrator's, of whose body nothing is held once it is parsed."""
@@ -58,7 +61,7 @@ class Intake:
             return await self.read(parse, headers, receive, held)
 
     async def _body(self, headers: Mapping[str, str], receive: Receive, held: Reservation) -> bytes:
-        most = self._limits.max_body_bytes
+        most = self._max_body_bytes
         announced = _announced(headers)
         if announced > most:
             raise _too_large(most)

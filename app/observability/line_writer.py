@@ -7,7 +7,9 @@ written is dropped, counted, and told in one line once lines can be written agai
 import os
 import select
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from threading import Event, RLock, Thread
 
 # What waits for a reader that is slow, at most; then new lines are dropped.
@@ -41,6 +43,8 @@ class LineWriter:
         self._dropped = 0
         # Whether the last thing written was a part of a line.
         self._is_cut = False
+        # Whether the thread will look at what was taken.
+        self._is_awake = False
         self._is_closed = False
         self._woken, self._hurried = Event(), Event()
         self._thread: Thread | None = None
@@ -52,15 +56,18 @@ class LineWriter:
     def write(self, line: bytes) -> None:
         """Take a line with its end. Never blocks and never fails."""
         with self._lock:
-            if self._bytes + len(line) > _MOST_BYTES:
+            size = self._bytes + len(line)
+            if size > _MOST_BYTES:
                 self._dropped += 1
                 return
-            self._bytes += len(line)
+            self._bytes = size
             self._lines.append(line)
+            if self._is_awake:
+                return
             if self._thread is None:
                 self._thread = self._start()
-        if not self._woken.is_set():
-            self._woken.set()
+            self._is_awake = self._thread is not None
+        self._woken.set()
 
     def flush(self, seconds: float) -> None:
         """Have what waits written, within so many seconds: what cannot be written by then is still kept."""
@@ -106,19 +113,18 @@ class LineWriter:
 
     def _take(self) -> list[bytes]:
         with self._lock:
+            self._is_awake = False
             lines, self._lines = self._lines, []
         return lines
 
     def _pieces(self, lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         """The lines in groups that leave by one system call each."""
-        start = size = 0
-        for number, line in enumerate(lines):
-            if size and size + len(line) > self._piece_bytes:
-                yield lines[start:number]
-                start, size = number, 0
-            size += len(line)
-        if size:
-            yield lines[start:]
+        ends = list(accumulate(map(len, lines)))
+        start = before = 0
+        while start < len(lines):
+            end = max(start + 1, bisect_right(ends, before + self._piece_bytes, start))
+            yield lines[start:end]
+            start, before = end, ends[end - 1]
 
     def _tell(self) -> None:
         count = self._dropped

@@ -176,10 +176,11 @@ class Registry:
         return len(self._places) < self._max_calls and self._held[project_id] < self._share
 
     def _take(self, project_id: str, end: Callable[[], None]) -> Place:
-        place = Place(self, project_id, end, self.budget.reservation(project_id))
+        place = Place(self, project_id, end, Reservation(self.budget, project_id))
+        if not self._places:
+            self._idle.clear()
         self._places.add(place)
         self._held[project_id] += 1
-        self._idle.clear()
         return place
 
     def _hand_out(self) -> None:

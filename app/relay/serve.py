@@ -72,7 +72,9 @@ class Relay:
         self._conversations = conversations
         self._registry = registry
         self._settler = settler
-        self._settings = settings
+        self._keep_alive_seconds = settings.keep_alive_seconds
+        self._max_answer_bytes = settings.max_answer_bytes
+        self._max_event_bytes = settings.max_event_bytes
 
     async def serve(
         self,
@@ -94,7 +96,7 @@ class Relay:
             send,
             connection,
             self._registry,
-            keep_alive_seconds=self._settings.keep_alive_seconds,
+            keep_alive_seconds=self._keep_alive_seconds,
         )
         place.ends_by(client.stop)
         async with self._meter.call(request, caller) as metered:
@@ -147,7 +149,7 @@ class Relay:
     ) -> None:
         """Ask upstream and relay its answer, to its end or the client's."""
         pump: Pump | None = None
-        fold = Fold(exchange.request.fields, self._settings.max_answer_bytes)
+        fold = Fold(exchange.request.fields, self._max_answer_bytes)
         try:
             with client:
                 call = upstream_call(exchange, headers, self._keeping_upstreams, metered.entry)
@@ -184,7 +186,7 @@ class Relay:
             client,
             fold,
             partial(self._settler.settle, turn, answer.account.name),
-            max_event_bytes=self._settings.max_event_bytes,
+            max_event_bytes=self._max_event_bytes,
             held=held,
             offload=self._offload,
         )
@@ -221,7 +223,7 @@ class Relay:
         headers: Sequence[RawHeader],
         held: Reservation,
     ) -> None:
-        raw = blanked_answer(answer.account, await answer.read_whole(self._settings.max_answer_bytes, held.add))
+        raw = blanked_answer(answer.account, await answer.read_whole(self._max_answer_bytes, held.add))
         body = await self._settler.settle(turn, answer.account.name, raw)
         if body is None:
             raise not_a_response()

@@ -15,7 +15,7 @@ from app.storage.response_store import DUPLICATE_RESPONSE
 from app.wire import response
 from app.wire.body import is_large
 
-_Outcome: TypeAlias = tuple[response.ResponseFacts, bytes, StoredResponse | None]
+_Outcome: TypeAlias = tuple[response.ResponseFacts, Usage | None, bytes, StoredResponse | None]
 
 _SECONDS_PER_DAY = 86_400
 
@@ -47,8 +47,7 @@ class Settler:
             if turn.memory is not None:
                 raise not_a_response()
             return None
-        facts, body, stored = outcome
-        usage = Usage.of(facts.usage)
+        facts, usage, body, stored = outcome
         note(
             response_id=turn.background_id or facts.id,
             response_status=facts.status,
@@ -76,7 +75,7 @@ class Settler:
         return body
 
     def _outcome(self, turn: OpenTurn, account: str, raw: bytes, status: str | None) -> _Outcome | None:
-        """What this response object is, what the client gets, and what is kept; None when it is no response object."""
+        """What this response object says, what the client gets and what is kept; None when it is no response object."""
         facts = response.read(raw)
         if facts is None:
             return None
@@ -91,9 +90,12 @@ class Settler:
             background=turn.background,
             background_id=turn.background_id,
         )
-        return facts, body, None if turn.memory is None else self._stored(turn, account, facts, body)
+        usage = Usage.of(facts.usage)
+        return facts, usage, body, None if turn.memory is None else self._stored(turn, account, facts, usage, body)
 
-    def _stored(self, turn: OpenTurn, account: str, facts: response.ResponseFacts, body: bytes) -> StoredResponse:
+    def _stored(
+        self, turn: OpenTurn, account: str, facts: response.ResponseFacts, usage: Usage | None, body: bytes
+    ) -> StoredResponse:
         now = int(time.time())
         caller = turn.caller
         days = caller.retention_days if caller.retention_days is not None else self._default_retention_days
@@ -108,7 +110,7 @@ class Settler:
             created_at=now,
             expires_at=now + days * _SECONDS_PER_DAY,
             body=body,
-            usage=Usage.of(facts.usage),
+            usage=usage,
             # No account has read what no upstream was sent.
             items=(bind(turn.items, account) if account else turn.items) + output_items(facts.output, account),
         )

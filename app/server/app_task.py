@@ -30,6 +30,8 @@ class AppTask:
         self._state = state
         self._serving = serving
         self._failed = failed
+        # Python asks the system which process this is whenever it looks for the loop.
+        self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._waiting: tuple[Cycle, Mapping[str, Any]] | None = None
         self._wake: asyncio.Future[None] | None = None
@@ -39,7 +41,7 @@ class AppTask:
         """Call the app for this request, once it is done with the one before."""
         self._waiting = cycle, addresses
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = self._loop.create_task(self._run())
         else:
             self._go_on()
 
@@ -53,26 +55,25 @@ class AppTask:
             self._wake.set_result(None)
 
     async def _run(self) -> None:
+        task = cast("asyncio.Task[None]", self._task)
         while not self._is_stopped:
             if self._waiting is None:
-                self._wake = asyncio.get_running_loop().create_future()
+                self._wake = self._loop.create_future()
                 await self._wake
-            else:
-                (cycle, addresses), self._waiting = self._waiting, None
-                await self._answer(cycle, addresses)
-
-    async def _answer(self, cycle: Cycle, addresses: Mapping[str, Any]) -> None:
-        serving, task = self._serving, cast("asyncio.Task[None]", self._task)
-        serving.add(task)
-        try:
-            await self._app(cycle.scope(addresses, self._state), cycle.receive, cycle.send)
-        except Exception:  # noqa: BLE001 (whatever it is, the connection ends with it)
-            if not cycle.is_begun:
-                _log.exception("a request could not be answered")
-        finally:
-            serving.discard(task)
-            if not cycle.is_answered:
-                self._failed()
+                continue
+            (cycle, addresses), self._waiting = self._waiting, None
+            self._serving.add(task)
+            try:
+                await self._app(cycle.scope(addresses, self._state), cycle.receive, cycle.send)
+            except Exception:  # noqa: BLE001 (whatever it is, the connection ends with it)
+                if not cycle.is_begun:
+                    _log.exception("a request could not be answered")
+            finally:
+                self._serving.discard(task)
+                if not cycle.is_answered:
+                    self._failed()
+            # Nothing is held of a request that has its answer.
+            del cycle, addresses
 
 
 def addresses_of(transport: asyncio.BaseTransport) -> Mapping[str, Any]:

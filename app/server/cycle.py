@@ -224,18 +224,16 @@ class Cycle:
 
     def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.is_begun = True
-        length: int | None = None
-        lines = []
-        for given, value in headers:
-            name = given.lower()
-            if name == b"connection":
-                self.keeps_alive = self.keeps_alive and b"close" not in value.lower()
-                continue
-            if name == b"content-length":
-                length = int(value)
-            lines.append(b"%b: %b\r\n" % (name, value))
-        head = b"".join(lines)
-        if not head.count(b"\r") == head.count(b"\n") == len(lines) or b"\0" in head:
+        # ASGI has them in lower case.
+        headers = list(headers)
+        known = dict(headers)
+        if b"connection" in known:
+            self.keeps_alive = self.keeps_alive and b"close" not in known[b"connection"].lower()
+            headers = [header for header in headers if header[0] != b"connection"]
+        told = known.get(b"content-length")
+        length = None if told is None else int(told)
+        head = b"".join([b"%b: %b\r\n" % header for header in headers])
+        if not head.count(b"\r") == head.count(b"\n") == len(headers) or b"\0" in head:
             raise RuntimeError("A header of the answer holds a line break.")
         if self.head.method == "HEAD" or status in _WITHOUT_BODY:
             length = 0

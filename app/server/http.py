@@ -236,7 +236,8 @@ class HttpProtocol(FlowControl):
         elif self._is_ended:
             self._close()
         self._idle.restart()
-        self.regulate_reading()
+        if self._is_scheduled != self._is_paused:
+            self.regulate_reading()
 
     def _refuse(self, error: InvalidRequestError) -> None:
         """Answer what is no request in the shape that every other error has."""

@@ -45,7 +45,7 @@ class RequestReader:
 
     def recognise(self, data: bytes) -> tuple[Head, bytes] | None:
         """The head and body of these bytes if they are a whole request with the last one's head, and all there is."""
-        if self._remembered is None or self.has_unread:
+        if self._remembered is None or self._at < len(self._unread):
             return None
         recognised = self._remembered.again(data)
         self._misses = 0 if recognised is not None else self._misses + 1

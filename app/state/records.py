@@ -16,6 +16,7 @@ _MANY_ITEMS, _MANY_BYTES = 2_000, 1_000_000
 
 # What a column of the database holds.
 _LARGEST_COUNT = 2**63 - 1
+_COUNTS = {int}
 
 _FACTS = msgspec.msgpack.Decoder(tuple[tuple[str, bool, int, str | None, str | None], ...])
 
@@ -53,14 +54,16 @@ class Usage(msgspec.Struct, frozen=True):
         if counts is None:
             return None
         given, made = counts.get("input_tokens_details"), counts.get("output_tokens_details")
-        told = (
+        told: tuple[Any, ...] = (
             counts.get("input_tokens"),
             counts.get("output_tokens"),
             counts.get("total_tokens"),
             given.get("cached_tokens") if isinstance(given, dict) else 0,
             made.get("reasoning_tokens") if isinstance(made, dict) else 0,
         )
-        return cls(*[count if type(count) is int and 0 <= count <= _LARGEST_COUNT else 0 for count in told])
+        if set(map(type, told)) != _COUNTS or min(told) < 0 or max(told) > _LARGEST_COUNT:
+            told = tuple([count if type(count) is int and 0 <= count <= _LARGEST_COUNT else 0 for count in told])
+        return cls(*told)
 
 
 # Not frozen, though nobody changes it: every turn makes one, and a frozen one costs thrice as much.

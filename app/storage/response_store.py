@@ -144,6 +144,12 @@ class SaveResponse(Write[None]):
 
     identity: tuple[str, str]
     row: tuple[Any, ...]
+    is_large: bool
+    """Whether its content or its response object is.
+
+    SQLite keeps what is bound to a statement until that is executed again. Such a turn goes in by the statement for
+    one row, which the next turn uses; that for many may not be needed for days.
+    """
 
     @property
     def unique_name(self) -> tuple[str, str]:
@@ -154,20 +160,12 @@ class SaveResponse(Write[None]):
     def are_one_statement(cls, writes: Sequence[Self]) -> bool:
         return len(writes) == 1 or (len(writes) <= MOST_ROWS and not any(write.is_large for write in writes))
 
-    @property
-    def is_large(self) -> bool:
-        """Whether its content or its response object is.
-
-        SQLite keeps what is bound to a statement until that is executed again. Such a turn goes in by the statement for
-        one row, which the next turn uses; that for many may not be needed for days.
-        """
-        return len(self.row[_CONTENT]) + len(self.row[_BODY]) > _LARGE_BYTES
-
     @classmethod
     def of(cls, response: StoredResponse) -> Self:
         """The row of this response: made where it comes from, because the writing thread is the narrow place."""
         identity = storable(response.project_id), storable(response.id)
-        return cls(identity, _row(response, identity, [_storable_item(item) for item in response.items]))
+        row = _row(response, identity, [_storable_item(item) for item in response.items])
+        return cls(identity, row, len(row[_CONTENT]) + len(row[_BODY]) > _LARGE_BYTES)
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:

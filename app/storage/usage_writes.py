@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from itertools import chain, zip_longest
+from operator import itemgetter
 from typing import Any, ClassVar, Self, TypeAlias
 
 import msgspec
@@ -34,6 +36,9 @@ _MOST_TOKENS = 2**40
 _MOST_COST = 2**50
 _NO_TOKENS = (0, 0, 0, 0)
 _UNKNOWN = (None,) * len(_NO_TOKENS)
+_NOT_STORED = ("", "")
+# Models and states, of which an hour's entries name a few.
+_REMEMBERED_NAMES = 1024
 
 _Row: TypeAlias = tuple[Any, ...]
 _Group: TypeAlias = tuple[int, str, str, str, str]
@@ -73,10 +78,7 @@ class RecordUsage(Write[None]):
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
-        entries = _unrecorded(connection, list(chain.from_iterable(write.entries for write in writes)))
-        # Another process may record the same responses, from what is stored of them: in one order.
-        entries.sort(key=_order)
-        rows, sums = _laid_out(entries)
+        rows, sums = _laid_out(_unrecorded(connection, chain.from_iterable(write.entries for write in writes)))
         _INSERT.execute(connection, rows)
         _ADD.execute(connection, sums)
         swept = [write.swept for write in writes if write.swept is not None]
@@ -119,18 +121,21 @@ def _note(connection: Connection, name: str, value: str) -> None:
     )
 
 
-def _unrecorded(connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
-    """These without entries of stored responses that are there already, or twice among them."""
-    identities = [_identity(entry) for entry in entries]
-    new = {identity for identity in identities if identity is not None}
+def _unrecorded(connection: Connection, entries: Iterable[Entry]) -> list[Entry]:
+    """These without entries of stored responses that are there already, or twice among them.
+
+    They are in one order: another process may record the same responses, from what is stored of them.
+    """
+    identified = sorted([(_identity(entry), entry) for entry in entries], key=itemgetter(0))
+    new = {identity for identity, _ in identified if identity is not _NOT_STORED}
     for project_id in {project_id for project_id, _ in new}:
         ids = [response_id for project, response_id in new if project == project_id]
         for start in range(0, len(ids), len(_IDS)):
             some = dict(zip_longest(_IDS, ids[start : start + len(_IDS)]), project_id=project_id)
             new -= {(project_id, known) for (known,) in _KNOWN.fetch(connection, some)}
     kept = []
-    for entry, identity in zip(entries, identities, strict=True):
-        if identity is None:
+    for identity, entry in identified:
+        if identity is _NOT_STORED:
             kept.append(entry)
         elif identity in new:
             new.remove(identity)
@@ -138,14 +143,10 @@ def _unrecorded(connection: Connection, entries: Sequence[Entry]) -> list[Entry]
     return kept
 
 
-def _order(entry: Entry) -> tuple[str, str]:
-    return _identity(entry) or ("", "")
-
-
-def _identity(entry: Entry) -> tuple[str, str] | None:
+def _identity(entry: Entry) -> tuple[str, str]:
     """What a stored response has for itself."""
     if entry.response_id is None or not entry.is_stored:
-        return None
+        return _NOT_STORED
     return storable(entry.project_id), _id(entry.response_id)
 
 
@@ -164,7 +165,7 @@ def _laid_out(entries: Iterable[Entry]) -> tuple[list[_Row], list[_Row]]:
         rows.append(
             (
                 entry.at,
-                _name(entry.request_id),
+                storable(entry.request_id[:_LONGEST_NAME]),
                 entry.project_id,
                 entry.api_key_id,
                 entry.endpoint,
@@ -243,6 +244,7 @@ def _counts(used: Usage) -> tuple[int, ...]:
     return tuple([min(count, _MOST_TOKENS) for count in counts])
 
 
+@lru_cache(maxsize=_REMEMBERED_NAMES)
 def _name(name: str) -> str:
     return storable(name[:_LONGEST_NAME])
 

@@ -48,7 +48,7 @@ def test_lines_are_written_whole_and_in_order(pipe: tuple[int, int]) -> None:
 def test_no_write_is_longer_than_a_pipe_takes_beside_other_processes_unless_a_line_is(
     monkeypatch: pytest.MonkeyPatch,
     pipe: tuple[int, int],
-    is_shared: bool,  # noqa: FBT001 - pytest's
+    is_shared: bool,
     most: int,
 ) -> None:
     reads, writes = pipe

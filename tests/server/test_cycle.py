@@ -52,7 +52,7 @@ def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
 async def test_a_whole_answer_is_one_write(size: int) -> None:
     wire, body = Wire(), b"x" * size
     cycle = cycle_of(wire)
-    await cycle.send(start((b"Content-Length", b"%d" % size)))
+    await cycle.send(start((b"content-length", b"%d" % size)))
     assert wire.writes == []
     await cycle.send(part(body))
     assert wire.writes == [b"HTTP/1.1 200 OK\r\ndate: today\r\ncontent-length: %d\r\n\r\n" % size + body]
@@ -154,7 +154,7 @@ async def test_an_answer_without_a_body_has_none(method: str, status: int) -> No
 async def test_the_last_answer_says_so_and_ends_the_connection(by: str) -> None:
     wire = Wire()
     cycle = cycle_of(wire, keeps_alive=by != "client")
-    await cycle.send(start((b"content-length", b"0"), *([(b"Connection", b"Close")] if by == "app" else [])))
+    await cycle.send(start((b"content-length", b"0"), *([(b"connection", b"Close")] if by == "app" else [])))
     await cycle.send(part(b""))
     assert wire.writes[0].count(b"connection: close\r\n") == 1
     assert not cycle.keeps_alive
