@@ -27,8 +27,8 @@ _ITEM_PREFIXES = {
     "apply_patch_call": "apc",
 }
 
-# Both ask the system for the same. `urandom` lets other threads go first, for which the event loop would wait, and is all
-# that macOS has.
+# Both ask the system for the same. `urandom` lets other threads go first, for which the event loop would wait; macOS
+# has only that.
 _random_bytes: Callable[[int], bytes] = getattr(os, "getrandom", os.urandom)
 
 

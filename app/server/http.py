@@ -79,11 +79,9 @@ class HttpProtocol(FlowControl):
             self.regulate_reading()
             return
         cycle, reader = self._cycle, self._reader
-        if cycle is None:
-            recognised = reader.recognise(data)
-            if recognised is not None:
-                self._begin(*recognised)
-                return
+        if cycle is None and (recognised := reader.recognise(data)) is not None:
+            self._begin(*recognised)
+            return
         reader.feed(data)
         if cycle is None or not cycle.is_whole:
             self._advance()

@@ -16,6 +16,9 @@ from tests.faults.corpus import CORPUS
 _AT_ONCE = 20
 # A request that lacks its end gets no answer yet.
 _PATIENCE_SECONDS = 0.5
+# Beside those that say 4xx: a request that a changed byte has healed, a method or coding that there is not, a version
+# that there is not (RFC 9110 §15.6.2, §15.6.6).
+_FINE = {200, 501, 505}
 
 
 @pytest.fixture
@@ -77,8 +80,8 @@ async def test_malformed_requests_are_refused_and_cost_nobody_anything(
     async with asyncio.timeout(30):
         while (after := _open_files(process)) > before:
             await asyncio.sleep(0.1)
-    wrong = sorted({status for status in statuses if status and not 400 <= status < 500})
-    report("a malformed request is refused (4xx) or dropped", len(statuses), wrong or "each was")
+    wrong = sorted({status for status in statuses if status and not 400 <= status < 500} - _FINE)
+    report("a malformed request is refused or dropped", len(statuses), wrong or "each was")
     report("good calls beside them are answered", len(served), f"{served.count(200)} with 200")
     report("descriptors are back", after, f"{after - before:+d}")
     assert not wrong
