@@ -131,7 +131,7 @@ class Cycle:
 
     def fail(self, fault: InvalidRequestError) -> None:
         """The body cannot be read on: the app is told so where it reads it, and answers; no other request follows."""
-        # Where it was found, this is at hand too: an app that never reads it would leave the two to the garbage collector.
+        # Where it was found this is at hand too: unread, it would leave the two to the garbage collector.
         self._fault = fault.with_traceback(None)
         self.keeps_alive = False
         self.end()
