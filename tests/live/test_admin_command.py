@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from app.__main__ import cli, main
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 
 class Command:

@@ -17,7 +17,7 @@ from app.auth import KeyHasher, _checksum, mint_key
 from tests.fakes.gateway import SECRET, GatewayProcess, LiveGateway
 from tests.fakes.raw_http import Answer, RawClient, head
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 ROUTES = tuple((method, f"/v1{path}") for method, path, *_ in API)
 BODY = orjson.dumps({"model": "demo", "input": "Hello."})

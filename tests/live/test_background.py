@@ -15,7 +15,7 @@ from tests.fakes.streams import events, response, story
 from tests.fakes.upstream import FakeUpstream
 from tests.live.conftest import GatewayWith
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 STATE = {"previous_response_id", "conversation", "background", "background_options"}
 

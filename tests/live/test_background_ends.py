@@ -16,7 +16,7 @@ from tests.fakes.streams import events, frame, response, story
 from tests.fakes.upstream import FakeUpstream
 from tests.live.conftest import GatewayWith
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 
 def unfinished(kind: str) -> bytes:

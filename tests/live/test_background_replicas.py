@@ -109,6 +109,7 @@ async def test_a_cancellation_reaches_the_process_that_runs_it(
     assert sorted(took)[2] < LEASE_SECONDS / 3
 
 
+@pytest.mark.slow
 async def test_what_a_killed_process_was_making_ends_at_the_other(
     first: GatewayProcess, here: BackgroundClient, there: BackgroundClient, upstream: FakeUpstream
 ) -> None:

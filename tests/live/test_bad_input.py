@@ -13,7 +13,7 @@ from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_http import Answer, RawClient
 from tests.fakes.upstream import FakeUpstream
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 GOOD = b'{"model": "demo", "input": "Hello."}'
 UNKNOWN = "/v1/responses/resp_unknown"

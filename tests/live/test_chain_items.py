@@ -10,7 +10,7 @@ from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 WEATHER: Any = {
     "type": "function",

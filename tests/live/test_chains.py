@@ -16,7 +16,7 @@ from tests.fakes.gateway import GatewayProcess, LiveGateway, running_gateway, up
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream, Recorded
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 TURNS = 200
 FORKS = (50, 100, 150)

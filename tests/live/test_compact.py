@@ -14,7 +14,7 @@ from tests.fakes.streams import response, story
 from tests.fakes.upstream import FakeUpstream
 from tests.live.conftest import GatewayWith
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 SUMMARY = "They greeted. Next: say goodbye."
 USAGE = {"input_tokens": 90, "output_tokens": 9, "total_tokens": 99}

@@ -13,7 +13,7 @@ from tests.fakes.replies import Reply
 from tests.fakes.streams import response, story
 from tests.fakes.upstream import FakeUpstream
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 SUMMARY = "They counted to a thousand."
 LONG = "one two three " * 400

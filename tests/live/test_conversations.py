@@ -14,7 +14,7 @@ from tests.fakes.replies import Act, Reply
 from tests.fakes.streams import item, response, story
 from tests.fakes.upstream import FakeUpstream, Recorded
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 CLIENTS = 100
 SECONDS = 60.0

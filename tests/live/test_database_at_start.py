@@ -102,7 +102,7 @@ async def test_a_gateway_waits_for_its_database_and_serves_once_it_is_there(
                 asked = {"model": "demo", "input": "Hello!"}
                 served = await client.post("/v1/responses", json=asked, headers=headers)
                 assert served.status_code == 200
-                process.stop()
+                await asyncio.to_thread(process.stop)  # the way to its database is served by this loop
         lines = [orjson.loads(line) for line in process.log.read_bytes().splitlines()]
         waited = [line for line in lines if line["event"] == "waiting for the database"]
         assert 1 <= len(waited) <= 2

@@ -18,7 +18,7 @@ from tests.fakes.streams import frame, item, response, story
 from tests.fakes.upstream import FakeUpstream
 from tests.live.conftest import GatewayWith
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 _SECONDS = 30.0
 _EVENT_STREAM = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}

@@ -17,7 +17,7 @@ from tests.fakes.socket_client import SocketClient
 from tests.fakes.streams import story
 from tests.fakes.upstream import FakeUpstream
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 SECONDS = 60.0
 USAGE = {"input_tokens": 30, "output_tokens": 70, "total_tokens": 100}

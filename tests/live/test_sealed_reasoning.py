@@ -10,7 +10,7 @@ from tests.fakes.replies import Reply
 from tests.fakes.streams import frame
 from tests.fakes.upstream import FakeUpstream, Recorded
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 KEYS = ("sk-upstream-one", "sk-upstream-two", "sk-upstream-three")
 TURNS = 50

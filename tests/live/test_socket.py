@@ -16,7 +16,7 @@ from tests.fakes.socket_client import SocketClient
 from tests.fakes.streams import frame, response, story
 from tests.fakes.upstream import FakeUpstream, Recorded
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 
 @pytest.fixture

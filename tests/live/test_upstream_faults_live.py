@@ -15,7 +15,7 @@ from tests.fakes.replies import Act, Reply
 from tests.fakes.streams import frame, item, response, story
 from tests.fakes.upstream import FakeUpstream
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 KEY = "sk-upstream-canary"
 MOST = 20_000

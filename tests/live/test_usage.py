@@ -19,7 +19,7 @@ from tests.fakes.streams import frame, item, response, story
 from tests.fakes.upstream import FakeUpstream
 from tests.live.conftest import GatewayWith
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 SECRET_WORD = "marzipan"
 USAGE = {

@@ -30,6 +30,8 @@ from app.upstream.lease import Lease
 from app.upstream.pool import Pool
 from tests.fakes.duty import on_duty
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 VAULT = Vault({"present": b"a master secret of some length"})
 KEYS = ("sk-canary-one", "sk-canary-two")
 MAIN = UpstreamSettings(

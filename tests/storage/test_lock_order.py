@@ -234,12 +234,15 @@ async def test_a_row_that_is_held_holds_up_only_what_wants_it(
 
 
 async def test_a_row_that_stays_held_fails_what_wants_it_in_time(postgresql_url: str) -> None:
+    async with replica(postgresql_url) as patient:
+        await populate(patient)
     one = Replica(postgresql_url, commit_timeout=0.5)
-    await populate(one)
-    async with locked(postgresql_url, LOCKS["a conversation"]):
-        with pytest.raises(StorageError, match="commit in time"):
-            await one.writer.submit(Delete("proj_a", "conv_1"))
-    await one.aclose()
+    try:
+        async with locked(postgresql_url, LOCKS["a conversation"]):
+            with pytest.raises(StorageError, match="commit in time"):
+                await one.writer.submit(Delete("proj_a", "conv_1"))
+    finally:
+        await one.aclose()
 
 
 async def test_of_a_group_with_one_bad_write_the_others_are_committed_by_few_transactions(
