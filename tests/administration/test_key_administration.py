@@ -13,6 +13,8 @@ from app.state.policy import ANY_KEY, CLIENT_SCOPES, SCOPES, Budget, KeyPolicy, 
 from app.state.records import ApiKey, Project
 from tests.administration.conftest import MASTER, Office
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 FULL_POLICY = {
     "scopes": ["responses", "models", "responses"],
     "models": ["gpt-5*", "o?"],

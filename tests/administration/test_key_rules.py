@@ -9,6 +9,8 @@ from app.errors import InvalidRequestError
 from app.state.records import Project
 from tests.administration.conftest import MASTER, Office
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 LARGE, MISSING = "integer_above_max_value", "missing_required_parameter"
 
 

@@ -11,6 +11,8 @@ from app.state.policy import Budget, Limits, ProjectPolicy
 from app.state.records import Project
 from tests.administration.conftest import MASTER, Office
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 
 async def test_a_project_has_what_it_was_given_and_changes_by_its_version(office: Office) -> None:
     policy: dict[str, Any] = {"models": ["gpt*"], "limits": {"budgets": [{"period": "week", "tokens": 9}]}}

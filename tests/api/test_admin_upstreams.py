@@ -11,6 +11,8 @@ from tests.fakes.administrator import MASTER_KEY, SECRET, Administrator, adminis
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 CONFIGURED_KEY = "sk-configured-0123456789"
 STORED_KEY = "sk-stored-0123456789-wxyz"
 

@@ -13,6 +13,8 @@ from app.storage.usage_store import UsageStore
 from app.storage.writer import Writer
 from tests.fakes.administrator import MASTER_KEY, Administrator
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 HOUR = 3600
 DAY = 86_400
 NOW = 1_800_000_000 - 1_800_000_000 % DAY
