@@ -71,8 +71,8 @@ class Intake:
             await held.add(announced * _COPIES)
         # Not a list of what came: a client that sends byte by byte would have each of them weigh forty. And what was
         # written becomes one value without being copied.
-        body, received = BytesIO(), 0
-        started = time.monotonic()
+        body: BytesIO | None = None
+        received, started = 0, time.monotonic()
         while True:
             try:
                 with self._deadline.block():
@@ -92,6 +92,7 @@ class Intake:
                 more = min(reserved, most - reserved) + len(piece)
                 await held.add(more * _COPIES)
                 reserved += more
+            body = body or BytesIO()
             body.write(piece)
             if not message["more_body"]:
                 return body.getvalue()

@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -73,8 +72,8 @@ class Registry:
         self._wait_seconds = wait_seconds
         self._tasks: set[asyncio.Task[Any]] = set()
         self._places: set[Place] = set()
-        self._held: Counter[str] = Counter()
-        self._queue = FairQueue[Callable[[], None], Place](self._held.__getitem__)
+        self._held: dict[str, int] = {}
+        self._queue = FairQueue[Callable[[], None], Place](self._held_by)
         self._on_closing: set[Callable[[], None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -121,10 +120,11 @@ class Registry:
     def release(self, place: Place) -> None:
         """Give the place to whose turn it is."""
         self._places.discard(place)
-        held = self._held
-        held[place.project_id] -= 1
-        if not held[place.project_id]:
-            del held[place.project_id]
+        left = self._held[place.project_id] - 1
+        if left:
+            self._held[place.project_id] = left
+        else:
+            del self._held[place.project_id]
         if self._queue.count:
             self._hand_out()
         if not self._places:
@@ -173,14 +173,17 @@ class Registry:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _has_room(self, project_id: str) -> bool:
-        return len(self._places) < self._max_calls and self._held[project_id] < self._share
+        return len(self._places) < self._max_calls and self._held.get(project_id, 0) < self._share
+
+    def _held_by(self, project_id: str) -> int:
+        return self._held.get(project_id, 0)
 
     def _take(self, project_id: str, end: Callable[[], None]) -> Place:
         place = Place(self, project_id, end, Reservation(self.budget, project_id))
         if not self._places:
             self._idle.clear()
         self._places.add(place)
-        self._held[project_id] += 1
+        self._held[project_id] = self._held.get(project_id, 0) + 1
         return place
 
     def _hand_out(self) -> None:
