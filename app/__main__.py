@@ -12,6 +12,7 @@ from app.cli.audit import audit
 from app.cli.calls import calls
 from app.cli.keys import keys
 from app.cli.projects import projects
+from app.cli.secrets import secrets
 from app.cli.settings import settings
 from app.cli.upstreams import upstreams
 from app.cli.usage import usage
@@ -28,6 +29,7 @@ cli = typer.Typer(
 cli.add_typer(projects, name="projects")
 cli.add_typer(keys, name="keys")
 cli.add_typer(upstreams, name="upstreams")
+cli.add_typer(secrets, name="secrets")
 cli.command()(usage)
 cli.command()(calls)
 cli.command()(settings)

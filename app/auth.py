@@ -7,14 +7,15 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from pydantic import SecretStr
 
 from app.deadline import Deadline
 from app.errors import AuthenticationError, PermissionDeniedError, StorageError
+from app.sealing import KeyRing
 from app.state.addresses import Network, read_address, read_network
 from app.state.policy import Scope, has_scope
 from app.state.records import ApiKey
@@ -72,45 +73,25 @@ def _checksum(secret: str) -> str:
 
 
 class KeyHasher:
-    """Keyed hashes of API keys: a copy of the database is of no use without the gateway's secret.
+    """Keyed hashes of API keys: a copy of the database is of no use without the gateway's secret."""
 
-    `previous` are secrets that it had before: keys that were made with them are still found.
-    """
-
-    def __init__(self, secret: bytes, previous: Sequence[bytes] = ()) -> None:
-        self._pepper = _pepper(secret)
-        self._earlier = [_pepper(each) for each in previous]
-        self._remembered = lru_cache(_REMEMBERED_HASHES)(self._hash)
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
+        self._remembered = lru_cache(_REMEMBERED_HASHES)(_hash)
 
     def hash(self, key: str) -> bytes:
-        """The 32 bytes under which this key is stored. Those of the keys that called last are remembered."""
+        """The 32 bytes under which a key is stored now. Those of the keys that called last are remembered."""
+        pepper = self._ring.named.pepper
         # What is not as long as a key would only take the place of one, and may be of any size.
-        return self._remembered(key) if len(key) == _KEY_LENGTH else self._hash(key)
+        return self._remembered(pepper, key) if len(key) == _KEY_LENGTH else _hash(pepper, key)
 
-    def _hash(self, key: str) -> bytes:
-        return hmac.digest(self._pepper, key.encode(), hashlib.sha256)
-
-    def earlier_hashes(self, key: str) -> Iterator[bytes]:
-        """Those under which it may be stored from before the secret changed, latest first."""
-        return (hmac.digest(pepper, key.encode(), hashlib.sha256) for pepper in self._earlier)
-
-    @property
-    def fingerprint(self) -> str:
-        """Tells secrets apart without giving one away; kept in the database to catch a changed secret at start."""
-        return _fingerprint(self._pepper)
-
-    @property
-    def earlier_fingerprints(self) -> Sequence[str]:
-        """Those of the secrets before it, latest first."""
-        return [_fingerprint(pepper) for pepper in self._earlier]
+    def other_hashes(self, key: str) -> Iterator[bytes]:
+        """Those under which it may be stored by a process that writes under another master secret, or wrote then."""
+        return (_hash(keys.pepper, key) for keys in self._ring.others)
 
 
-def _pepper(secret: bytes) -> bytes:
-    return hmac.digest(secret, b"antiphon api keys v1", hashlib.sha256)
-
-
-def _fingerprint(pepper: bytes) -> str:
-    return hmac.digest(pepper, b"fingerprint", hashlib.sha256).hex()[:16]
+def _hash(pepper: bytes, key: str) -> bytes:
+    return hmac.digest(pepper, key.encode(), hashlib.sha256)
 
 
 class MasterKey:
@@ -178,6 +159,21 @@ class Authenticator:
         self._uses.note(caller.id)
         return caller
 
+    async def identify_anew(self, headers: Mapping[str, str], address: str | None, scope: Scope) -> ApiKey:
+        """The same, as the database has the key now: one that has ended administers nothing, on no replica.
+
+        The key before a rotation ends with its overlap, and so has what it makes to.
+        """
+        key = _carried(headers)
+        key_hash = self._hasher.hash(key)
+        known = self._known.get(key_hash)
+        known = await (self._meet(key, key_hash, address) if known is None else self._find(key, key_hash, known))
+        caller = _permitted(known, address, scope)
+        self._uses.note(caller.id)
+        if known is not None and known.until is not None:
+            caller = replace(caller, expires_at=min(known.until, caller.expires_at or known.until))
+        return caller
+
     def forget(self, changed_id: str) -> None:
         """A key, or the project of keys, has changed: what is remembered of it counts no more."""
         self._changes += 1
@@ -237,12 +233,9 @@ class Authenticator:
         found = await self._keys.find(key_hash)
         if found is not None:
             return found
-        for earlier in self._hasher.earlier_hashes(key):
-            found = await self._keys.find(earlier)
-            if found is not None:
-                # Once all are kept under the present secret, the earlier ones can go. There is time for that.
-                with suppress(StorageError):
-                    await self._keys.rehash(earlier, key_hash)
+        # They stay as they are: a key of 190 random bits is told by no hash, whichever secret keys it (ADR 34).
+        for other in self._hasher.other_hashes(key):
+            if (found := await self._keys.find(other)) is not None:
                 return found
         return None
 

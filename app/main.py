@@ -18,7 +18,6 @@ from app.api.services import Services
 from app.auth import Authenticator, KeyHasher, MasterKey, mint_key
 from app.byte_budget import ByteBudget
 from app.demo.answer import answer
-from app.installation import vault_of
 from app.memory_limit import Allocator, budget_bytes
 from app.offload import Offload
 from app.relay.archive import Archive
@@ -41,7 +40,7 @@ from app.relay.roster import DEMO, Roster
 from app.relay.serve import Relay
 from app.relay.settle import Settler
 from app.relay.stage import Stage
-from app.sealing import Sealer
+from app.sealing import KeyRing, Sealer, Vault
 from app.settings import Settings, read_again
 from app.settings_upstream import UpstreamSettings
 from app.state.upstreams import NOTHING_STORED
@@ -72,7 +71,7 @@ from app.upstream.transport import InProcessTransport, Transport
 _log = structlog.get_logger("antiphon.memory")
 
 
-def create_app(settings: Settings, secret: bytes) -> Gateway:
+def create_app(settings: Settings, ring: KeyRing) -> Gateway:
     """Build the gateway. The database is not asked before `open`, and must have the current schema by then."""
     storage = settings.storage
     database = Database(storage.url, storage.pool_size, storage.commit_timeout_seconds)
@@ -83,13 +82,13 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     runs = RunStore(database, writer)
     keys, projects = KeyStore(database, writer), ProjectStore(database)
     uses = KeyUses(keys)
-    hasher = KeyHasher(secret, storage.previous_secrets)
+    hasher = KeyHasher(ring)
     authenticator = Authenticator(
         keys, hasher, uses, storage.key_cache_seconds, Throttle(settings.access.failed_keys_per_minute)
     )
     audit = Audit(AuditStore(database, writer))
 
-    vault = vault_of(secret, storage.previous_secrets)
+    vault = Vault(ring)
     roster = Roster(settings.upstreams, vault)
     networks = Networks(
         settings.relay.transport,
@@ -114,7 +113,7 @@ def create_app(settings: Settings, secret: bytes) -> Gateway:
     keeper = Keeper(pool, changes, roster, conditions, stored_upstreams, is_alone=storage.is_sqlite)
     upstream = UpstreamClient(pool, transport_of, settings.relay, offload)
     archive = Archive(responses, runs, upstream, settings.relay.max_answer_bytes)
-    sealer = Sealer(secret, storage.previous_secrets)
+    sealer = Sealer(ring)
     compactor = Compactor(upstream, sealer, settings.relay.max_answer_bytes, offload)
 
     prices = Prices(settings.prices)

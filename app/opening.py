@@ -15,9 +15,11 @@ import structlog
 
 from app.banner import FirstKey
 from app.errors import ConfigurationError, StorageError
-from app.installation import opened, write_private
+from app.installation import opened
+from app.master_secret import write_private
 from app.relay.readiness import Readiness
 from app.relay.roster import Roster
+from app.sealing import KeyRing
 from app.settings import Settings, StorageSettings
 from app.settings_upstream import UpstreamSettings
 from app.storage.schema import migrate_aside
@@ -41,16 +43,17 @@ class Opened:
     lacks_keys: bool
 
 
-async def open_installation(settings: Settings, secret: bytes, readiness: Readiness, *, shows_keys: bool) -> Opened:
+async def open_installation(settings: Settings, ring: KeyRing, readiness: Readiness, *, shows_keys: bool) -> Opened:
     """Bring the schema up to date, take over secrets and make first keys, once the database is there.
 
-    Until then `readiness` and the log say what is waited for. Raises ConfigurationError for what does not pass.
+    `ring` learns what it can read. Until the database is there `readiness` and the log say what is waited for. Raises
+    ConfigurationError for what does not pass.
     """
     waited = False
     while True:
         try:
             await migrate_aside(settings.storage.url)
-            found = await _prepare(settings, secret, shows_keys=shows_keys)
+            found = await _prepare(settings, ring, shows_keys=shows_keys)
         except StorageError as error:
             readiness.waits("the database cannot be reached, or cannot be written to")
             if not waited:
@@ -68,18 +71,18 @@ def _first_line(cause: BaseException | None) -> str | None:
     return None if cause is None else str(getattr(cause, "orig", cause)).partition("\n")[0]
 
 
-async def _prepare(settings: Settings, secret: bytes, *, shows_keys: bool) -> Opened:
+async def _prepare(settings: Settings, ring: KeyRing, *, shows_keys: bool) -> Opened:
     """Make the keys of a first start. One that can be neither shown nor saved is not made: nobody would ever have it.
 
     Raises ConfigurationError where others could reach a gateway that nobody administers.
     """
     server, storage = settings.server, settings.storage
-    async with opened(storage, secret) as installation:
+    async with opened(storage, ring) as installation:
         await installation.take_over_secrets()
         upstreams = Roster(settings.upstreams, installation.vault).upstreams(await installation.upstreams.read())
         may_make = shows_keys or _is_writable(storage.data_dir)
-        keys = await installation.first_keys(with_admin=server.admin_key is None) if may_make else None
-        lacks_keys = not may_make and not await installation.projects.list(limit=1)
+        keys = await installation.first_keys(with_admin=server.admin_key is None, are_kept=may_make)
+        lacks_keys = not may_make and not await installation.keys.list(limit=1)
         if keys is None and not (
             server.is_local or server.admin_key is not None or await installation.keys.has_administrator()
         ):

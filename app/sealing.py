@@ -1,12 +1,18 @@
-"""What is encrypted under the master secret: what clients bring back, and what the database keeps. Not what it says."""
+"""Encrypt under the master secret what clients bring back and what the database keeps.
+
+What was written under an earlier master secret stays readable (ADR 34): its keys are in the database's key ring.
+"""
 
 import binascii
+import hashlib
+import hmac
 import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from app.errors import AntiphonError
 from app.state.compaction import SEAL
@@ -24,15 +30,21 @@ class SealError(AntiphonError):
 
 
 class Cipher:
-    """AES-256-GCM under a key that is derived (HKDF) from the secret for one purpose, its label.
+    """AES-256-GCM under a key that is derived (HKDF) from a master secret for one purpose, its label.
 
     Sealed is the nonce, the ciphertext and its tag in URL-safe base64. Nonces are random: a key is good for some four
     billion of them.
     """
 
-    def __init__(self, secret: bytes, label: bytes) -> None:
-        self._secret = secret
-        self._label = label
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+
+    @classmethod
+    def of(cls, secret: bytes, label: bytes) -> Self:
+        """The cipher of this secret for this purpose."""
+        # RFC 5869 with SHA-256, no salt and one block. The library that has it takes 30 ms to load, at every start.
+        extracted = hmac.digest(bytes(_KEY_BYTES), secret, hashlib.sha256)
+        return cls(hmac.digest(extracted, label + b"\x01", hashlib.sha256))
 
     def seal(self, owner: str, content: bytes) -> str:
         """The content as a text that only `open` for the same owner can read."""
@@ -54,48 +66,130 @@ class Cipher:
     def _aead(self) -> "AESGCM":
         # Not at the top: it would cost every start 30 ms, and few gateways ever seal.
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - see above
-        from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
 
-        return AESGCM(HKDF(SHA256(), _KEY_BYTES, salt=None, info=self._label).derive(self._secret))
+        return AESGCM(self.key)
 
 
-class Sealer:
-    """What a client is given to bring back, each project's apart: `SEAL` and the sealed text.
+@dataclass(frozen=True, slots=True)
+class SecretKeys:
+    """The keys that one master secret stands for, by its fingerprint.
 
-    What was given out under `previous` secrets is still read.
+    The `pepper` keys the hashes of API keys, `clients` seals what clients hold, `stored` what the database keeps. The
+    fingerprint tells secrets apart without giving one away.
+    """
+
+    fingerprint: str
+    pepper: bytes = field(repr=False)
+    clients: Cipher
+    stored: Cipher
+
+    @classmethod
+    def of(cls, secret: bytes) -> Self:
+        """The keys of this secret."""
+        pepper = hmac.digest(secret, b"antiphon api keys v1", hashlib.sha256)
+        clients, stored = (
+            Cipher.of(secret, label) for label in (b"antiphon sealed content v1", b"antiphon stored secrets v1")
+        )
+        return cls(_fingerprint(pepper), pepper, clients, stored)
+
+    @classmethod
+    def unpacked(cls, packed: bytes) -> Self:
+        """The keys that `packed` made this of."""
+        pepper, clients, stored = (packed[at : at + _KEY_BYTES] for at in range(0, 3 * _KEY_BYTES, _KEY_BYTES))
+        return cls(_fingerprint(pepper), pepper, Cipher(clients), Cipher(stored))
+
+    def packed(self) -> bytes:
+        """All of them as one text, to be sealed."""
+        return self.pepper + self.clients.key + self.stored.key
+
+
+def _fingerprint(pepper: bytes) -> str:
+    return hmac.digest(pepper, b"fingerprint", hashlib.sha256).hex()[:16]
+
+
+class KeyRing:
+    """The keys of every master secret that this process reads with. It writes under those of the one that is `named`.
+
+    The settings have its own secrets, the `present` one and those before it. `load` says which one the database names,
+    and adds the keys of secrets that no setting has any more. Until then the present one is the named one.
     """
 
     def __init__(self, secret: bytes, previous: Sequence[bytes] = ()) -> None:
-        self._ciphers = [Cipher(each, b"antiphon sealed content v1") for each in (secret, *previous)]
+        own = [(each, SecretKeys.of(each)) for each in (secret, *previous)]
+        self._wrappers = {keys.fingerprint: Cipher.of(each, b"antiphon key ring v1") for each, keys in own}
+        self._keys = {keys.fingerprint: keys for _, keys in own}
+        self.named = own[0][1]
+        self.present = self.named.fingerprint
+
+    def load(self, named: str, kept: Mapping[str, str]) -> None:
+        """Write under the secret of this fingerprint, and read with those whose keys are `kept`, as `unkept` made them.
+
+        Raises SealError, which names the fingerprints of both, where the keys of the named one are not to be had.
+        """
+        for place, sealed in kept.items():
+            of, _, under = place.partition(".")
+            if under in self._wrappers and of not in self._keys:
+                # One that was damaged is as good as none.
+                with suppress(SealError):
+                    self._keys[of] = SecretKeys.unpacked(self._wrappers[under].open(of, sealed))
+        if named not in self._keys:
+            raise SealError(f"The database was made with {named}, this secret is {self.present}.")
+        self.named = self._keys[named]
+
+    def unkept(self, kept: Mapping[str, str]) -> dict[str, str]:
+        """The keys of all other secrets, sealed under the present one, without those that are `kept` so.
+
+        By place: the fingerprint of the secret and of the one that its keys are sealed under, with a dot between.
+        """
+        missing = {name: f"{name}.{self.present}" for name in self._keys if name != self.present}
+        wrapper = self._wrappers[self.present]
+        return {
+            place: wrapper.seal(name, self._keys[name].packed()) for name, place in missing.items() if place not in kept
+        }
+
+    def is_own(self, fingerprint: str) -> bool:
+        """Whether the settings have this secret, and not the database alone its keys."""
+        return fingerprint in self._wrappers
+
+    def get(self, fingerprint: str) -> SecretKeys | None:
+        """The keys of this secret, if they are to be had."""
+        return self._keys.get(fingerprint)
+
+    @property
+    def others(self) -> Sequence[SecretKeys]:
+        """The keys of all secrets but the named one."""
+        return [keys for keys in self._keys.values() if keys is not self.named]
+
+
+class Sealer:
+    """What a client is given to bring back, each project's apart: `SEAL` and the sealed text."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
 
     def seal(self, project_id: str, content: bytes) -> str:
         """The content as a text that only `open` for the same project can read."""
-        return SEAL + self._ciphers[0].seal(project_id, content)
+        return SEAL + self._ring.named.clients.seal(project_id, content)
 
     def open(self, project_id: str, sealed: str) -> bytes:
         """The content of a sealed text. Raises SealError."""
         text = sealed.removeprefix(SEAL)
-        for cipher in self._ciphers[:-1]:
+        for keys in self._ring.others:
             with suppress(SealError):
-                return cipher.open(project_id, text)
-        return self._ciphers[-1].open(project_id, text)
+                return keys.clients.open(project_id, text)
+        return self._ring.named.clients.open(project_id, text)
 
 
 class Vault:
-    """Secrets in the database: `v1.<fingerprint of the master secret>.<sealed text>`, each bound to its row's id.
+    """Secrets in the database: `v1.<fingerprint of the master secret>.<sealed text>`, each bound to its row's id."""
 
-    `secrets` are the master secrets by their fingerprints, the present one first. The others are those it replaced:
-    what was sealed under them is still read.
-    """
-
-    def __init__(self, secrets: Mapping[str, bytes]) -> None:
-        self._ciphers = {name: Cipher(secret, b"antiphon stored secrets v1") for name, secret in secrets.items()}
-        self.fingerprint = next(iter(secrets))
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
 
     def seal(self, row_id: str, content: str) -> str:
-        """The content under the present secret."""
-        return f"{_VERSION}.{self.fingerprint}.{self._ciphers[self.fingerprint].seal(row_id, content.encode())}"
+        """The content under the named secret."""
+        named = self._ring.named
+        return f"{_VERSION}.{named.fingerprint}.{named.stored.seal(row_id, content.encode())}"
 
     def open(self, row_id: str, sealed: str) -> str:
         """The content. Raises SealError, which names the fingerprints of both secrets where they differ."""
@@ -103,13 +197,19 @@ class Vault:
         fingerprint, _, text = rest.partition(".")
         if version != _VERSION:
             raise SealError("it is not in a form that this version knows")
-        if fingerprint not in self._ciphers:
-            raise SealError(f"it was sealed under the secret {fingerprint}, and this one is {self.fingerprint}")
+        keys = self._ring.get(fingerprint)
+        if keys is None:
+            raise SealError(f"it was sealed under the secret {fingerprint}, and this one is {self._ring.present}")
         try:
-            return self._ciphers[fingerprint].open(row_id, text).decode()
+            return keys.stored.open(row_id, text).decode()
         except SealError as error:
             raise SealError(f"it is not what was sealed under the secret {fingerprint}") from error
 
     def is_current(self, sealed: str) -> bool:
-        """Whether this is sealed under the present secret."""
-        return sealed.startswith(f"{_VERSION}.{self.fingerprint}.")
+        """Whether this is sealed under the named secret."""
+        return sealed_under(sealed) == self._ring.named.fingerprint
+
+
+def sealed_under(sealed: str) -> str:
+    """The fingerprint of the master secret under which a vault sealed this."""
+    return sealed.partition(".")[2].partition(".")[0]

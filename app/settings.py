@@ -107,8 +107,7 @@ class StorageSettings(SettingsGroup):
     )
     previous_secret_keys: SecretStr | None = Field(
         None,
-        description="What secret_key was before, with commas between: what was made with these still works, "
-        "and is moved to the present one.",
+        description="What secret_key was before, with commas between; without it nothing more is written under that.",
     )
     retention_days: int = Field(30, ge=1, le=36500, description="Days a response is kept, unless its project says.")
     usage_days: int = Field(400, ge=1, le=36500, description="Days a call's entry in the ledger is kept.")

@@ -13,12 +13,13 @@ import structlog
 from app import __version__
 from app.banner import banner, no_key
 from app.errors import ConfigurationError
-from app.installation import read_secret
 from app.main import create_app
+from app.master_secret import read_secret
 from app.observability import logging
 from app.observability.line_writer import LineWriter
 from app.opening import open_installation
 from app.processes import Ending, Parent, Workers
+from app.sealing import KeyRing
 from app.server.descriptors import limit, raise_limit
 from app.server.listener import listen, turn_away
 from app.server.run import serve
@@ -70,12 +71,13 @@ def _serve(
     settings: Settings, secret: bytes, listener: socket.socket, *, announces: bool, parent: Parent | None = None
 ) -> None:
     """Listen, open the installation and serve it; the banner is printed by the process that `announces`."""
-    app = create_app(settings, secret)
+    ring = KeyRing(secret, settings.storage.previous_secrets)
+    app = create_app(settings, ring)
     services = app.state.services
 
     async def open_() -> None:
         shows_keys = sys.stderr is not None and sys.stderr.isatty()
-        found = await open_installation(settings, secret, services.readiness, shows_keys=shows_keys)
+        found = await open_installation(settings, ring, services.readiness, shows_keys=shows_keys)
         if parent is not None and parent.was_reloaded:
             # What the others were told at a SIGHUP.
             services.reload()

@@ -11,8 +11,10 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
-from app.installation import opened, read_secret
+from app.installation import opened
+from app.master_secret import read_secret
 from app.offload import Offload
+from app.sealing import KeyRing
 from app.settings import StorageSettings
 from app.state.records import ApiKey, Item, StoredResponse, Turn
 from app.storage.database import Database
@@ -96,7 +98,7 @@ class Filler:
 async def main(data: Path, original_id: str, first: int, count: int, seconds: float) -> None:
     """Open the store of the installation in this data folder, and fill it."""
     settings = StorageSettings(data_dir=data, commit_timeout_seconds=_PATIENCE_SECONDS)
-    async with opened(settings, read_secret(settings)) as installation:
+    async with opened(settings, KeyRing(read_secret(settings), settings.previous_secrets)) as installation:
         (key,) = [key for key in await installation.keys.list() if key.name == "first"]
     database = Database(settings.url, settings.pool_size, settings.commit_timeout_seconds)
     writer = Writer(database, settings.commit_timeout_seconds)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from app.errors import PermissionDeniedError
 from app.state.addresses import Network, read_network
-from app.state.policy import SCOPES, KeyPolicy, Scope, has_scope
+from app.state.policy import SCOPES, KeyPolicy, Scope, administers, has_scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class Actor:
     """An administrator: "master key", "key_… (name)", "command line (user)", and the address they come from, if any.
 
     `scopes` are those that they can give to a key, `expires_at` and `addresses` until when and from where a key can
-    administer that they make: everything, unless they are a key themselves.
+    administer that they make: everything, unless they are a key themselves, as it was at `key_version`.
     """
 
     name: str
@@ -22,6 +22,8 @@ class Actor:
     scopes: Collection[Scope] = SCOPES
     expires_at: int | None = None
     addresses: Collection[str] = ()
+    key_id: str | None = None
+    key_version: int = 0
 
     def check_can_write(self) -> None:
         """Raise PermissionDeniedError for one who may only look."""
@@ -39,7 +41,7 @@ class Actor:
 
     def check_outlasts(self, policy: KeyPolicy, expires_at: int | None) -> None:
         """Raise PermissionDeniedError for a key that could administer for longer, or from elsewhere, than they can."""
-        if not has_scope(policy.scopes, "admin:read"):
+        if not administers(policy.scopes):
             return
         if self.expires_at is not None and (expires_at is None or expires_at > self.expires_at):
             raise _stronger(f"It may administer until {self.expires_at} at the latest.", "expires_at")

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from app.administration.actor import Actor
+from app.errors import ConflictError, StorageError
 from app.ids import new_id
 from app.state.audit import AuditRecord
-from app.storage.audit_store import AuditStore
+from app.storage.audit_store import ACTOR_CHANGED, ActingKey, AuditStore
 from app.storage.writer import Write
 
 T = TypeVar("T")
@@ -32,10 +33,16 @@ class Audit:
 
         `action` is a noun and a verb ("key.rotate"), `details` what there is to say of it, without secrets. A change
         whose result is None or False has changed nothing, and is not recorded. Raises PermissionDeniedError for an
-        actor who may only look.
+        actor who may only look, and ConflictError for one whose own key was changed meanwhile, or has ended.
         """
         actor.check_can_write()
         record = AuditRecord(
             new_id("audit"), int(time.time()), actor.name, actor.address, action, subject, msgspec.json.encode(details)
         )
-        return await self._store.submit(change, record)
+        acting = None if actor.key_id is None else ActingKey(actor.key_id, actor.key_version)
+        try:
+            return await self._store.submit(change, record, acting)
+        except StorageError as error:
+            if error.code != ACTOR_CHANGED:
+                raise
+            raise ConflictError("Your own key was changed meanwhile. Try again.") from error

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from app.administration import rules
@@ -10,7 +11,7 @@ from app.administration.audit import Audit
 from app.administration.edits import changed_meanwhile, differences
 from app.errors import InvalidRequestError, NotFoundError
 from app.ids import new_id
-from app.state.policy import ANY_KEY, KeyPolicy
+from app.state.policy import ANY_KEY, KeyPolicy, administers
 from app.state.records import ApiKey
 from app.storage.key_store import ChangeKey, CreateKey, KeyStore, Mark, MarkKey, RotateKey
 from app.storage.project_store import ProjectStore
@@ -96,6 +97,8 @@ class Keys:
             expires_at=rules.check_expiry(expires_at),
             policy=rules.check_key_policy(policy),
         )
+        if administers(record.policy.scopes):
+            record = replace(record, granted_by=actor.key_id)
         actor.check_can_write()
         actor.check_can_give(record.policy.scopes)
         actor.check_outlasts(record.policy, record.expires_at)
@@ -123,10 +126,14 @@ class Keys:
         if version != key.version:
             raise changed_meanwhile("API key")
         if details:
-            change = ChangeKey(key_id, version, {field: values[field] for field in details})
+            new = {field: values[field] for field in details}
+            if administers(values.get("policy", key.policy).scopes) != administers(key.policy.scopes):
+                new["granted_by"] = None if administers(key.policy.scopes) else actor.key_id
+            change = ChangeKey(key_id, version, new)
             if not await self._audit.submit(actor, "key.update", key_id, details, change):
                 raise changed_meanwhile("API key")
-        return await self._as_changed(key_id)
+        ended = await self._keys.granted_by(key_id) if "expires_at" in details else ()
+        return await self._as_changed(key_id, *ended)
 
     async def rotate(self, actor: Actor, key_id: str, *, overlap_seconds: int) -> tuple[ApiKey, str]:
         """Another key in its place: the record, and the key itself, this once. The one before is good for the overlap.
@@ -138,8 +145,9 @@ class Keys:
         before = await self._living(key_id)
         actor.check_can_give(before.policy.scopes)
         actor.check_outlasts(before.policy, before.expires_at)
+        shown_to = _shown_to(actor, before, overlap)
         key = self._mint()
-        change = RotateKey(key_id, before.version, self._hash_of(key), key[-4:], int(time.time()) + overlap)
+        change = RotateKey(key_id, before.version, self._hash_of(key), key[-4:], int(time.time()) + overlap, shown_to)
         details = {"overlap_seconds": overlap, "hint": {"from": before.hint, "to": key[-4:]}}
         if not await self._audit.submit(actor, "key.rotate", key_id, details, change):
             raise changed_meanwhile("API key")
@@ -150,19 +158,23 @@ class Keys:
         return await self._mark(actor, "key.block", key_id, "blocked_at", int(time.time()))
 
     async def unblock(self, actor: Actor, key_id: str) -> ApiKey:
-        """Take the key again."""
+        """Take the key again. Who knows it can use it: raises as `rotate` does."""
+        key = await self.get(key_id)
+        actor.check_can_give(key.policy.scopes)
+        actor.check_outlasts(key.policy, key.expires_at)
         return await self._mark(actor, "key.unblock", key_id, "blocked_at", None)
 
     async def revoke(self, actor: Actor, key_id: str) -> ApiKey:
-        """Refuse the key for ever, also the one before it while an overlap lasts."""
+        """Refuse the key for ever, the one before it too while an overlap lasts, and the keys that administer by it."""
         return await self._mark(actor, "key.revoke", key_id, "revoked_at", int(time.time()))
 
     async def _mark(self, actor: Actor, action: str, key_id: str, mark: Mark, at: int | None) -> ApiKey:
         actor.check_can_write()
         await self.get(key_id)
+        ended = await self._keys.granted_by(key_id) if mark == "revoked_at" else ()
         # What is so already is no change, and no mistake.
-        await self._audit.submit(actor, action, key_id, {}, MarkKey(key_id, mark, at))
-        return await self._as_changed(key_id)
+        await self._audit.submit(actor, action, key_id, {"ends": ended} if ended else {}, MarkKey(key_id, mark, at))
+        return await self._as_changed(key_id, *ended)
 
     async def _living(self, key_id: str) -> ApiKey:
         key = await self.get(key_id)
@@ -172,6 +184,21 @@ class Keys:
             )
         return key
 
-    async def _as_changed(self, key_id: str) -> ApiKey:
-        self._changed(key_id)
+    async def _as_changed(self, key_id: str, *with_it: str) -> ApiKey:
+        for each in (key_id, *with_it):
+            self._changed(each)
         return await self.get(key_id)
+
+
+def _shown_to(actor: Actor, key: ApiKey, overlap: int) -> str | None:
+    """The key with which another ends that its holder is shown. Raises InvalidRequestError where those would be two."""
+    if not administers(key.policy.scopes) or actor.key_id == key.id:
+        return key.granted_by
+    if overlap and key.granted_by not in (None, actor.key_id):
+        raise InvalidRequestError(
+            f"Invalid 'overlap_seconds': the key before would end with {key.granted_by}, and the new one not. "
+            "Rotate it without an overlap.",
+            code="invalid_value",
+            param="overlap_seconds",
+        )
+    return actor.key_id

@@ -8,11 +8,11 @@ from app.administration import rules
 from app.administration.actor import Actor
 from app.administration.audit import Audit
 from app.administration.edits import changed_meanwhile, differences
-from app.errors import ConflictError, NotFoundError
+from app.errors import ConflictError, NotFoundError, StorageError
 from app.ids import new_id
 from app.state.policy import ANY_PROJECT, ProjectPolicy
 from app.state.records import Project
-from app.storage.project_store import ChangeProject, CreateProject, ProjectStore
+from app.storage.project_store import NAME_TAKEN, ChangeProject, CreateProject, ProjectStore
 
 _CHANGEABLE: Mapping[str, Callable[[Any], Any]] = {
     "name": rules.check_name,
@@ -81,11 +81,17 @@ class Projects:
             raise changed_meanwhile("project")
         if details:
             change = ChangeProject(project_id, version, {field: values[field] for field in details})
-            if not await self._audit.submit(actor, "project.update", project_id, details, change):
+            try:
+                is_changed = await self._audit.submit(actor, "project.update", project_id, details, change)
+            except StorageError as error:
+                if error.code != NAME_TAKEN:
+                    raise
+                raise _taken(values["name"]) from error
+            if not is_changed:
                 raise changed_meanwhile("project")
         self._changed(project_id)
         return await self.get(project_id)
 
 
 def _taken(name: str) -> ConflictError:
-    return ConflictError(f"There is already a project named {name!r}.", code="name_taken", param="name")
+    return ConflictError(f"There is already a project named {name!r}.", code=NAME_TAKEN, param="name")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
+from app.administration.secrets import SecretUse
 from app.administration.settings import EffectiveSetting
 from app.state.audit import AuditRecord
 from app.state.ledger import Recorded, UsageSum
@@ -57,8 +58,14 @@ def api_key(record: ApiKey, now: int) -> dict[str, Any]:
         "blocked_at": record.blocked_at,
         "revoked_at": record.revoked_at,
         "last_used_at": record.last_used_at,
+        "granted_by": record.granted_by,
         "version": record.version,
     }
+
+
+def secret(record: SecretUse) -> dict[str, Any]:
+    """A master secret by its fingerprint, and what is under it."""
+    return {"id": record.fingerprint, "object": "master_secret", **asdict(record)}
 
 
 def key_state(record: ApiKey, now: int) -> Literal["active", "revoked", "expired", "blocked"]:

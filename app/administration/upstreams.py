@@ -168,8 +168,8 @@ class Upstreams:
         key = _read(KeySettings, spec)
         secret = key.secret.get_secret_value()
         account = account_name(upstream, secret)
-        if self._pool.account(account) is not None or any(other.account == account for other in stored.keys):
-            raise ConflictError("This upstream has this key already.", code="key_exists", param="secret")
+        if self._pool.account(account) is not None or _has_key(stored, account):
+            raise _key_exists()
         key_id = new_id("ukey")
         row = StoredKey(
             key_id,
@@ -183,6 +183,9 @@ class Upstreams:
         )
         details = {"id": key_id, "account": account, **key.model_dump(exclude={"secret"}, exclude_defaults=True)}
         if not await self._submit(actor, "upstream_key.create", upstream, details, AddKey(row)):
+            # Another administrator may have been a moment faster, with the key or with its name.
+            if _has_key(await self._store.read(), account):
+                raise _key_exists()
             raise ConflictError("This upstream has a key of this name.", code="name_taken", param="name")
         return row
 
@@ -270,6 +273,14 @@ def _check_no_keys(name: str, stored: Stored, param: str) -> None:
             code="upstream_has_keys",
             param=param,
         )
+
+
+def _has_key(stored: Stored, account: str) -> bool:
+    return any(key.account == account for key in stored.keys)
+
+
+def _key_exists() -> ConflictError:
+    return ConflictError("This upstream has this key already.", code="key_exists", param="secret")
 
 
 def _no_upstream(name: str) -> NotFoundError:

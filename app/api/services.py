@@ -113,7 +113,7 @@ async def administrator(request: Request, found: Annotated[Services, Depends(ser
     address = found.addresses.of(request.scope)
     if found.master_key.is_carried(request.headers):
         return Actor("master key", address)
-    key = await found.authenticator.identify(request.headers, address, "admin:read")
+    key = await found.authenticator.identify_anew(request.headers, address, "admin:read")
     return Actor(
         f"{key.id} ({key.name})",
         address,
@@ -121,6 +121,8 @@ async def administrator(request: Request, found: Annotated[Services, Depends(ser
         scopes=key.policy.scopes,
         expires_at=key.expires_at,
         addresses=key.policy.addresses,
+        key_id=key.id,
+        key_version=key.version,
     )
 
 

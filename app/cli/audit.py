@@ -4,12 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.console import After, AsJson, Columns, Limit, administer, member, moment, print_page
+from app.cli.console import After, AsJson, Columns, Limit, look, member, moment, print_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.administration.actor import Actor
     from app.installation import Installation
     from app.state.audit import AuditRecord
 
@@ -32,7 +31,7 @@ def audit(
     """List what administrators did, the latest first."""
     from app.administration import shown
 
-    async def run(installation: "Installation", _: "Actor") -> "Sequence[AuditRecord]":
+    async def run(installation: "Installation") -> "Sequence[AuditRecord]":
         return await installation.audit.list(after=after, limit=limit + 1, subject=subject)
 
-    print_page([shown.audit_record(record) for record in administer(run)], limit, _COLUMNS, as_json=as_json)
+    print_page([shown.audit_record(record) for record in look(run)], limit, _COLUMNS, as_json=as_json)

@@ -4,13 +4,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.console import AsJson, Columns, Limit, administer, member, moment, print_page
+from app.cli.console import AsJson, Columns, Limit, look, member, moment, print_page
 from app.cli.usage import OfKey, OfProject, Since, Until, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.administration.actor import Actor
     from app.installation import Installation
     from app.state.ledger import Recorded
 
@@ -39,8 +38,8 @@ def calls(
 
     times = span(since, until)
 
-    async def run(installation: "Installation", _: "Actor") -> "Sequence[Recorded]":
+    async def run(installation: "Installation") -> "Sequence[Recorded]":
         owner = (await installation.project(project)).id if project else None
         return await installation.usage.entries(project_id=owner, api_key_id=key, after=after, limit=limit + 1, **times)
 
-    print_page([shown.usage_entry(each) for each in administer(run)], limit, _COLUMNS, as_json=as_json)
+    print_page([shown.usage_entry(each) for each in look(run)], limit, _COLUMNS, as_json=as_json)

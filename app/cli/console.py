@@ -1,8 +1,10 @@
 """What every verb shares with its person: how it reaches the installation, its tables, its JSON."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -10,6 +12,10 @@ import typer
 if TYPE_CHECKING:
     from app.administration.actor import Actor
     from app.installation import Installation
+
+_LOGIN_FILE = Path("/proc/self/loginuid")
+# A service, or a container.
+_NO_LOGIN = 2**32 - 1
 
 T = TypeVar("T")
 Columns = Mapping[str, Callable[[Mapping[str, Any]], Any]]
@@ -21,15 +27,41 @@ Limit = Annotated[int, typer.Option(min=1, max=100, help="How many to show.")]
 
 
 def administer(work: "Callable[[Installation, Actor], Awaitable[T]]") -> T:
-    """What this returns, done on the installation of the environment's settings by whoever runs the command."""
-    from app.administration.actor import Actor
+    """Return what this returns, done on the installation of the environment's settings by whoever runs the command."""
     from app.installation import command_on
 
     async def run() -> T:
-        async with command_on() as installation:
-            return await work(installation, Actor(f"command line ({_user()})"))
+        async with command_on(writes=True) as installation:
+            return await work(installation, operator())
 
     return asyncio.run(run())
+
+
+def look(work: "Callable[[Installation], Awaitable[T]]") -> T:
+    """Return what this returns, read from the installation of the environment's settings. It can write nothing."""
+    from app.installation import command_on
+
+    async def run() -> T:
+        async with command_on(writes=False) as installation:
+            return await work(installation)
+
+    return asyncio.run(run())
+
+
+def operator(login_file: Path = _LOGIN_FILE) -> "Actor":
+    """The user that runs the command, and who logged in as another: the kernel keeps that through sudo and su.
+
+    No variable of the environment is asked: whoever types the command chooses those.
+    """
+    from app.administration.actor import Actor
+
+    user = os.getuid()
+    try:
+        login = int(login_file.read_text())
+    except (OSError, ValueError):
+        login = _NO_LOGIN
+    names = [_user_name(user), *([] if login in (user, _NO_LOGIN) else [f"logged in as {_user_name(login)}"])]
+    return Actor(f"command line ({', '.join(names)})")
 
 
 def changes(fixed: Mapping[str, Any], removable: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,10 +146,10 @@ def _flat(members: Mapping[str, Any], prefix: str = "") -> "Sequence[tuple[str, 
     return flat
 
 
-def _user() -> str:
-    import getpass
+def _user_name(number: int) -> str:
+    import pwd
 
     try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"

@@ -12,6 +12,7 @@ from app.cli.console import (
     Limit,
     administer,
     changes,
+    look,
     member,
     moment,
     print_json,
@@ -105,13 +106,13 @@ def list_keys(
 ) -> None:
     """List the API keys, the newest first; never the keys themselves."""
 
-    async def run(installation: "Installation", _: "Actor") -> "tuple[Sequence[ApiKey], dict[str, str]]":
+    async def run(installation: "Installation") -> "tuple[Sequence[ApiKey], dict[str, str]]":
         project_id = (await installation.project(project)).id if project else None
         found = await installation.keys.list(project_id=project_id, after=after, limit=limit + 1)
         owners = {key.project_id for key in found}
         return found, {owner: (await installation.projects.get(owner)).name for owner in owners}
 
-    found, names = administer(run)
+    found, names = look(run)
     columns: Columns = {**_COLUMNS, "project": lambda row: names[row["project_id"]], "name": member("name")}
     print_page([_shown(key) for key in found], limit, columns, as_json=as_json)
 
@@ -120,10 +121,10 @@ def list_keys(
 def show_key(key_id: KeyId, as_json: AsJson = False) -> None:
     """Show what is known of one key, never the key itself."""
 
-    async def run(installation: "Installation", _: "Actor") -> "ApiKey":
+    async def run(installation: "Installation") -> "ApiKey":
         return await installation.keys.get(key_id)
 
-    print_members(_shown(administer(run)), as_json=as_json)
+    print_members(_shown(look(run)), as_json=as_json)
 
 
 @keys.command("update")

@@ -11,6 +11,7 @@ from app.cli.console import (
     Limit,
     administer,
     changes,
+    look,
     member,
     moment,
     print_json,
@@ -84,10 +85,10 @@ def list_projects(after: After = None, limit: Limit = 50, as_json: AsJson = Fals
     """List the projects, the newest first."""
     from app.administration import shown
 
-    async def run(installation: "Installation", _: "Actor") -> "Sequence[Project]":
+    async def run(installation: "Installation") -> "Sequence[Project]":
         return await installation.projects.list(after=after, limit=limit + 1)
 
-    print_page([shown.project(project) for project in administer(run)], limit, _COLUMNS, as_json=as_json)
+    print_page([shown.project(project) for project in look(run)], limit, _COLUMNS, as_json=as_json)
 
 
 @projects.command("show")
@@ -95,10 +96,10 @@ def show_project(project: Named, as_json: AsJson = False) -> None:
     """Show one project with its limits."""
     from app.administration import shown
 
-    async def run(installation: "Installation", _: "Actor") -> "Project":
+    async def run(installation: "Installation") -> "Project":
         return await installation.project(project)
 
-    print_members(shown.project(administer(run)), as_json=as_json)
+    print_members(shown.project(look(run)), as_json=as_json)
 
 
 @projects.command("update")

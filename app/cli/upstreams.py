@@ -1,14 +1,24 @@
 """`antiphon upstreams`: whom the gateway calls, and with which keys. A key is never an argument."""
 
-import sys
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from app.cli.console import AsJson, Columns, administer, changes, member, print_json, print_members, print_table
+from app.cli.console import (
+    AsJson,
+    Columns,
+    administer,
+    changes,
+    look,
+    member,
+    operator,
+    print_json,
+    print_members,
+    print_table,
+)
+from app.cli.given_secret import given_secret
 
 if TYPE_CHECKING:
     from app.administration.actor import Actor
@@ -37,7 +47,6 @@ Endpoints = Annotated[
     typer.Option("--endpoint", help="compact or input_tokens, which it has; may be repeated. `none` for neither."),
 ]
 
-_LONGEST_SECRET = 10_000
 _COLUMNS: Columns = {
     "account": member("name"),
     "key": member("key_name"),
@@ -57,10 +66,10 @@ def list_upstreams(*, as_json: AsJson = False) -> None:
     """List the upstreams with their accounts, and the health that running gateways noted in the database."""
     from app.administration import shown, shown_upstreams
 
-    async def run(desk: "Upstreams", _: "Actor") -> list[dict[str, Any]]:
+    async def run(desk: "Upstreams") -> list[dict[str, Any]]:
         return [shown_upstreams.upstream(each) for each in await desk.list()]
 
-    found = _administer(run)
+    found = _look(run)
     if as_json:
         print_json(shown.page(found))
     else:
@@ -178,7 +187,7 @@ def add_key(
         "quota_group": quota_group,
     }
     spec = changes(options, {})
-    secret = _secret(from_env, from_file)
+    secret = given_secret(from_env, from_file)
 
     async def run(desk: "Upstreams", actor: "Actor") -> dict[str, Any]:
         return shown_upstreams.upstream_key(await desk.add_key(actor, upstream, {**spec, "secret": secret}))
@@ -208,10 +217,10 @@ def try_account(*, account: AccountName, as_json: AsJson = False) -> None:
     """Ask upstream, from here, whether it takes the account's key. The status is 1 when it does not."""
     from app.administration import shown_upstreams
 
-    async def run(desk: "Upstreams", actor: "Actor") -> dict[str, Any]:
-        return shown_upstreams.test_result(account, await desk.test(actor, account))
+    async def run(desk: "Upstreams") -> dict[str, Any]:
+        return shown_upstreams.test_result(account, await desk.test(operator(), account))
 
-    result = _administer(run)
+    result = _look(run)
     print_members(result, as_json=as_json)
     if not result["ok"]:
         raise typer.Exit(1)
@@ -255,6 +264,16 @@ def _administer(work: "Callable[[Upstreams, Actor], Awaitable[T]]") -> T:
     return administer(run)
 
 
+def _look(work: "Callable[[Upstreams], Awaitable[T]]") -> T:
+    from app.cli.pool import upstreams_of
+
+    async def run(installation: "Installation") -> T:
+        async with upstreams_of(installation) as desk:
+            return await work(desk)
+
+    return look(run)
+
+
 def _spec(
     *, aliases: list[str] | None, strip: list[str] | None, endpoints: list[str] | None, **fixed: Any
 ) -> dict[str, Any]:
@@ -268,25 +287,6 @@ def _aliases(texts: list[str]) -> Mapping[str, str]:
     if unclear := [text for text in texts if "=" not in text]:
         raise typer.BadParameter(f"'{unclear[0]}' is no alias: write asked-name=own-name.")
     return dict(text.split("=", 1) for text in texts)
-
-
-def _secret(variable: str | None, file: Path | None) -> str:
-    """The key, from where it is said to be. It is never shown, nor part of a message."""
-    if variable is not None:
-        import os
-
-        if not (found := os.environ.get(variable, "")):  # noqa: TID251 - a name that was typed, no setting
-            raise typer.BadParameter(f"The environment variable {variable} is not set.")
-        return found.strip()
-    if file is None and sys.stdin.isatty():
-        typed: str = typer.prompt("Key", hide_input=True, err=True)
-        return typed.strip()
-    try:
-        with nullcontext(sys.stdin) if file is None else file.open() as opened:
-            return opened.read(_LONGEST_SECRET).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        where = "Standard input" if file is None else f"The file {file}"
-        raise typer.BadParameter(f"{where} cannot be read ({type(error).__name__}).") from None
 
 
 def _print_done(members: Mapping[str, Any], sentence: str, *, as_json: bool) -> None:

@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.console import AsJson, Columns, administer, member, moment, print_json, print_table
+from app.cli.console import AsJson, Columns, look, member, moment, print_json, print_table
 from app.cli.times import moment_before
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.administration.actor import Actor
     from app.installation import Installation
     from app.state.ledger import Grouping, UsageSum
 
@@ -47,13 +46,13 @@ def usage(
     group_by = [name for name in _GROUPS if name in groups]
     times = span(since, until)
 
-    async def run(installation: "Installation", _: "Actor") -> "Sequence[UsageSum]":
+    async def run(installation: "Installation") -> "Sequence[UsageSum]":
         owner = (await installation.project(project)).id if project else None
         return await installation.usage.summary(
             group_by=group_by, project_id=owner, api_key_id=key, model=model, upstream=upstream, **times
         )
 
-    sums = [shown.usage_sum(each) for each in administer(run)]
+    sums = [shown.usage_sum(each) for each in look(run)]
     if as_json:
         print_json(shown.page(sums))
     elif as_csv:

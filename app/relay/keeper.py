@@ -111,6 +111,9 @@ class Keeper:
                 async with asyncio.timeout(pause):
                     await self._changes.noted.wait()
         await self._turn()
+        if _now() >= self._forgets_at:
+            self._forgets_at = _now() + _FORGETS_EVERY_SECONDS
+            await self._conditions.forget()
 
     def wake(self) -> None:
         """Look now: something was changed in the database."""
@@ -160,9 +163,6 @@ class Keeper:
         self._give_back()
         if not self._is_alone:
             await self._claim([sighting for sighting in look.sightings if sighting.is_due])
-        if _now() >= self._forgets_at:
-            self._forgets_at = _now() + _FORGETS_EVERY_SECONDS
-            await self._conditions.forget()
 
     def _hear(self, sightings: Sequence[Sighting]) -> None:
         """Tell the pool what it does not know. What it found out itself meanwhile is newer."""

@@ -57,6 +57,11 @@ def has_scope(scopes: Collection[Scope], scope: Scope) -> bool:
     return scope in scopes or (scope == "admin:read" and "admin" in scopes)
 
 
+def administers(scopes: Collection[Scope]) -> bool:
+    """Whether these scopes let a key into /admin, be it to look."""
+    return has_scope(scopes, "admin:read")
+
+
 def allows_model(globs: tuple[str, ...], model: str) -> bool:
     """Whether the model matches one of these globs.
 

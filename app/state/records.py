@@ -213,7 +213,8 @@ class ApiKey:
     """A key of a client or an administrator, as it is kept: never the key itself. `hint` is its last four characters.
 
     `owner` names the person or service that has it. `project_policy` is that of its project. `version` counts its
-    changes. `is_unrestricted`: neither policy says anything of models or limits. Times are unix seconds.
+    changes. `granted_by` is the key whose holder gave it the right to administer, or was shown it: it ends with that.
+    `is_unrestricted`: neither policy says anything of models or limits. Times are unix seconds.
     """
 
     id: str
@@ -231,6 +232,7 @@ class ApiKey:
     version: int = 1
     policy: KeyPolicy = ANY_KEY
     project_policy: ProjectPolicy = ANY_PROJECT
+    granted_by: str | None = None
     # Most are, and every call asks.
     is_unrestricted: bool = field(init=False)
 

@@ -4,16 +4,28 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Generic, Self, TypeVar
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, or_, select
 
+from app.errors import StorageError
 from app.state.audit import AuditRecord
 from app.storage.database import Database
-from app.storage.tables import audit
+from app.storage.tables import api_keys, audit
 from app.storage.writer import Rank, Write, Writer
 
 T = TypeVar("T")
 
+ACTOR_CHANGED = "actor_changed"
+"""The code of the StorageError for a key that administered and is another now, or has ended."""
+
 _READ = select(audit.c.id, audit.c.at, audit.c.actor, audit.c.address, audit.c.action, audit.c.subject, audit.c.details)
+
+
+@dataclass(frozen=True, slots=True)
+class ActingKey:
+    """The API key that makes a change, by its id, as it was read at this version."""
+
+    id: str
+    version: int
 
 
 class AuditStore:
@@ -23,9 +35,12 @@ class AuditStore:
         self._database = database
         self._writer = writer
 
-    async def submit(self, change: Write[T], record: AuditRecord) -> T:
-        """Commit the change and its record, or neither. Returns the change's result; raises as the writer does."""
-        return await self._writer.submit(Audited(change, record))
+    async def submit(self, change: Write[T], record: AuditRecord, acting: ActingKey | None = None) -> T:
+        """Commit the change and its record, or neither. Returns the change's result; raises as the writer does.
+
+        With an acting key that is not at its version any more, or has ended, StorageError with the code ACTOR_CHANGED.
+        """
+        return await self._writer.submit(Audited(change, record, acting))
 
     async def list(self, *, after: str | None, limit: int, subject: str | None) -> Sequence[AuditRecord]:
         """Records of the subject or of all, older than the record `after`."""
@@ -40,19 +55,34 @@ class AuditStore:
 
 @dataclass(frozen=True, slots=True)
 class Audited(Write[T], Generic[T]):
-    """A change with its record. A change whose result is None or False has changed nothing, and is not recorded."""
+    """A change with its record. A change whose result is None or False has changed nothing, and is not recorded.
+
+    Invariant: a key makes no change once its own end is committed, wherever and however lately it was read.
+    """
 
     rank: ClassVar[Rank] = Rank.META
     is_apart: ClassVar[bool] = True
 
     change: Write[T]
     record: AuditRecord
+    acting: ActingKey | None = None
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[T]:
         results: list[T] = []
         for write in writes:
+            _check_acts(connection, write.acting, write.record.at)
             results += write.change.apply(connection, [write.change])
             if results[-1] is not None and results[-1] is not False:
                 connection.execute(insert(audit), asdict(write.record))
         return results
+
+
+def _check_acts(connection: Connection, acting: ActingKey | None, now: int) -> None:
+    if acting is None:
+        return
+    is_alive = or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now)
+    as_read = select(api_keys.c.id).where(api_keys.c.id == acting.id, api_keys.c.version == acting.version, is_alive)
+    # To the end of the transaction: whoever ends the key meanwhile finds what it made.
+    if connection.scalar(as_read.with_for_update(read=True)) is None:
+        raise StorageError("The key that administers was changed meanwhile.", code=ACTOR_CHANGED)

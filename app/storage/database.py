@@ -85,15 +85,15 @@ class Database:
     """The threads that read from one location, and those that write there: a second where rows can be waited for.
 
     `pool_size` bounds the readers; `commit_timeout` (seconds) bounds a read, SQLite's wait for a lock and, on
-    PostgreSQL, each statement of a write. Only the Writer may write.
+    PostgreSQL, each statement of a write. Only the Writer may write. A guest is beside a process that serves.
     """
 
-    def __init__(self, url: str, pool_size: int, commit_timeout: float) -> None:
+    def __init__(self, url: str, pool_size: int, commit_timeout: float, *, is_guest: bool = False) -> None:
         location = Location.parse(url)
         location.prepare()
         self._timeout = commit_timeout
         self._deadline = Deadline(commit_timeout)
-        self._driver = driver = _driver(location, commit_timeout)
+        self._driver = driver = _driver(location, commit_timeout, is_guest=is_guest)
         self.reader = driver.engine(writes=False)
         self.writer = driver.engine(writes=True)
         self._readers = Workers(
@@ -174,9 +174,9 @@ class Database:
         await self._writer.aclose(self._timeout + _GRACE)
 
 
-def _driver(location: Location, timeout: float) -> Driver:
+def _driver(location: Location, timeout: float, *, is_guest: bool) -> Driver:
     if location.file is not None:
-        return Sqlite(location.url, timeout)
+        return Sqlite(location.url, timeout, is_guest=is_guest)
     # Here, because its driver's 77 modules are a tenth of a start, and SQLite does without them.
     from app.storage.postgres import Postgres  # noqa: PLC0415
 

@@ -32,6 +32,7 @@ _KEPT = (
     api_keys.c.version,
     api_keys.c.policy,
     projects.c.policy,
+    api_keys.c.granted_by,
 )
 _READ: Select[*_Columns] = select(*_KEPT).join(projects)
 # Each key that is in use is looked up every few seconds.
@@ -91,13 +92,13 @@ class KeyStore:
         rows = await self._database.read(lambda connection: connection.execute(own).all())
         return [_key(row) for row in rows]
 
+    async def granted_by(self, key_id: str) -> Sequence[str]:
+        """The keys that end with this one: those that owe it their right to administer, and what those gave."""
+        return await self._database.read(lambda connection: _granted(connection, key_id, locks=False))
+
     async def note_uses(self, last_used: Mapping[str, int]) -> None:
         """Keep when each of these keys was last used, by id."""
         await self._writer.submit(NoteUses(last_used))
-
-    async def rehash(self, old_hash: bytes, new_hash: bytes) -> None:
-        """Have the key that is kept under the one hash under the other."""
-        await self._writer.submit(Rehash(old_hash, new_hash))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,10 @@ class CreateKey(Write[bool]):
 
 @dataclass(frozen=True, slots=True)
 class ChangeKey(Write[bool]):
-    """New values for a key's own fields. False when it is not at this version any more, or was revoked."""
+    """New values for a key's own fields. False when it is not at this version any more, or was revoked.
+
+    Keys that owe it their right to administer end when it does, at the latest.
+    """
 
     rank: ClassVar[Rank] = Rank.KEYS
     is_apart: ClassVar[bool] = True
@@ -129,12 +133,21 @@ class ChangeKey(Write[bool]):
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
-        return [_change(connection, write.key_id, write.version, _columns(write.values)) for write in writes]
+        results = []
+        for write in writes:
+            results.append(_change(connection, write.key_id, write.version, _columns(write.values)))
+            end = write.values.get("expires_at")
+            if results[-1] and end is not None:
+                _end_granted(connection, write.key_id, "expires_at", end)
+        return results
 
 
 @dataclass(frozen=True, slots=True)
 class RotateKey(Write[bool]):
-    """Another key in its place; the one before it is good until `previous_until`. False as of `ChangeKey`."""
+    """Another key in its place; the one before it is good until `previous_until`. False as of `ChangeKey`.
+
+    `granted_by` is the key whose holder is shown it.
+    """
 
     rank: ClassVar[Rank] = Rank.KEYS
     is_apart: ClassVar[bool] = True
@@ -144,6 +157,7 @@ class RotateKey(Write[bool]):
     key_hash: bytes = field(repr=False)
     hint: str
     previous_until: int
+    granted_by: str | None = None
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
@@ -157,6 +171,7 @@ class RotateKey(Write[bool]):
                     "hint": write.hint,
                     "previous_hash": api_keys.c.key_hash,
                     "previous_until": write.previous_until,
+                    "granted_by": write.granted_by,
                 },
             )
             for write in writes
@@ -165,7 +180,10 @@ class RotateKey(Write[bool]):
 
 @dataclass(frozen=True, slots=True)
 class MarkKey(Write[bool]):
-    """A key's mark is set at this time, or taken away with None. False when it was so before, or the key is unknown."""
+    """A key's mark is set at this time, or taken away with None. False when it was so before, or the key is unknown.
+
+    Keys that owe a revoked one their right to administer are revoked with it.
+    """
 
     rank: ClassVar[Rank] = Rank.KEYS
     is_apart: ClassVar[bool] = True
@@ -183,6 +201,8 @@ class MarkKey(Write[bool]):
             marked = update(api_keys).where(api_keys.c.id == write.key_id, other)
             marked = marked.values({write.mark: write.at, "version": api_keys.c.version + 1})
             results.append(connection.execute(marked).rowcount > 0)
+            if results[-1] and write.mark == "revoked_at" and write.at is not None:
+                _end_granted(connection, write.key_id, "revoked_at", write.at)
         return results
 
 
@@ -205,30 +225,30 @@ class NoteUses(Write[None]):
         return [None] * len(writes)
 
 
-@dataclass(frozen=True, slots=True)
-class Rehash(Write[None]):
-    """A key under another hash than before: the secret that keys the hashes has changed."""
-
-    rank: ClassVar[Rank] = Rank.KEYS
-    is_apart: ClassVar[bool] = True
-
-    old_hash: bytes = field(repr=False)
-    new_hash: bytes = field(repr=False)
-
-    @classmethod
-    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
-        for write in writes:
-            for column in (api_keys.c.key_hash, api_keys.c.previous_hash):
-                renewed = update(api_keys).where(column == write.old_hash).values({column.name: write.new_hash})
-                connection.execute(renewed)
-        return [None] * len(writes)
-
-
 def _change(connection: Connection, key_id: str, version: int, values: Mapping[str, Any]) -> bool:
     own = update(api_keys).where(
         api_keys.c.id == key_id, api_keys.c.version == version, api_keys.c.revoked_at.is_(None)
     )
     return connection.execute(own.values({**values, "version": version + 1})).rowcount > 0
+
+
+def _granted(connection: Connection, key_id: str, *, locks: bool) -> Sequence[str]:
+    found: dict[str, None] = {}
+    makers = [key_id]
+    while makers:
+        owing = select(api_keys.c.id).where(api_keys.c.granted_by.in_(makers), api_keys.c.revoked_at.is_(None))
+        # Locked, a key that makes another at this moment is waited for: the next turn finds what it made.
+        rows = connection.scalars(owing.order_by(api_keys.c.id).with_for_update() if locks else owing)
+        makers = [each for each in rows if each != key_id and each not in found]
+        found |= dict.fromkeys(makers)
+    return sorted(found)
+
+
+def _end_granted(connection: Connection, key_id: str, end: Literal["revoked_at", "expires_at"], at: int) -> None:
+    column = api_keys.c[end]
+    granted = _granted(connection, key_id, locks=True)
+    later = update(api_keys).where(api_keys.c.id.in_(granted), or_(column.is_(None), column > at))
+    connection.execute(later.values({end: at, "version": api_keys.c.version + 1}))
 
 
 def _row(key: ApiKey) -> dict[str, Any]:
@@ -246,6 +266,7 @@ def _row(key: ApiKey) -> dict[str, Any]:
         "last_used_at": key.last_used_at,
         "version": key.version,
         "policy": packed(key.policy),
+        "granted_by": key.granted_by,
     }
 
 
@@ -260,7 +281,7 @@ def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _key(row: Sequence[Any]) -> ApiKey:
     key_id, project_id, name, hint, created_at, revoked_at, retention_days, owner, labels = row[:9]
-    expires_at, blocked_at, last_used_at, version, policy, of_project = row[9:]
+    expires_at, blocked_at, last_used_at, version, policy, of_project, granted_by = row[9:]
     return ApiKey(
         key_id,
         project_id,
@@ -277,4 +298,5 @@ def _key(row: Sequence[Any]) -> ApiKey:
         version,
         key_policy(policy),
         project_policy(of_project),
+        granted_by,
     )

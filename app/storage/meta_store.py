@@ -1,11 +1,12 @@
 """Facts about the database itself, such as the fingerprint of the secret it was made with: by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
+from app.storage.database import Database
 from app.storage.tables import insert_if_new, meta
 from app.storage.writer import Rank, Write, Writer
 
@@ -13,16 +14,25 @@ from app.storage.writer import Rank, Write, Writer
 class MetaStore:
     """Names and values that every process on this database agrees on."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self._database = database
         self._writer = writer
+
+    async def get(self, name: str) -> str | None:
+        """The value of this name."""
+        own = select(meta.c.value).where(meta.c.name == name)
+        value: str | None = await self._database.read(lambda connection: connection.scalar(own))
+        return value
+
+    async def below(self, prefix: str) -> Mapping[str, str]:
+        """The values of all names that begin with this, by what follows on it."""
+        own = select(meta.c.name, meta.c.value).where(meta.c.name.startswith(prefix, autoescape=True))
+        rows = await self._database.read(lambda connection: connection.execute(own).all())
+        return {name.removeprefix(prefix): value for name, value in rows}
 
     async def write_once(self, name: str, value: str) -> str:
         """Commit the value unless the name has one; return the one that is kept."""
         return await self._writer.submit(WriteOnce(name, value))
-
-    async def replace(self, name: str, old: str, new: str) -> None:
-        """Commit the new value, if the name still has the old one."""
-        await self._writer.submit(Replace(name, old, new))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +55,8 @@ class WriteOnce(Write[str]):
 
 
 @dataclass(frozen=True, slots=True)
-class Replace(Write[None]):
-    """Another value for a name."""
+class Replace(Write[bool]):
+    """Another value for a name, and the end of the names that go with the value before. False when it has another."""
 
     rank: ClassVar[Rank] = Rank.META
     is_apart: ClassVar[bool] = True
@@ -54,10 +64,14 @@ class Replace(Write[None]):
     name: str
     old: str
     new: str
+    ends: Sequence[str] = ()
 
     @classmethod
-    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
+        results = []
         for write in writes:
             own = (meta.c.name == write.name, meta.c.value == write.old)
-            connection.execute(update(meta).where(*own).values(value=write.new))
-        return [None] * len(writes)
+            results.append(connection.execute(update(meta).where(*own).values(value=write.new)).rowcount > 0)
+            if results[-1]:
+                connection.execute(delete(meta).where(meta.c.name.in_(sorted(write.ends))))
+        return results

@@ -5,15 +5,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from sqlalchemy import Connection, Select, select, update
+from sqlalchemy.exc import DBAPIError
 
+from app.errors import StorageError
 from app.state.records import Project
-from app.storage.database import Database
+from app.storage.database import Database, is_conflict
 from app.storage.pages import newest_first
 from app.storage.policies import packed, project_policy
 from app.storage.tables import insert_if_new, projects
 from app.storage.writer import Rank, Write
 
 _Columns = tuple[Any, ...]
+
+NAME_TAKEN = "name_taken"
+"""The code of the StorageError for a name that another project was given meanwhile."""
 
 _READ: Select[*_Columns] = select(
     projects.c.id,
@@ -67,7 +72,10 @@ class CreateProject(Write[bool]):
 
 @dataclass(frozen=True, slots=True)
 class ChangeProject(Write[bool]):
-    """New values (`retention_days`, `policy`) for a project. False when it is not at this version any more."""
+    """New values for a project. False when it is not at this version any more.
+
+    Raises StorageError with the code NAME_TAKEN: who asks first may be told that a name is free, and another gets it.
+    """
 
     rank: ClassVar[Rank] = Rank.PROJECTS
     is_apart: ClassVar[bool] = True
@@ -78,15 +86,20 @@ class ChangeProject(Write[bool]):
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
-        return [
-            connection.execute(
-                update(projects)
-                .where(projects.c.id == write.project_id, projects.c.version == write.version)
-                .values(_columns(write.values) | {"version": write.version + 1})
-            ).rowcount
-            > 0
-            for write in writes
-        ]
+        try:
+            return [
+                connection.execute(
+                    update(projects)
+                    .where(projects.c.id == write.project_id, projects.c.version == write.version)
+                    .values(_columns(write.values) | {"version": write.version + 1})
+                ).rowcount
+                > 0
+                for write in writes
+            ]
+        except DBAPIError as error:
+            if error.orig is None or not is_conflict(error.orig):
+                raise
+            raise StorageError("Another project has this name.", code=NAME_TAKEN) from error
 
 
 def _row(project: Project) -> dict[str, Any]:

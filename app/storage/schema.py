@@ -104,6 +104,25 @@ def pending(url: str) -> bool:
         return _revision(connection, location) != REVISION
 
 
+def check_current(url: str) -> None:
+    """Raise ConfigurationError, with what to do, unless the database has this code's schema. Changes nothing."""
+    location = Location.parse(url)
+    found = None
+    with _explained(location):
+        if location.file is None or location.file.exists():
+            with _engine(location).connect() as connection:
+                found = _revision(connection, location)
+    if found is None:
+        raise ConfigurationError(
+            f"There is no gateway's database at {location.name} yet: the first `antiphon serve` makes one."
+        )
+    if found != REVISION:
+        raise ConfigurationError(
+            f"The database {location.name} has schema {found}, older than this version of Antiphon needs ({REVISION}):"
+            " run `antiphon migrate`, or start this version with `antiphon serve`."
+        )
+
+
 async def is_current(database: Database) -> bool:
     """Whether the schema serves this code. A newer one does, so that old replicas serve through a rolling upgrade."""
     revision = await database.read(_kept_revision)
@@ -143,6 +162,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, record: object) -> None:  # 
     # migration drops the old table, and that would cascade.
     connection.isolation_level = None
     connection.execute("PRAGMA busy_timeout=5000")
+    # Of the processes that have the file open, the one that serves copies the log back.
+    connection.execute("PRAGMA wal_autocheckpoint=0")
 
 
 def _begin(connection: Connection) -> None:

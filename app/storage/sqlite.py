@@ -20,6 +20,8 @@ _READER = ("wal_autocheckpoint=0", "query_only=ON", "cache_size=-500")
 _LOG_PAGES = 4000
 _PAGE_BYTES = 4096
 _WRITER = ("journal_mode=WAL", "secure_delete=ON", f"wal_autocheckpoint={_LOG_PAGES}")
+# Before SQLite 3.51.3 two processes that copy the log back may lose what a third commits: the one that serves does it.
+_GUEST_WRITER = ("secure_delete=ON", "wal_autocheckpoint=0")
 # What the disk must have room for, that commits go on: a long turn, and the log's pages on their way into the file.
 _ROOM_BYTES = 1024 * 1024
 # A reader from outside (a backup) may hold the log; the writer does not wait long for it.
@@ -27,22 +29,27 @@ _CHECKPOINT_WAIT = 200
 
 
 class Sqlite(Driver):
-    """One file in WAL mode; `timeout` (seconds) bounds the wait for another process's lock."""
+    """One file in WAL mode; `timeout` (seconds) bounds the wait for another process's lock.
+
+    A guest never copies the log back into the file: a process may serve from it.
+    """
 
     # One could read as fast, as long as nothing has to come from the disk. More get into each other's way.
     most_readers = 4
     bounds_each_statement = True
     locks_rows = False
 
-    def __init__(self, url: URL, timeout: float) -> None:
+    def __init__(self, url: URL, timeout: float, *, is_guest: bool = False) -> None:
         self._url = url
+        self._is_guest = is_guest
         self._patience = f"busy_timeout={int(timeout * 1000)}"
 
     def engine(self, *, writes: bool) -> Engine:
         # Room for the insertions of every size, and for what else there is.
         kept = {"cached_statements": 2 * MOST_ROWS}
         engine = create_engine(self._url, poolclass=NullPool, hide_parameters=True, connect_args=kept)
-        event.listen(engine, "connect", _Preparation((self._patience, *_COMMON, *(_WRITER if writes else _READER))))
+        own = (_GUEST_WRITER if self._is_guest else _WRITER) if writes else _READER
+        event.listen(engine, "connect", _Preparation((self._patience, *_COMMON, *own)))
         return engine
 
     def begin(self, connection: sqlite3.Connection) -> None:
@@ -71,6 +78,8 @@ class Sqlite(Driver):
         connection.rollback()
 
     def erase_log(self, connection: sqlite3.Connection) -> None:
+        if self._is_guest:
+            return
         for pragma in (f"busy_timeout={_CHECKPOINT_WAIT}", "wal_checkpoint(TRUNCATE)", self._patience):
             connection.execute(f"PRAGMA {pragma}").fetchall()
 

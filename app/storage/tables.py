@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 # The newest file in migrations/versions. Ids are four digits, so that an older schema compares as smaller.
-REVISION = "0010"
+REVISION = "0017"
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -99,6 +99,8 @@ api_keys = Table(
     # While a rotation's overlap lasts, the key before it is good as well.
     Column("previous_hash", LargeBinary),
     Column("previous_until", BigInteger),
+    # The key whose holder gave it the right to administer, or was shown it: when that ends, so does this one.
+    Column("granted_by", StorableText, index=True),
     Index(None, "previous_hash", unique=True),
     Index(None, "created_at", "id"),
     Index(None, "project_id", "created_at", "id"),

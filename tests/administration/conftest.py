@@ -11,6 +11,7 @@ from app.administration.audit import Audit
 from app.administration.keys import Keys
 from app.administration.projects import Projects
 from app.auth import KeyHasher, mint_key
+from app.sealing import KeyRing
 from app.state.records import Project
 from app.storage.audit_store import AuditStore
 from app.storage.database import Database
@@ -59,7 +60,7 @@ async def replicas(postgresql_url: str) -> AsyncIterator[tuple[Office, Office]]:
 
 def office_of(database: Database, writer: Writer) -> Office:
     keys, projects = KeyStore(database, writer), ProjectStore(database)
-    audit, hasher = Audit(AuditStore(database, writer)), KeyHasher(b"a secret of sixteen characters and more")
+    audit, hasher = Audit(AuditStore(database, writer)), KeyHasher(KeyRing(b"a secret of sixteen characters and more"))
     changed: list[str] = []
     return Office(
         Keys(keys, projects, audit, mint=mint_key, hash_of=hasher.hash, changed=changed.append),

@@ -1,5 +1,6 @@
 """What administrators can do to projects."""
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -41,6 +42,32 @@ async def test_a_name_is_taken_once(office: Office, project: Project) -> None:
         await office.projects.update(MASTER, other.id, {"name": "team"}, version=1)
     assert caught.value.code == "name_taken"
     assert await office.actions() == ["project.create", "project.create"]
+
+
+async def test_of_many_who_give_the_same_name_at_once_one_does(office: Office) -> None:
+    made = [await office.projects.create(MASTER, name=f"p{number}") for number in range(8)]
+    await at_once(office, [office.projects.update(MASTER, each.id, {"name": "same"}, version=1) for each in made])
+
+
+async def test_so_it_is_on_several_replicas(replicas: tuple[Office, Office]) -> None:
+    here, there = replicas
+    for turn in range(3):
+        made = [await here.projects.create(MASTER, name=f"p{turn}-{number}") for number in range(6)]
+        name = f"same {turn}"
+        renamed = [
+            office.projects.update(MASTER, each.id, {"name": name}, version=1)
+            for each, office in zip(made, (here, there) * 3, strict=True)
+        ]
+        await at_once(there, [*renamed, *(office.projects.create(MASTER, name=name) for office in replicas)], name)
+
+
+async def at_once(office: Office, changes: list[Any], name: str = "same") -> None:
+    outcomes = await asyncio.gather(*changes, return_exceptions=True)
+    (kept,) = [outcome for outcome in outcomes if isinstance(outcome, Project)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, ConflictError)]
+    assert len(refused) == len(changes) - 1, outcomes
+    assert {(each.status, each.code, each.param) for each in refused} == {(409, "name_taken", "name")}
+    assert [each.id for each in await office.projects.list(limit=100) if each.name == name] == [kept.id]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from tests.fakes.administrator import Administrator
+from tests.fakes.administrator import Administrator, administering
 
 DAY = 86_400
 
@@ -75,6 +75,40 @@ async def test_a_key_is_changed_blocked_unblocked_rotated_and_revoked(admin: Adm
     assert [record["action"] for record in records] == actions
     assert {record["actor"] for record in records} == {"master key"}
     assert records[4]["details"]["name"] == {"from": "laptop", "to": "desk"}
+
+
+async def test_an_administrator_that_is_revoked_is_one_nowhere_and_neither_are_those_it_made(
+    admin: Administrator, database_url: str
+) -> None:
+    project = await admin.project()
+    policy = {"scopes": ["responses", "conversations", "models", "usage", "admin"]}
+    first = await admin.key(project, policy=policy)
+    body = {"project_id": project["id"], "name": "made by it"}
+    async with administering(database_url) as elsewhere:
+        made = await elsewhere.ask("POST", "/keys", {**body, "policy": policy}, status=201, key=first["key"])
+        client = await elsewhere.ask("POST", "/keys", body, status=201, key=first["key"])
+        assert (made["granted_by"], client["granted_by"]) == (first["id"], None)
+        await elsewhere.ask("GET", "/keys", key=made["key"])
+        await admin.ask("POST", f"/keys/{first['id']}/revoke")
+        # Another process, which has read both keys a moment ago, asks again for who administers.
+        for key in (first, made):
+            assert await elsewhere.refused("POST", "/keys", body, status=401, key=key["key"]) == "invalid_api_key"
+            assert await elsewhere.refused("GET", "/keys", status=401, key=key["key"]) == "invalid_api_key"
+    states = {key["id"]: key["state"] for key in (await admin.ask("GET", "/keys"))["data"]}
+    assert states == {first["id"]: "revoked", made["id"]: "revoked", client["id"]: "active"}
+
+
+async def test_the_key_before_a_rotation_makes_nothing_that_outlives_its_overlap(admin: Administrator) -> None:
+    policy = {"scopes": ["responses", "conversations", "models", "usage", "admin"]}
+    before = await admin.key(await admin.project(), policy=policy)
+    path = f"/keys/{before['id']}/rotate"
+    await admin.ask("POST", path, {"overlap_seconds": 3600})
+    old = before["key"]
+    body = {"project_id": before["project_id"], "name": "made by it", "policy": policy}
+    assert await admin.refused("POST", "/keys", body, status=403, key=old) == "expires_at"
+    assert await admin.refused("POST", path, {"overlap_seconds": 3600}, status=403, key=old) == "expires_at"
+    made = await admin.ask("POST", "/keys", {**body, "expires_at": int(time.time()) + 60}, status=201, key=old)
+    assert made["granted_by"] == before["id"]
 
 
 async def test_of_two_administrators_who_edit_the_second_is_told(admin: Administrator) -> None:

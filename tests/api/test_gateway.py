@@ -6,11 +6,12 @@ import httpx2
 import pytest
 
 from app.main import create_app
+from app.sealing import KeyRing
 from app.settings import Settings, StorageSettings
 
 
 async def test_the_description_of_the_api_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), b"secret of sixteen")
+    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), KeyRing(b"secret of sixteen"))
     app.state.services.readiness.serves()
     written = 0
     describe = app.openapi

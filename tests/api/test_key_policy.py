@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from app import auth
 from app.auth import Authenticator, KeyHasher, MasterKey, mint_key
 from app.errors import ApiError, AuthenticationError, StorageError
+from app.sealing import KeyRing
 from app.state.policy import CLIENT_SCOPES, SCOPES, KeyPolicy, Scope
 from app.storage.key_store import FoundKey
 from tests.builders import NOW, make_caller
@@ -133,12 +134,14 @@ async def test_what_is_read_while_it_changes_is_not_remembered(authenticator: Au
     assert not authenticator._known
 
 
-async def test_a_key_of_an_earlier_secret_moves_to_the_present_one(clock: Clock, keys: Keys) -> None:
-    renewed = KeyHasher(b"the secret after", [b"another in between", b"a secret of sixteen characters and more"])
+async def test_a_key_of_an_earlier_secret_is_found_and_left_as_it_is(clock: Clock, keys: Keys) -> None:
+    renewed = KeyHasher(
+        KeyRing(b"the secret after", [b"another in between", b"a secret of sixteen characters and more"])
+    )
     authenticator = authenticator_of(keys, renewed)
     assert (await authenticator.identify(bearer(), ADDRESS, "responses")).id == "key_1"
-    assert set(keys.found) == {renewed.hash(KEY)}
-    assert renewed.earlier_fingerprints[1] == HASHER.fingerprint
+    assert set(keys.found) == {HASHER.hash(KEY)}
+    assert HASHER.hash(KEY) in renewed.other_hashes(KEY)
     assert (await refusal(authenticator, mint_key()))[:2] == (401, "invalid_api_key")
 
 

@@ -14,6 +14,7 @@ from app.administration.actor import Actor
 from app.api.admin.routes import ADMIN
 from app.api.routes import API, DIRECT, SOCKETS
 from app.auth import KeyHasher
+from app.sealing import KeyRing
 from app.state.policy import CLIENT_SCOPES, SCOPES, Scope
 from app.storage.key_store import ChangeKey
 from tests.fakes.gateway import SECRET, LiveGateway, running_gateway
@@ -238,7 +239,7 @@ async def test_only_administrators_administer(client: Client) -> None:
             for method, path in paths
         }
 
-    stored = KeyHasher(SECRET).hash(client.gateway.key)
+    stored = KeyHasher(KeyRing(SECRET)).hash(client.gateway.key)
     for headers in ({}, carrying("sk-aph_nonsense"), carrying(MASTER_KEY[:-1]), carrying(stored.hex())):
         assert await statuses(headers) == {401}, headers
     for scopes in (CLIENT_SCOPES, ("usage",)):

@@ -11,6 +11,7 @@ from app.api import routes
 from app.api.admin.routes import ADMIN
 from app.api.services import Permission, administrator
 from app.main import create_app
+from app.sealing import KeyRing
 from app.settings import Settings, StorageSettings
 
 OPEN = {"/livez", "/health", "/healthz", "/readyz"}
@@ -18,7 +19,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def test_every_route_but_the_probes_authenticates(tmp_path: Path) -> None:
-    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), b"secret of sixteen")
+    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), KeyRing(b"secret of sixteen"))
     endpoints = [route for route in app.routes if isinstance(route, APIRoute)]
     assert len(endpoints) == len(routes.API) + len(routes.DIRECT) + len(routes.PROBES) + len(ADMIN)
     assert [getattr(route, "path", None) for route in app.routes if route not in endpoints] == ["/openapi.json"]
@@ -32,7 +33,7 @@ def test_every_route_but_the_probes_authenticates(tmp_path: Path) -> None:
 
 
 async def test_every_direct_route_authenticates_before_it_reads(tmp_path: Path) -> None:
-    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), b"secret of sixteen")
+    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), KeyRing(b"secret of sixteen"))
     app.state.services.readiness.serves()
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
@@ -42,7 +43,7 @@ async def test_every_direct_route_authenticates_before_it_reads(tmp_path: Path) 
 
 
 async def test_every_socket_authenticates_before_it_opens(tmp_path: Path) -> None:
-    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), b"secret of sixteen")
+    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), KeyRing(b"secret of sixteen"))
     app.state.services.readiness.serves()
     for path, *_ in routes.SOCKETS:
         sent: list[MutableMapping[str, Any]] = []
@@ -62,7 +63,7 @@ async def test_every_socket_authenticates_before_it_opens(tmp_path: Path) -> Non
 
 
 def test_a_direct_route_is_in_the_document_like_any_other(tmp_path: Path) -> None:
-    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), b"secret of sixteen")
+    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), KeyRing(b"secret of sixteen"))
     documented = app.openapi()["paths"]["/v1/responses"]["post"]
     assert documented["description"] == "Create a model response, streamed or whole."
     assert documented["tags"] == ["api"]

@@ -8,14 +8,14 @@ from pydantic import SecretStr
 
 from app.api.admin.forms import Open
 from app.auth import KeyHasher, MasterKey, mint_key
-from app.installation import FirstKeys, vault_of
+from app.installation import FirstKeys
 from app.relay.roster import Roster
-from app.sealing import Sealer
+from app.sealing import KeyRing, Sealer, Vault
 from app.settings import load_settings
 from app.state.records import ApiKey, Project
 from app.state.upstreams import Stored, StoredKey
 from app.storage.founding import Founding
-from app.storage.key_store import CreateKey, Rehash, RotateKey
+from app.storage.key_store import CreateKey, RotateKey
 from app.storage.upstream_store import AddKey
 from app.upstream.account import accounts_of_all
 from app.upstream.headers import request_headers
@@ -29,8 +29,8 @@ _UPSTREAM_KEY = "gsk_of-an-upstream-0123456789abcdef"
 _STORED = "xai-kept-in-the-database-0123456789"
 _ADMIN = "the key of whoever administers all"
 _KEY = mint_key()
-_HASH = KeyHasher(_SECRET.encode()).hash(_KEY)
-_SEALED = vault_of(_SECRET.encode(), ()).seal("ukey_1", _STORED)
+_HASH = KeyHasher(KeyRing(_SECRET.encode())).hash(_KEY)
+_SEALED = Vault(KeyRing(_SECRET.encode())).seal("ukey_1", _STORED)
 _SECRETS: dict[str, str | bytes] = {
     "secret": _SECRET,
     "previous": _PREVIOUS,
@@ -54,7 +54,8 @@ _SETTINGS = load_settings(
 )
 _RECORD = ApiKey("key_1", "proj_1", "laptop", _KEY[-4:], 0, None, None)
 _ROW = StoredKey("ukey_1", "openai", "openai/1", None, _STORED[-4:], 0, _SEALED, b"{}")
-_VAULT = vault_of(_SECRET.encode(), (_PREVIOUS.encode(),))
+_RING = KeyRing(_SECRET.encode(), (_PREVIOUS.encode(),))
+_VAULT = Vault(_RING)
 _UPSTREAMS = Roster(_SETTINGS.upstreams, _VAULT).upstreams(Stored("1", (), (_ROW,), {}))
 
 _ACCOUNTS = accounts_of_all(_UPSTREAMS)
@@ -74,15 +75,15 @@ _HOLDERS: dict[str, object] = {
     "first keys": FirstKeys(_KEY, _ADMIN),
     "new key": CreateKey(_RECORD, _HASH),
     "rotation": RotateKey("key_1", 1, _HASH, "abcd", 0),
-    "rehashing": Rehash(_HASH, _HASH),
     "founding": Founding(Project("proj_1", "default", None, 0), [(_RECORD, _HASH)]),
     "stored key": _ROW,
     "new stored key": AddKey(_ROW),
     "stored": Stored("1", (), (_ROW,), {}),
-    "hasher": KeyHasher(_SECRET.encode(), (_PREVIOUS.encode(),)),
+    "ring": [_RING, _RING.named, *_RING.others],
+    "hasher": KeyHasher(_RING),
     "master key": MasterKey(SecretStr(_ADMIN)),
     "vault": _VAULT,
-    "sealer": Sealer(_SECRET.encode()),
+    "sealer": Sealer(_RING),
     "form": Open.model_validate({"secret": _STORED}),
 }
 

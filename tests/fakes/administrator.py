@@ -8,6 +8,7 @@ import httpx2
 from pydantic import SecretStr
 
 from app.main import create_app
+from app.sealing import KeyRing
 from app.settings import RelaySettings, ServerSettings, Settings, StorageSettings
 from app.settings_upstream import UpstreamSettings
 
@@ -74,7 +75,7 @@ async def administering(
         relay=RelaySettings(**(relay or {})),
         upstreams=upstreams,
     )
-    app = create_app(settings, SECRET)
+    app = create_app(settings, KeyRing(SECRET))
     transport = httpx2.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),

@@ -23,6 +23,7 @@ from pydantic import SecretStr
 
 from app.installation import opened
 from app.main import create_app
+from app.sealing import KeyRing
 from app.server.listener import listen
 from app.server.run import configuration
 from app.settings import RelaySettings, ServerSettings, Settings, StorageSettings
@@ -107,12 +108,12 @@ async def running_gateway(
         upstreams=tuple(upstreams),
     )
     if keys_of is None:
-        async with opened(settings.storage, SECRET) as installation:
+        async with opened(settings.storage, KeyRing(SECRET)) as installation:
             key = await installation.create_key("live", await installation.create_project("default"))
             other_key = await installation.create_key("other", await installation.create_project("other"))
     else:
         key, other_key = keys_of.key, keys_of.other_key
-    app = create_app(settings, SECRET)
+    app = create_app(settings, KeyRing(SECRET))
     listener = listen(settings.server)
     serving = uvicorn.Server(configuration(app, settings.server))
     task = asyncio.create_task(serving._serve([listener]))

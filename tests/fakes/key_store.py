@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.auth import Authenticator, KeyHasher
+from app.sealing import KeyRing
 from app.state.records import ApiKey
 from app.storage.key_store import FoundKey
 from app.storage.key_uses import KeyUses
@@ -10,7 +11,7 @@ from app.throttle import Throttle
 from tests.builders import NOW
 
 KEY = "sk-aph_Ep10Lfej9i4IWVSwLF5W7RXM7llcUMDo49Yt9X"
-HASHER = KeyHasher(b"a secret of sixteen characters and more")
+HASHER = KeyHasher(KeyRing(b"a secret of sixteen characters and more"))
 ADDRESS = "192.0.2.7"
 CACHE_SECONDS = 5.0
 
@@ -47,9 +48,6 @@ class Keys:
             raise self.error
         key = self.found.get(key_hash)
         return None if key is None else FoundKey(key, self.until)
-
-    async def rehash(self, old_hash: bytes, new_hash: bytes) -> None:
-        self.found[new_hash] = self.found.pop(old_hash)
 
 
 def authenticator_of(keys: Keys, hasher: KeyHasher = HASHER, failed_keys_per_minute: int = 60) -> Authenticator:

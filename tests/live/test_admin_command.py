@@ -1,6 +1,8 @@
 """The administration as an operator types it: each verb, its table, its JSON, its refusals."""
 
+import asyncio
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from app.__main__ import cli, main
+from app.cli.console import operator
+from app.sealing import KeyRing
+from tests.fakes.founded import found
 
 pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
@@ -37,7 +42,9 @@ class Command:
 @pytest.fixture
 def command(tmp_path: Path, database_url: str) -> Command:
     cleared = {name: "" for name in os.environ if name.startswith(("ANTIPHON_", "OPENAI_"))}
-    environment = {"ANTIPHON_SECRET_KEY": "a secret of sixteen characters", "ANTIPHON_DATA_DIR": str(tmp_path)}
+    secret = "a secret of sixteen characters"
+    asyncio.run(found(database_url, KeyRing(secret.encode())))
+    environment = {"ANTIPHON_SECRET_KEY": secret, "ANTIPHON_DATA_DIR": str(tmp_path)}
     return Command({**cleared, **environment, "DATABASE_URL": database_url})
 
 
@@ -99,12 +106,33 @@ def test_what_was_given_is_taken_away_again(command: Command) -> None:
     assert (renamed["name"], renamed["retention_days"]) == ("crew", None)
 
 
-def test_the_log_says_who_typed_it(command: Command) -> None:
-    made = command.json("projects", "create", "team")
+def test_the_log_says_who_typed_it_and_not_who_they_say_they_are(command: Command) -> None:
+    said = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME", "SUDO_USER", "SUDO_UID"), "ceo")
+    made = command.json("projects", "create", "team", **said)
     (record,) = command.json("audit", "--subject", made["id"])["data"]
     assert record["action"] == "project.create"
-    assert record["actor"].startswith("command line (")
+    assert record["actor"] == operator().name
+    assert pwd.getpwuid(os.getuid()).pw_name in record["actor"]
+    assert "ceo" not in record["actor"]
     assert command.table("audit")[0][0] == "ID"
+
+
+@pytest.mark.parametrize(
+    ("login", "told"),
+    [
+        ("4294967295", ""),
+        ("{own}\n", ""),
+        ("", ""),
+        ("{other}\n", ", logged in as user {other}"),
+    ],
+)
+def test_who_logged_in_as_another_is_told_too(tmp_path: Path, login: str, told: str) -> None:
+    names = {"own": os.getuid(), "other": 2**31 - 7}
+    file = tmp_path / "loginuid"
+    file.write_text(login.format(**names))
+    own = pwd.getpwuid(os.getuid()).pw_name
+    assert operator(file).name == f"command line ({own}{told.format(**names)})"
+    assert operator(tmp_path / "none").name == f"command line ({own})"
 
 
 def test_a_long_list_says_how_to_go_on(command: Command) -> None:

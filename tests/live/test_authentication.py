@@ -14,6 +14,7 @@ from sqlalchemy import event
 
 from app.api.routes import API
 from app.auth import KeyHasher, _checksum, mint_key
+from app.sealing import KeyRing
 from tests.fakes.gateway import SECRET, GatewayProcess, LiveGateway
 from tests.fakes.raw_http import Answer, RawClient, head
 
@@ -33,7 +34,7 @@ def bearer(key: str) -> dict[str, str]:
 def malformed(gateway: LiveGateway) -> dict[str, dict[str, str]]:
     """Credentials that cannot be right: refused without a look into the database."""
     key = gateway.key
-    stored = KeyHasher(SECRET).hash(key)
+    stored = KeyHasher(KeyRing(SECRET)).hash(key)
     basic = base64.b64encode(f"user:{key}".encode()).decode()
     return {
         "nothing": {},
@@ -65,7 +66,7 @@ def malformed(gateway: LiveGateway) -> dict[str, dict[str, str]]:
 
 def unknown() -> dict[str, dict[str, str]]:
     """Credentials in the right form that were never given out, or no longer count."""
-    hashed = KeyHasher(SECRET).hash("a key").hex()[:32]
+    hashed = KeyHasher(KeyRing(SECRET)).hash("a key").hex()[:32]
     return {
         "a made-up key": bearer(mint_key()),
         "a made-up x-api-key": {"x-api-key": mint_key()},

@@ -1,5 +1,6 @@
 """The `antiphon` command as an operator types it: settings, schema, keys, projects, health."""
 
+import asyncio
 import re
 import sqlite3
 import stat
@@ -17,7 +18,9 @@ from typer.testing import CliRunner
 
 from app import __version__
 from app.__main__ import cli
-from tests.fakes.gateway import GatewayProcess, free_port
+from app.sealing import KeyRing
+from tests.fakes.founded import found
+from tests.fakes.gateway import SECRET, GatewayProcess, free_port
 
 pytestmark = pytest.mark.live
 
@@ -28,6 +31,13 @@ BAD_KEY = "sk-written in the wrong place"
 def command(tmp_path: Path) -> GatewayProcess:
     """The command in a folder of its own; nothing serves."""
     return GatewayProcess(tmp_path, {})
+
+
+@pytest.fixture
+def founded(command: GatewayProcess) -> GatewayProcess:
+    """The same, in a folder where a gateway has been started before."""
+    asyncio.run(found(f"sqlite:///{command.data_dir}/antiphon.db", KeyRing(SECRET)))
+    return command
 
 
 @pytest.fixture
@@ -128,10 +138,10 @@ def test_the_schema_is_checked_and_brought_up_to_date(command: GatewayProcess) -
 
 
 @pytest.mark.slow
-def test_projects_are_created_once_and_listed(command: GatewayProcess) -> None:
-    created = command.run("projects", "create", "research", "--retention-days", "7").strip()
-    assert refusal(command, "projects", "create", "research") == ["There is already a project named 'research'."]
-    listed = [line.split() for line in command.run("projects", "list").splitlines()]
+def test_projects_are_created_once_and_listed(founded: GatewayProcess) -> None:
+    created = founded.run("projects", "create", "research", "--retention-days", "7").strip()
+    assert refusal(founded, "projects", "create", "research") == ["There is already a project named 'research'."]
+    listed = [line.split() for line in founded.run("projects", "list").splitlines()]
     assert [line[1:4] for line in listed if line[0] == created] == [["research", "7", "days"]]
     assert listed[0][:2] == ["ID", "NAME"]
     assert {line[1] for line in listed[1:]} == {"research", "default"}
@@ -147,10 +157,10 @@ def test_a_retention_of_more_than_a_century_is_refused(command: GatewayProcess) 
 
 
 @pytest.mark.slow
-def test_a_key_is_for_a_project_that_there_is(command: GatewayProcess) -> None:
-    (line,) = refusal(command, "keys", "create", "--name", "x", "--project", "nowhere")
+def test_a_key_is_for_a_project_that_there_is(founded: GatewayProcess) -> None:
+    (line,) = refusal(founded, "keys", "create", "--name", "x", "--project", "nowhere")
     assert line.startswith("There is no project named 'nowhere'.")
-    (line,) = refusal(command, "keys", "revoke", "key_unknown")
+    (line,) = refusal(founded, "keys", "revoke", "key_unknown")
     assert line.startswith("API key with id 'key_unknown' not found.")
 
 
@@ -254,16 +264,16 @@ def test_a_port_that_is_taken_is_told(serving: GatewayProcess, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_changed_secret_is_refused_with_both_fingerprints(command: GatewayProcess) -> None:
-    command.run("keys", "create", "--name", "x")
+def test_a_changed_secret_is_refused_with_both_fingerprints(founded: GatewayProcess) -> None:
+    founded.run("keys", "create", "--name", "x")
     other = "another secret of sixteen characters"
     for arguments in (("serve",), ("keys", "list"), ("keys", "create", "--name", "y")):
-        (line,) = refusal(command, *arguments, ANTIPHON_SECRET_KEY=other)
+        (line,) = refusal(founded, *arguments, ANTIPHON_SECRET_KEY=other)
         made, given = line.rstrip(".").rpartition("The database was made with ")[2].split(", this secret is ")
         assert len({made, given}) == 2
         assert {len(made), len(given)} == {16}
         assert other not in line
-    assert len(command.run("keys", "list").splitlines()) == 2
+    assert len(founded.run("keys", "list").splitlines()) == 2
 
 
 def test_the_command_in_the_readme_is_installed() -> None:

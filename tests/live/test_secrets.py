@@ -33,6 +33,7 @@ _SHOWS: Mapping[str, tuple[str, ...]] = {
     "keys show": ("{key_id}",),
     "upstreams list": (),
     "upstreams test": ("{account}",),
+    "secrets status": (),
     "usage": ("--by", "key,upstream"),
     "calls": (),
     "settings": (),

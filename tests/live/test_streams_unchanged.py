@@ -18,7 +18,7 @@ from app.relay.prepare import prepare
 from app.relay.pump import Pump
 from app.relay.registry import Registry
 from app.relay.settle import Settler
-from app.sealing import Sealer
+from app.sealing import KeyRing, Sealer
 from app.state.records import ApiKey, StoredResponse
 from app.storage.response_store import ResponseStore
 from app.upstream.account import accounts_of
@@ -85,7 +85,7 @@ async def pumped(chunks: list[bytes], *, store: bool) -> Memory:
     registry = Registry(1)
     request = parse_create_request(b'{"model":"demo","input":"Hi","store":%b}' % (b"true" if store else b"false"), 64)
     responses = cast("ResponseStore", memory)
-    sealer = Sealer(b"secret of sixteen")
+    sealer = Sealer(KeyRing(b"secret of sixteen"))
     exchange = await prepare(
         request, _CALLER, responses, keep=request.store, sealer=sealer, room=make_room(), offload=Offload()
     )

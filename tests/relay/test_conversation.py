@@ -13,7 +13,7 @@ from app.errors import InvalidRequestError, StorageError
 from app.offload import Offload
 from app.relay.conversation import Conversations
 from app.relay.prepare import prepare
-from app.sealing import Sealer
+from app.sealing import KeyRing, Sealer
 from app.state.listing import PageQuery
 from app.state.records import Chain, Conversation, Item, Project, StoredResponse
 from app.storage.conversation_store import ConversationStore
@@ -25,7 +25,7 @@ from app.storage.writer import Writer
 from tests.builders import NOW, make_account, make_caller, make_item, make_request, make_room, says, user
 from tests.fakes.duty import on_duty
 
-_SEALER = Sealer(b"secret of sixteen")
+_SEALER = Sealer(KeyRing(b"secret of sixteen"))
 
 
 @pytest.fixture

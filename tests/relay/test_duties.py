@@ -11,6 +11,7 @@ from app.main import create_app
 from app.relay import duties as duties_module
 from app.relay.duties import Duties, Duty
 from app.relay.registry import Registry
+from app.sealing import KeyRing
 from app.settings import Settings
 from app.storage.schema import migrate
 from tests.fakes.duty import on_duty
@@ -74,7 +75,7 @@ async def test_a_duty_without_a_pause_is_over_when_it_has_succeeded() -> None:
 async def test_every_duty_of_the_gateway_goes_on_after_its_first_step_failed(tmp_path: Path) -> None:
     settings = Settings(_env_file=None, storage={"data_dir": tmp_path})
     migrate(settings.storage.url)
-    app = create_app(settings, b"0123456789abcdef")
+    app = create_app(settings, KeyRing(b"0123456789abcdef"))
     gone_on: dict[str, asyncio.Event] = {}
 
     def failing_first(duty: Duty) -> Duty:

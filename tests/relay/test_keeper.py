@@ -14,7 +14,7 @@ from sqlalchemy import text
 from app.errors import StorageError, UpstreamError
 from app.relay.keeper import Changes, Keeper
 from app.relay.roster import DEMO, Roster
-from app.sealing import Vault
+from app.sealing import KeyRing, Vault
 from app.settings_upstream import KeySettings, UpstreamSettings
 from app.state.health import AccountState
 from app.state.upstreams import NOTHING_STORED, StoredKey, StoredUpstream
@@ -32,7 +32,7 @@ from tests.fakes.duty import on_duty
 
 pytestmark = pytest.mark.slow_on_postgresql
 
-VAULT = Vault({"present": b"a master secret of some length"})
+VAULT = Vault(KeyRing(b"a master secret of some length"))
 KEYS = ("sk-canary-one", "sk-canary-two")
 MAIN = UpstreamSettings(
     name="main", base_url="http://127.0.0.1:9/v1", keys=tuple(KeySettings(secret=SecretStr(key)) for key in KEYS)
@@ -265,7 +265,8 @@ async def test_another_configuration_keeps_the_health_of_what_stays(two: tuple[P
 
 async def test_a_key_that_cannot_be_opened_leaves_the_others_alone(two: tuple[Process, Process]) -> None:
     here, there = two
-    row = StoredKey("ukey_1", "main", "main/x", None, "", 1, Vault({"other": b"x" * 16}).seal("ukey_1", "sk"), b"{}")
+    sealed = Vault(KeyRing(b"x" * 16)).seal("ukey_1", "sk")
+    row = StoredKey("ukey_1", "main", "main/x", None, "", 1, sealed, b"{}")
     await here.writer.submit(AddKey(row))
     await here.writer.submit(ControlAccount(TWO, "draining"))
     await there.until(lambda: there.state(TWO).state == "draining")

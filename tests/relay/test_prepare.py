@@ -9,7 +9,7 @@ from app.byte_budget import Reserve
 from app.errors import InvalidRequestError, NotFoundError
 from app.offload import Offload
 from app.relay.prepare import Exchange, prepare
-from app.sealing import Sealer
+from app.sealing import KeyRing, Sealer
 from app.state.items import input_items
 from app.state.records import Chain
 from app.storage.database import Database
@@ -32,7 +32,7 @@ from tests.builders import (
     user,
 )
 
-_SEALER = Sealer(b"secret of sixteen")
+_SEALER = Sealer(KeyRing(b"secret of sixteen"))
 _CHAIN = make_chain(make_turn([user("1")], [thinks(), says("2")]))
 
 

@@ -6,11 +6,11 @@ import pytest
 from pydantic import SecretStr
 
 from app.relay.roster import DEMO, Roster
-from app.sealing import SealError, Vault
+from app.sealing import KeyRing, SealError, Vault, sealed_under
 from app.settings_upstream import KeySettings, UpstreamSettings
 from app.state.upstreams import NOTHING_STORED, Stored, StoredKey, StoredUpstream
 
-VAULT = Vault({"present": b"the present master secret", "earlier": b"the master secret before"})
+VAULT = Vault(KeyRing(b"the present master secret", [b"the master secret before"]))
 CONFIGURED = UpstreamSettings(name="main", base_url="http://a/v1", keys=(KeySettings(secret=SecretStr("sk-one")),))
 
 
@@ -58,7 +58,7 @@ def test_the_configuration_wins_over_a_stored_upstream_of_its_name() -> None:
 
 
 def test_what_cannot_be_used_is_left_out() -> None:
-    foreign = Vault({"foreign": b"some other master secret"})
+    foreign = Vault(KeyRing(b"some other master secret"))
     rows: list[StoredUpstream | StoredKey] = [
         StoredUpstream("broken", 1, 1, b"{"),
         StoredUpstream("newer", 1, 1, b'{"base_url":"https://x/v1","unheard_of":1}'),
@@ -72,29 +72,30 @@ def test_what_cannot_be_used_is_left_out() -> None:
 def test_a_key_that_was_opened_goes_on_when_it_is_sealed_anew_by_a_replica_that_is_ahead() -> None:
     roster = Roster((CONFIGURED,), VAULT)
     roster.upstreams(stored(stored_key("main", "sk-two")))
-    (main,) = roster.upstreams(stored(stored_key("main", "sk-two", Vault({"next": b"the next master secret"}))))
+    (main,) = roster.upstreams(stored(stored_key("main", "sk-two", Vault(KeyRing(b"the next master secret")))))
     assert secrets_of(main) == ["sk-one", "sk-two"]
 
 
 def test_a_vault_opens_what_an_earlier_secret_sealed_and_names_both_where_it_cannot() -> None:
-    earlier = Vault({"earlier": b"the master secret before"}).seal("ukey_1", "sk-secret")
+    earlier = Vault(KeyRing(b"the master secret before")).seal("ukey_1", "sk-secret")
     assert VAULT.open("ukey_1", earlier) == "sk-secret"
     assert not VAULT.is_current(earlier)
     present = VAULT.seal("ukey_1", "sk-secret")
-    assert present.startswith("v1.present.")
+    named = KeyRing(b"the present master secret").present
+    assert present.startswith(f"v1.{named}.")
     assert VAULT.is_current(present)
     assert present != VAULT.seal("ukey_1", "sk-secret")
-    with pytest.raises(SealError, match=r"under the secret present, and this one is foreign"):
-        Vault({"foreign": b"some other master secret"}).open("ukey_1", present)
+    with pytest.raises(SealError, match=f"under the secret {named}, and this one is [0-9a-f]{{16}}"):
+        Vault(KeyRing(b"some other master secret")).open("ukey_1", present)
 
 
 def test_a_vault_refuses_what_was_changed_or_moved_to_another_row() -> None:
     sealed = VAULT.seal("ukey_1", "sk-secret")
     with pytest.raises(SealError):
         VAULT.open("ukey_2", sealed)
-    for changed in (sealed[:-8], f"{sealed[:-8]}AAAAAAA=", "v1.present.é"):
+    for changed in (sealed[:-8], f"{sealed[:-8]}AAAAAAA=", f"v1.{sealed_under(sealed)}.é"):
         with pytest.raises(SealError):
             VAULT.open("ukey_1", changed)
-    for form in ("", "v2.present.AAAA", "v1", "v1.present"):
+    for form in ("", f"v2.{sealed_under(sealed)}.AAAA", "v1", f"v1.{sealed_under(sealed)}"):
         with pytest.raises(SealError):
             VAULT.open("ukey_1", form)

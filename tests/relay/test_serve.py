@@ -16,7 +16,7 @@ from app.relay.meter import Meter
 from app.relay.registry import Registry
 from app.relay.serve import Relay
 from app.relay.settle import Settler
-from app.sealing import Sealer
+from app.sealing import KeyRing, Sealer
 from app.settings import RelaySettings
 from app.state.records import Chain
 from app.upstream.answer import UpstreamAnswer
@@ -34,7 +34,7 @@ from tests.fakes.streams import response, story
 
 _STREAM = b"".join(story("resp_1"))
 _WHOLE = orjson.dumps(response("resp_1", "completed"))
-_SEALER = Sealer(b"secret of sixteen")
+_SEALER = Sealer(KeyRing(b"secret of sixteen"))
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -8,7 +8,7 @@ from typing import Self
 import pytest
 
 from app.errors import ConfigurationError
-from app.installation import read_secret
+from app.master_secret import read_secret
 from app.settings import StorageSettings
 
 
@@ -17,7 +17,7 @@ def test_a_secret_that_another_process_is_about_to_write_is_waited_for(
 ) -> None:
     file = tmp_path / "secret.key"
     file.touch()
-    monkeypatch.setattr("app.installation.time.sleep", lambda _: file.write_text("written\n"))
+    monkeypatch.setattr("app.master_secret.time.sleep", lambda _: file.write_text("written\n"))
     assert read_secret(StorageSettings(data_dir=tmp_path)) == b"written"
 
 

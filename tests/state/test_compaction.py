@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from app.sealing import Sealer, SealError
+from app.sealing import KeyRing, Sealer, SealError
 from app.state.compaction import (
     SEAL,
     Compaction,
@@ -23,7 +23,7 @@ from app.state.records import Item
 from app.wire.response import read
 from tests.builders import ACCOUNT, answers, calls, make_item, says, thinks, user
 
-_SEALER = Sealer(b"a secret of sixteen characters")
+_SEALER = Sealer(KeyRing(b"a secret of sixteen characters"))
 
 
 def items(*values: dict[str, Any]) -> list[Item]:
@@ -39,7 +39,7 @@ def test_what_is_sealed_is_read_by_the_project_it_was_sealed_for() -> None:
     assert sealed.startswith(SEAL)
     assert b"summary" not in sealed.encode()
     assert sealed != _SEALER.seal("proj_a", b"the summary"), "no two look alike"
-    assert Sealer(b"a secret of sixteen characters").open("proj_a", sealed) == b"the summary"
+    assert Sealer(KeyRing(b"a secret of sixteen characters")).open("proj_a", sealed) == b"the summary"
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,13 @@ def test_nobody_else_opens_what_was_sealed() -> None:
     with pytest.raises(SealError):
         _SEALER.open("proj_b", sealed)
     with pytest.raises(SealError):
-        Sealer(b"another secret of sixteen").open("proj_a", sealed)
+        Sealer(KeyRing(b"another secret of sixteen")).open("proj_a", sealed)
 
 
 def test_what_was_sealed_under_an_earlier_secret_is_read_and_nothing_is_sealed_under_it() -> None:
-    renewed = Sealer(b"a new secret of sixteen", [b"one in between of sixteen", b"a secret of sixteen characters"])
+    renewed = Sealer(
+        KeyRing(b"a new secret of sixteen", [b"one in between of sixteen", b"a secret of sixteen characters"])
+    )
     assert renewed.open("proj_a", _SEALER.seal("proj_a", b"the summary")) == b"the summary"
     with pytest.raises(SealError):
         _SEALER.open("proj_a", renewed.seal("proj_a", b"the summary"))

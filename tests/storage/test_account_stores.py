@@ -6,7 +6,7 @@ from dataclasses import replace
 from app.state.policy import Limits, ProjectPolicy
 from app.state.records import Project
 from app.storage.database import Database
-from app.storage.meta_store import MetaStore
+from app.storage.meta_store import MetaStore, Replace
 from app.storage.project_store import ChangeProject, CreateProject, ProjectStore
 from app.storage.writer import Writer
 from tests.storage.conftest import NOW
@@ -52,8 +52,20 @@ async def test_of_two_editors_of_a_project_the_second_changes_nothing(
     assert await store.get("proj_a") == replace(project, retention_days=3, version=3)
 
 
-async def test_the_first_value_of_a_name_is_kept(writer: Writer) -> None:
-    store = MetaStore(writer)
+async def test_the_first_value_of_a_name_is_kept(database: Database, writer: Writer) -> None:
+    store = MetaStore(database, writer)
     values = await asyncio.gather(store.write_once("fingerprint", "a"), store.write_once("fingerprint", "b"))
     assert list(values) == ["a", "a"]
     assert await store.write_once("fingerprint", "c") == "a"
+    assert (await store.get("fingerprint"), await store.get("none")) == ("a", None)
+
+
+async def test_a_value_is_replaced_by_who_knows_it_and_takes_others_with_it(database: Database, writer: Writer) -> None:
+    store = MetaStore(database, writer)
+    for name in ("name", "keys.a", "keys.b", "keys_c"):
+        await store.write_once(name, "old")
+    assert not await writer.submit(Replace("name", "other", "new", ["keys.a"]))
+    assert await store.below("keys.") == {"a": "old", "b": "old"}
+    assert await writer.submit(Replace("name", "old", "new", ["keys.a"]))
+    assert await store.get("name") == "new"
+    assert await store.below("keys.") == {"b": "old"}

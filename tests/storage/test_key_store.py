@@ -16,9 +16,10 @@ from app.state.records import ApiKey, Project
 from app.storage.audit_store import Audited, AuditStore
 from app.storage.database import Database
 from app.storage.key_store import ChangeKey, CreateKey, FoundKey, KeyStore, MarkKey, RotateKey
-from app.storage.project_store import ChangeProject
+from app.storage.project_store import ChangeProject, CreateProject
 from app.storage.schema import open_for_migration
 from app.storage.writer import Rank, Write, Writer
+from tests.conftest import COMMIT_TIMEOUT
 from tests.storage.conftest import NOW
 
 KEY = ApiKey("key_1", "proj_b", "laptop", "wxyz", NOW, None, retention_days=7)
@@ -149,16 +150,25 @@ async def test_uses_are_kept_by_the_group_and_never_go_back(store: KeyStore, wri
     ]
 
 
-async def test_a_key_is_kept_under_the_hash_of_another_secret(store: KeyStore, writer: Writer) -> None:
-    await writer.submit(CreateKey(KEY, b"old 1"))
-    assert await writer.submit(RotateKey("key_1", 1, b"old 2", "wxyz", NOW + 60))
-    await store.rehash(b"old 1", b"new 1")
-    await store.rehash(b"old 2", b"new 2")
-    await store.rehash(b"unknown", b"new 3")
-    rotated = replace(KEY, version=2)
-    assert await store.find(b"new 2") == FoundKey(rotated, None)
-    assert await store.find(b"new 1") == FoundKey(rotated, NOW + 60)
-    assert [await store.find(old) for old in (b"old 1", b"old 2", b"new 3")] == [None, None, None]
+async def test_with_a_key_end_those_that_owe_it_their_right_to_administer(store: KeyStore, writer: Writer) -> None:
+    makers = {"key_1": None, "key_2": "key_1", "key_3": "key_2", "key_4": None, "key_5": "key_4"}
+    for number, (key_id, maker) in enumerate(makers.items()):
+        await writer.submit(CreateKey(replace(KEY, id=key_id, granted_by=maker), b"%d" % number))
+    # Two that showed each other end together, too.
+    assert await writer.submit(RotateKey("key_4", 1, b"other", "4444", NOW, granted_by="key_5"))
+    assert await store.granted_by("key_1") == ["key_2", "key_3"]
+    assert await writer.submit(ChangeKey("key_3", 1, {"expires_at": NOW + 5}))
+    assert await writer.submit(ChangeKey("key_1", 1, {"expires_at": NOW + 9}))
+    assert await ends(store, "expires_at") == {"key_1": NOW + 9, "key_2": NOW + 9, "key_3": NOW + 5}
+    assert await writer.submit(MarkKey("key_2", "revoked_at", NOW + 1))
+    assert await writer.submit(MarkKey("key_1", "revoked_at", NOW + 2))
+    assert await writer.submit(MarkKey("key_5", "revoked_at", NOW + 3))
+    revoked = {"key_1": NOW + 2, "key_2": NOW + 1, "key_3": NOW + 1, "key_4": NOW + 3, "key_5": NOW + 3}
+    assert await ends(store, "revoked_at") == revoked
+
+
+async def ends(store: KeyStore, end: str) -> dict[str, int]:
+    return {key.id: getattr(key, end) for key in await store.list() if getattr(key, end) is not None}
 
 
 async def test_a_key_needs_a_project_and_a_hash_of_its_own(store: KeyStore, writer: Writer) -> None:
@@ -189,7 +199,19 @@ async def test_a_change_and_its_record_are_one_commit(store: KeyStore, database:
     assert await audit.list(after=None, limit=1, subject=None) != [RECORD]
 
 
-@pytest.mark.parametrize("statement", ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit"])
+_FORGED = (
+    "(key, id, at, actor, action, subject, details) SELECT key, id, at, 'nobody', action, subject, details FROM audit"
+)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit SET actor = 'nobody'",
+        "DELETE FROM audit",
+        f"INSERT INTO audit {_FORGED} WHERE true ON CONFLICT (id) DO UPDATE SET actor = 'nobody'",
+    ],
+)
 async def test_the_database_changes_and_deletes_no_record(
     store: KeyStore, database: Database, database_url: str, writer: Writer, statement: str
 ) -> None:
@@ -198,3 +220,29 @@ async def test_the_database_changes_and_deletes_no_record(
     with pytest.raises(DBAPIError, match="the audit log is only added to"), open_for_migration(database_url) as by_hand:
         by_hand.execute(text(statement))
     assert await audit.list(after=None, limit=9, subject=None) == [RECORD]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"INSERT OR REPLACE INTO audit {_FORGED}",
+        f"REPLACE INTO audit {_FORGED}",
+        # By one of its two names alone.
+        "REPLACE INTO audit (id, at, actor, action, subject, details) SELECT id, 1, 'x', 'x', 'x', x'' FROM audit",
+        f"REPLACE INTO audit {_FORGED.replace('SELECT key, id', 'SELECT key, subject')}",
+        "UPDATE OR REPLACE audit SET actor = 'nobody'",
+    ],
+)
+async def test_sqlite_replaces_no_record(sqlite_url: str, statement: str) -> None:
+    database = Database(sqlite_url, pool_size=1, commit_timeout=COMMIT_TIMEOUT)
+    writer = Writer(database, COMMIT_TIMEOUT)
+    audit = AuditStore(database, writer)
+    await writer.submit(CreateProject(Project(KEY.project_id, "team", None, NOW)))
+    await audit.submit(CreateKey(KEY, b"1"), RECORD)
+    with pytest.raises(DBAPIError, match="the audit log is only added to"), open_for_migration(sqlite_url) as by_hand:
+        by_hand.execute(text(statement))
+    assert await audit.submit(ChangeKey("key_1", 1, {"name": "z"}), replace(RECORD, id="audit_2"))
+    assert [record.id for record in await audit.list(after=None, limit=9, subject=None)] == ["audit_2", "audit_1"]
+    assert await audit.list(after="audit_2", limit=9, subject=None) == [RECORD]
+    await writer.aclose()
+    await database.aclose()

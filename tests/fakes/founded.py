@@ -1,0 +1,16 @@
+"""A database as the first start of a gateway leaves it, without that gateway."""
+
+from pydantic import SecretStr
+
+from app.installation import FirstKeys, opened
+from app.sealing import KeyRing
+from app.settings import StorageSettings
+from app.storage.schema import migrate
+
+
+async def found(database_url: str, ring: KeyRing, *, with_keys: bool = False) -> FirstKeys | None:
+    """Make the schema and the default project, with its first keys if they are asked for; return those."""
+    migrate(database_url)
+    async with opened(StorageSettings(database_url=SecretStr(database_url)), ring) as installation:
+        await installation.take_over_secrets()
+        return await installation.first_keys(with_admin=True, are_kept=with_keys)
