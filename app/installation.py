@@ -24,7 +24,9 @@ from app.storage.database import Database
 from app.storage.founding import Founding
 from app.storage.key_store import KeyStore
 from app.storage.meta_store import MetaStore
+from app.storage.project_erasure import ProjectErasure
 from app.storage.project_store import ProjectStore
+from app.storage.retention import Retention
 from app.storage.schema import migrate
 from app.storage.upstream_store import UpstreamStore
 from app.storage.usage_store import UsageStore
@@ -155,7 +157,13 @@ async def opened(settings: StorageSettings, secret: bytes) -> AsyncIterator[Inst
         audit = Audit(AuditStore(database, writer))
         yield Installation(
             # Nobody here remembers a key that could change.
-            Projects(projects, audit, changed=_nobody),
+            Projects(
+                projects,
+                audit,
+                Retention(database, writer, settings.retention_days),
+                ProjectErasure(database, writer),
+                changed=_nobody,
+            ),
             Keys(keys, projects, audit, mint=mint_key, hash_of=hasher.hash, changed=_nobody),
             audit,
             UsageStore(database, writer),

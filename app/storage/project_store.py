@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 from sqlalchemy import Connection, Select, select, update
 
 from app.state.records import Project
+from app.storage.clock import DatabaseTime
 from app.storage.database import Database
 from app.storage.pages import newest_first
 from app.storage.policies import packed, project_policy
@@ -22,6 +23,8 @@ _READ: Select[*_Columns] = select(
     projects.c.created_at,
     projects.c.policy,
     projects.c.version,
+    projects.c.conversation_days,
+    projects.c.erasing_at,
 )
 
 
@@ -67,7 +70,10 @@ class CreateProject(Write[bool]):
 
 @dataclass(frozen=True, slots=True)
 class ChangeProject(Write[bool]):
-    """New values (`retention_days`, `policy`) for a project. False when it is not at this version any more."""
+    """New values (`retention_days`, `policy`) for a project. False when it is not at this version any more.
+
+    `shortens`: its responses are kept for less than before, those that are stored among them.
+    """
 
     rank: ClassVar[Rank] = Rank.PROJECTS
     is_apart: ClassVar[bool] = True
@@ -75,18 +81,19 @@ class ChangeProject(Write[bool]):
     project_id: str
     version: int
     values: Mapping[str, Any]
+    shortens: bool = False
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
-        return [
-            connection.execute(
-                update(projects)
-                .where(projects.c.id == write.project_id, projects.c.version == write.version)
-                .values(_columns(write.values) | {"version": write.version + 1})
-            ).rowcount
-            > 0
-            for write in writes
-        ]
+        return [_change(connection, write) for write in writes]
+
+
+def _change(connection: Connection, write: ChangeProject) -> bool:
+    own = (projects.c.id == write.project_id, projects.c.version == write.version, projects.c.erasing_at.is_(None))
+    values = _columns(write.values) | {"version": write.version + 1}
+    if write.shortens:
+        values["shortened_at"] = DatabaseTime()
+    return connection.execute(update(projects).where(*own).values(values)).rowcount > 0
 
 
 def _row(project: Project) -> dict[str, Any]:
@@ -97,6 +104,7 @@ def _row(project: Project) -> dict[str, Any]:
         "created_at": project.created_at,
         "policy": packed(project.policy),
         "version": project.version,
+        "conversation_days": project.conversation_days,
     }
 
 
@@ -105,5 +113,5 @@ def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _project(row: Sequence[Any]) -> Project:
-    project_id, name, retention_days, created_at, policy, version = row
-    return Project(project_id, name, retention_days, created_at, project_policy(policy), version)
+    project_id, name, retention_days, created_at, policy, *more = row
+    return Project(project_id, name, retention_days, created_at, project_policy(policy), *more)
