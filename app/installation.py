@@ -28,7 +28,9 @@ from app.storage.database import Database
 from app.storage.founding import FOUNDED_NAME, Founding
 from app.storage.key_store import KeyStore
 from app.storage.meta_store import MetaStore, Replace
+from app.storage.project_erasure import ProjectErasure
 from app.storage.project_store import ProjectStore
+from app.storage.retention import Retention
 from app.storage.schema import check_current
 from app.storage.upstream_store import UpstreamStore
 from app.storage.usage_store import UsageStore
@@ -222,7 +224,13 @@ async def _installation(
         audit = Audit(AuditStore(database, writer))
         installation = Installation(
             # Nobody here remembers a key that could change.
-            Projects(projects, audit, changed=_nobody),
+            Projects(
+                projects,
+                audit,
+                Retention(database, writer, settings.retention_days),
+                ProjectErasure(database, writer),
+                changed=_nobody,
+            ),
             Keys(keys, projects, audit, mint=mint_key, hash_of=hasher.hash, changed=_nobody),
             audit,
             UsageStore(database, writer),

@@ -20,7 +20,7 @@ from app.byte_budget import ByteBudget
 from app.demo.answer import answer
 from app.memory_limit import Allocator, budget_bytes
 from app.offload import Offload
-from app.relay.archive import Archive
+from app.relay.archive import KEEP_SECONDS, Archive
 from app.relay.background import Background
 from app.relay.compaction import Compactor
 from app.relay.conductor import Conductor
@@ -54,9 +54,11 @@ from app.storage.key_store import KeyStore
 from app.storage.key_uses import WRITE_SECONDS, KeyUses
 from app.storage.limit_counting import LimitCounting
 from app.storage.limit_store import LimitStore
+from app.storage.project_erasure import ProjectErasure
 from app.storage.project_store import ProjectStore
 from app.storage.purge import Purge
 from app.storage.response_store import ResponseStore
+from app.storage.retention import Retention
 from app.storage.run_store import RunStore
 from app.storage.upstream_store import UpstreamStore
 from app.storage.usage_store import UsageStore
@@ -69,6 +71,9 @@ from app.upstream.pool import Pool
 from app.upstream.transport import InProcessTransport, Transport
 
 _log = structlog.get_logger("antiphon.memory")
+_CLOCK_SECONDS = 60
+_ERASURE_SECONDS = 2
+_PROJECT_ERASURE_SECONDS = 5
 
 
 def create_app(settings: Settings, ring: KeyRing) -> Gateway:
@@ -122,7 +127,7 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
     limits = LimitCounting(settings.limits, LimitStore(database, writer), is_alone=storage.is_sqlite)
     limiter = Limiter(limits.counts, prices, offload)
     meter = Meter(limiter, ledger)
-    settler = Settler(storage.retention_days, offload)
+    settler = Settler(storage.retention_days, offload, database.clock.now)
     relay = Relay(
         upstream=upstream,
         memory=archive,
@@ -169,7 +174,13 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
         addresses=Addresses(settings.server.trusted_proxies, settings.access.client_address_header),
         authenticator=authenticator,
         master_key=MasterKey(settings.server.admin_key),
-        projects=Projects(projects, audit, changed=authenticator.forget),
+        projects=Projects(
+            projects,
+            audit,
+            Retention(database, writer, storage.retention_days),
+            ProjectErasure(database, writer),
+            changed=authenticator.forget,
+        ),
         keys=Keys(keys, projects, audit, mint=mint_key, hash_of=hasher.hash, changed=authenticator.forget),
         audit=audit,
         upstreams=Upstreams(
@@ -224,7 +235,15 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
         Duty("ledger", ledger.flush_when_due, 0),
         Duty("ledger recovery", ledger.recover, RECOVERY_SECONDS),
         Duty("key uses", uses.write, WRITE_SECONDS),
-        Duty("purge", Purge(responses, runs, usage, limits.store, storage).sweep, storage.purge_interval_seconds),
+        Duty("clock", database.check_clock, _CLOCK_SECONDS),
+        Duty("log erasure", database.finish_erasure, _ERASURE_SECONDS),
+        Duty("continued turns", lambda: archive.keep_all(registry.continued), KEEP_SECONDS),
+        Duty("retention", services.projects.shorten_marked, storage.purge_interval_seconds),
+        Duty("project erasure", services.projects.erase_marked, _PROJECT_ERASURE_SECONDS),
+        *(
+            Duty(f"purge of {what}", step, storage.purge_interval_seconds)
+            for what, step in Purge(database, writer, runs, usage, limits.store, settings=storage).steps.items()
+        ),
     )
 
     # What is in front uses what is behind it.
@@ -237,14 +256,15 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
         writer.aclose,
         database.aclose,
     )
-    return Gateway(services, _opening(keeper.load, services), lifespan=_lifespan(closing))
+    return Gateway(services, _opening((database.tell_time, keeper.load), services), lifespan=_lifespan(closing))
 
 
-def _opening(load: Callable[[], Awaitable[None]], services: Services) -> Callable[[], Awaitable[None]]:
+def _opening(loads: Iterable[Callable[[], Awaitable[object]]], services: Services) -> Callable[[], Awaitable[None]]:
     """What has the app serve, once its database is there: what is kept is loaded, and its duties go on from then."""
 
     async def open_() -> None:
-        await load()
+        for load in loads:
+            await load()
         services.duties.start()
         services.readiness.serves()
 

@@ -110,6 +110,13 @@ class StorageSettings(SettingsGroup):
         description="What secret_key was before, with commas between; without it nothing more is written under that.",
     )
     retention_days: int = Field(30, ge=1, le=36500, description="Days a response is kept, unless its project says.")
+    conversation_days: int | None = Field(
+        None,
+        ge=1,
+        le=36500,
+        description="Days a conversation is kept after its last change, unless its project says; retention_days "
+        "when unset.",
+    )
     usage_days: int = Field(400, ge=1, le=36500, description="Days a call's entry in the ledger is kept.")
     commit_timeout_seconds: float = Field(
         5.0, gt=0, description="Time a call's reads and writes have together before the client gets an error."

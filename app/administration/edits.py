@@ -11,6 +11,11 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
     return {name: {"from": before.get(name), "to": value} for name, value in after.items() if value != before.get(name)}
 
 
+def being_erased(name: str) -> ConflictError:
+    """Nothing of a project is changed, and nothing added to it, that is being erased."""
+    return ConflictError(f"The project {name!r} is being erased.", param="project_id")
+
+
 def changed_meanwhile(noun: str) -> ConflictError:
     """The version that the editor saw is not the current one."""
     return ConflictError(

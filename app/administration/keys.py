@@ -8,7 +8,7 @@ from typing import Any
 from app.administration import rules
 from app.administration.actor import Actor
 from app.administration.audit import Audit
-from app.administration.edits import changed_meanwhile, differences
+from app.administration.edits import being_erased, changed_meanwhile, differences
 from app.errors import InvalidRequestError, NotFoundError
 from app.ids import new_id
 from app.state.policy import ANY_KEY, KeyPolicy, administers
@@ -102,8 +102,11 @@ class Keys:
         actor.check_can_write()
         actor.check_can_give(record.policy.scopes)
         actor.check_outlasts(record.policy, record.expires_at)
-        if await self._projects.get(project_id) is None:
+        project = await self._projects.get(project_id)
+        if project is None:
             raise NotFoundError(f"Project with id '{project_id[:100]}' not found.", param="project_id")
+        if project.erasing_at is not None:
+            raise being_erased(project.name)
         details = {field: getattr(record, field) for field in ("project_id", *_CHANGEABLE)}
         await self._audit.submit(actor, "key.create", record.id, details, CreateKey(record, self._hash_of(key)))
         return await self.get(record.id), key

@@ -61,9 +61,9 @@ def check_tags(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(check_name(tag, f"tags[{place}]") for place, tag in enumerate(tags)))
 
 
-def check_retention_days(value: object) -> int | None:
+def check_days(value: object, param: str = "retention_days") -> int | None:
     """1 to 36,500, or None for the setting's."""
-    return None if value is None else _whole(value, "retention_days", most=_MOST_DAYS)
+    return None if value is None else _whole(value, param, most=_MOST_DAYS)
 
 
 def check_expiry(value: object) -> int | None:

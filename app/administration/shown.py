@@ -29,14 +29,16 @@ def page(records: Sequence[Mapping[str, Any]], *, has_more: bool = False) -> dic
 
 
 def project(record: Project) -> dict[str, Any]:
-    """A project. `retention_days` null is the setting's default."""
+    """A project. `retention_days` null is the setting's default; `erasing_at` is null unless it is being erased."""
     return {
         "id": record.id,
         "object": "project",
         "name": record.name,
         "retention_days": record.retention_days,
+        "conversation_days": record.conversation_days,
         "policy": policy(record.policy),
         "created_at": record.created_at,
+        "erasing_at": record.erasing_at,
         "version": record.version,
     }
 

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 projects = typer.Typer(help="Projects: who owns keys and responses.", no_args_is_help=True, rich_markup_mode=None)
 
 Days = Annotated[int | None, typer.Option(min=0, max=36500, help="Days its responses are kept; 0 for the setting's.")]
+ConversationDays = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=36500, help="Days its conversations are kept after their last change; 0 for as its responses."
+    ),
+]
 Named = Annotated[str, typer.Argument(help="The project's name or id.")]
 
 _COLUMNS: Columns = {
@@ -46,6 +52,7 @@ def create_project(
     *,
     name: Annotated[str, typer.Argument(help="The project's name.")],
     retention_days: Days = None,
+    conversation_days: ConversationDays = None,
     models: Models = None,
     rpm: Requests = None,
     tpm: Tokens = None,
@@ -70,7 +77,11 @@ def create_project(
 
     async def run(installation: "Installation", actor: "Actor") -> "Project":
         return await installation.projects.create(
-            actor, name=name, retention_days=retention_days or None, policy=policy
+            actor,
+            name=name,
+            retention_days=retention_days or None,
+            conversation_days=conversation_days or None,
+            policy=policy,
         )
 
     made = administer(run)
@@ -108,6 +119,7 @@ def update_project(
     project: Named,
     name: Annotated[str | None, typer.Option(help="Another name.")] = None,
     retention_days: Days = None,
+    conversation_days: ConversationDays = None,
     models: Models = None,
     rpm: Requests = None,
     tpm: Tokens = None,
@@ -131,11 +143,24 @@ def update_project(
             budgets=budget,
         )
         policy = ProjectPolicy(models=tuple(models or current.policy.models), limits=limits)
-        members = changes({"name": name, "retention_days": retention_days}, {})
-        if retention_days == 0:
-            members["retention_days"] = None
+        days = {"retention_days": retention_days, "conversation_days": conversation_days}
+        members = changes({"name": name, **days}, {})
+        members |= {field: None for field, value in days.items() if value == 0}
         return await installation.projects.update(
             actor, current.id, {**members, "policy": policy}, version=current.version
         )
 
     print_members(shown.project(administer(run)), as_json=as_json)
+
+
+@projects.command("erase")
+def erase_project(project: Named) -> None:
+    """Erase a project with all that it has: responses, conversations, runs, usage, keys. Nothing brings it back."""
+
+    async def run(installation: "Installation", actor: "Actor") -> "Project":
+        erased = await installation.project(project)
+        await installation.projects.erase(actor, erased.id)
+        return erased
+
+    erased = administer(run)
+    print(f"{erased.name} ({erased.id}) is erased.")

@@ -11,12 +11,16 @@ from app.errors import InvalidRequestError
 from app.relay.blanking import blanked_answer
 from app.state.records import Chain, Item, StoredResponse
 from app.state.runs import IN_FLIGHT
+from app.storage.response_expiry import GRACE_SECONDS
 from app.storage.response_store import ResponseStore
 from app.storage.run_store import RunStore
 from app.upstream.call import UpstreamCall
 from app.upstream.connect import UpstreamClient
 from app.wire import wording
 from app.wire.body import members
+
+KEEP_SECONDS = GRACE_SECONDS / 3
+"""How often calls under way extend what they continue: three times before a purge may take it."""
 
 # As `ResponseFacts.as_asked` writes it.
 _BACKGROUND = b'"background":true'
@@ -47,6 +51,15 @@ class Archive:
     ) -> dict[str, Item]:
         """Those of these items that stand in finished turns."""
         return await self._responses.read_items(project_id, item_ids, now, reserve)
+
+    async def keep_all(self, keys: Collection[int]) -> None:
+        """Extend those of these stored turns that a purge may take before this is asked for the next time."""
+        await self._responses.keep(keys, least=GRACE_SECONDS, seconds=2 * GRACE_SECONDS)
+
+    async def keep(self, chain: Chain, seconds: float) -> None:
+        """See to it that what this chain ends with can be continued for so long."""
+        if chain.key is not None:
+            await self._responses.keep([chain.key], least=int(seconds), seconds=int(seconds))
 
     async def save(self, response: StoredResponse) -> None:
         """Keep a finished turn."""

@@ -31,6 +31,8 @@ _JSON = ((b"content-type", b"application/json"),)
 # How long a client waits for its response to be cancelled, and how often it is looked at meanwhile.
 _CANCEL_SECONDS = 5.0
 _LOOK_SECONDS = 0.05
+# Within which a run is begun that need not wait.
+_BEGUN_SECONDS = 600
 
 
 class QueueFullError(ApiError):
@@ -184,6 +186,9 @@ class Background:
             exchange = await prepare(
                 request, caller, self._archive, keep=False, sealer=stage.sealer, room=room, offload=stage.offload
             )
+            if exchange.chain is not None:
+                # It may wait for as long as this before a process has it, and keeps alive what it continues.
+                await self._archive.keep(exchange.chain, stage.background.background_wait_seconds + _BEGUN_SECONDS)
         else:
             opened = (
                 stage.conversations.hold(order.project_id, conversation_id, self._archive, order.id)

@@ -23,6 +23,7 @@ from app.relay.meter import MeteredCall
 from app.relay.order import FIRST_NUMBER, request_of, turn_of
 from app.relay.prepare import Exchange, OpenTurn, prepare
 from app.relay.pump import Pump
+from app.relay.registry import Place
 from app.relay.run_faults import PAUSE_SECONDS, Stop, failure_of, pause_after
 from app.relay.stage import Stage
 from app.state.ledger import Entry
@@ -102,7 +103,7 @@ class Performance:
         try:
             project_id = self.run.order.project_id
             with self._stage.registry.place(project_id, partial(self.stop, Stop.SHUTDOWN)) as place:
-                await self._work(place.bytes)
+                await self._work(place)
         except OverloadedError:
             await self._leave(PAUSE_SECONDS)
         except StorageError as error:
@@ -117,14 +118,14 @@ class Performance:
             if self._conversation is not None:
                 await self._conversation.release()
 
-    async def _work(self, held: Reservation) -> None:
+    async def _work(self, place: Place) -> None:
         self._task = asyncio.current_task()
         failure: ApiError | None = None
         try:
             if self._stop is None:
-                heard = await self._open(held)
+                heard = await self._open(place)
                 if heard is not None:
-                    await self._listen_to(*heard, held)
+                    await self._listen_to(*heard, place.bytes)
         except asyncio.CancelledError:
             if self._stop is None or self._task is None:
                 raise
@@ -143,9 +144,9 @@ class Performance:
         if self._stop is not None:
             await self._end_early(self._stop)
 
-    async def _open(self, held: Reservation) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
+    async def _open(self, place: Place) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
         """Upstream's answer, and what listening to it needs; None when there is nothing to be heard."""
-        run, stage = self.run, self._stage
+        run, stage, held = self.run, self._stage, place.bytes
         held.add_now(len(self._order.request) * _COPIES)
         request = await request_of(self._order, stage.max_json_depth, stage.offload)
         self._order = run.order
@@ -166,6 +167,7 @@ class Performance:
             offload=stage.offload,
         )
         self._turn = self._ours(exchange.turn)
+        place.continues = self._turn.parent_key
         if run.cancel_requested:
             await self._end("cancelled")
         elif run.status == "in_progress":

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -24,9 +24,12 @@ def _end_nothing() -> None:
 
 
 class Place:
-    """An admitted call of this project, as a context. `bytes` are those that it holds, given back with the place."""
+    """An admitted call of this project, as a context. `bytes` are those that it holds, given back with the place.
 
-    __slots__ = ("_end", "_has_to_end", "_registry", "bytes", "project_id")
+    `continues` is the row of the stored turn that the call continues, if any.
+    """
+
+    __slots__ = ("_end", "_has_to_end", "_registry", "bytes", "continues", "project_id")
 
     def __init__(self, registry: "Registry", project_id: str, end: Callable[[], None], held: Reservation) -> None:
         self._registry = registry
@@ -34,6 +37,7 @@ class Place:
         self._has_to_end = False
         self.project_id = project_id
         self.bytes = held
+        self.continues: int | None = None
 
     def ends_by(self, end: Callable[[], None]) -> None:
         """Have the call asked in this way to finish early, from now on; at once if it was asked already."""
@@ -83,6 +87,11 @@ class Registry:
     def is_open(self) -> bool:
         """Whether new calls are admitted."""
         return not self._closed
+
+    @property
+    def continued(self) -> Collection[int]:
+        """The rows of the stored turns that calls under way continue."""
+        return {place.continues for place in self._places if place.continues is not None}
 
     def place(self, project_id: str, end: Callable[[], None] = _end_nothing) -> Place:
         """A place for one call, which has to be entered at once. Raises OverloadedError where there is none now."""

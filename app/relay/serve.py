@@ -108,6 +108,8 @@ class Relay:
                 exchange = await prepare(
                     request, caller, memory, keep=keep, sealer=self._sealer, room=room, offload=self._offload
                 )
+                if exchange.chain is not None:
+                    place.continues = exchange.chain.key
                 # A running stream holds what its settling needs, and not the prompt.
                 del request
                 serving = self._exchange(exchange, headers, client, metered, place.bytes)

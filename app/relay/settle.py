@@ -1,6 +1,7 @@
 """The end of a turn: what it leaves in the database, committed before anyone is told."""
 
 import time
+from collections.abc import Callable
 from typing import TypeAlias
 
 from app.errors import StorageError, UpstreamError
@@ -21,9 +22,13 @@ _SECONDS_PER_DAY = 86_400
 
 
 class Settler:
-    """Keeps finished turns, each in the memory that it has; one without leaves nothing."""
+    """Keeps finished turns, each in the memory that it has; one without leaves nothing.
 
-    def __init__(self, default_retention_days: int, offload: Offload) -> None:
+    `now` tells the time (unix seconds) by which a turn's expiry is set: the database's, which all replicas agree on.
+    """
+
+    def __init__(self, default_retention_days: int, offload: Offload, now: Callable[[], float] = time.time) -> None:
+        self._now = now
         self._default_retention_days = default_retention_days
         self._offload = offload
 
@@ -96,7 +101,7 @@ class Settler:
     def _stored(
         self, turn: OpenTurn, account: str, facts: response.ResponseFacts, usage: Usage | None, body: bytes
     ) -> StoredResponse:
-        now = int(time.time())
+        now = int(self._now())
         caller = turn.caller
         days = caller.retention_days if caller.retention_days is not None else self._default_retention_days
         return StoredResponse(

@@ -197,7 +197,8 @@ class Conversation:
 class Project:
     """Who owns responses and items. `retention_days` None means the setting's default.
 
-    `version` counts its changes: who edits it says which one they saw.
+    `conversation_days` None means what `retention_days` says, else the setting's default. `version` counts its changes:
+    who edits it says which one they saw. `erasing_at` is since when all that it has is being removed.
     """
 
     id: str
@@ -206,6 +207,8 @@ class Project:
     created_at: int
     policy: ProjectPolicy = ANY_PROJECT
     version: int = 1
+    conversation_days: int | None = None
+    erasing_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,14 @@
-"""The database's own clock: the one that all replicas agree on, and so the one that leases are measured by."""
+"""The database's own clock: the one that all replicas agree on, and so the one that leases and expiry go by."""
 
+import time
 from typing import Any
 
 from sqlalchemy import BigInteger
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
+
+# Leases and rests are shorter than what is lost by this much, and clocks that somebody looks after agree to a second.
+_MOST_SECONDS_OFF = 180.0
 
 
 class DatabaseTime(FunctionElement[int]):
@@ -39,3 +43,27 @@ def _milliseconds_in_sqlite(*_: Any, **__: Any) -> str:
 @compiles(DatabaseMilliseconds, "postgresql")
 def _milliseconds_in_postgresql(*_: Any, **__: Any) -> str:
     return "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS BIGINT)"
+
+
+class DatabaseClock:
+    """Tell the database's time by this process's clock, corrected by what was measured last (unix seconds).
+
+    A process whose clock is wrong gives what it writes the right expiry all the same, and removes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        """Seconds that this process's clock is ahead of the database's."""
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the two are further apart than any measuring explains."""
+        return abs(self.ahead) > _MOST_SECONDS_OFF
+
+    def now(self) -> int:
+        """The database's time."""
+        return int(time.time() - self.ahead)
+
+    def of(self, seconds: int) -> int:
+        """A time of this process's clock, in the database's."""
+        return seconds - round(self.ahead)

@@ -166,7 +166,8 @@ class Describe(Write[Conversation | Refused]):
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[Conversation | Refused]:
         rows = [
             connection.execute(
-                _DESCRIBE.values(metadata=write.metadata), _own(write.project_id, write.conversation_id)
+                _DESCRIBE.values(metadata=write.metadata, used_at=conversation_turns.USED),
+                _own(write.project_id, write.conversation_id),
             ).one_or_none()
             for write in writes
         ]

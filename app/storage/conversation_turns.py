@@ -5,10 +5,11 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import BigInteger, Connection, bindparam, case, cast, func, insert, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, case, cast, func, insert, select, update
 
 from app.state.packing import pack
 from app.state.records import Item, Outline, Turn
+from app.storage.clock import DatabaseTime
 from app.storage.picked_items import Wanted, pick
 from app.storage.tables import conversation_turns as turns
 from app.storage.tables import conversations
@@ -17,6 +18,17 @@ _OUTLINE = msgspec.msgpack.Decoder(Outline)
 
 # Keys asked for in one statement; drivers limit its parameters.
 _KEYS_AT_ONCE = 1000
+
+# To the hour: PostgreSQL writes a row in place of which no indexed column changes.
+_USE_SECONDS = 3600
+
+USED_AT = func.coalesce(conversations.c.used_at, conversations.c.created_at)
+"""When a conversation was last changed."""
+
+USED: ColumnElement[Any] = case(
+    (DatabaseTime() - _USE_SECONDS > USED_AT, DatabaseTime()), else_=conversations.c.used_at
+)
+"""What the column `used_at` becomes where a conversation is changed."""
 
 _OF_CONVERSATION = turns.c.conversation_key == bindparam("conversation_key")
 _UP_TO = (_OF_CONVERSATION, turns.c.key <= bindparam("last_key"))
@@ -133,5 +145,5 @@ def _count(connection: Connection, conversation_key: int, more: int) -> None:
     connection.execute(
         update(conversations)
         .where(conversations.c.key == conversation_key)
-        .values(item_count=conversations.c.item_count + more)
+        .values(item_count=conversations.c.item_count + more, used_at=USED)
     )

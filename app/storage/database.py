@@ -7,13 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app import allowance
 from app.byte_budget import Reserve
 from app.deadline import Deadline
 from app.errors import StorageError
+from app.storage.clock import DatabaseClock, DatabaseMilliseconds
 from app.storage.location import Location
 from app.storage.session import Driver, Session
 from app.storage.sqlite import Sqlite
@@ -36,6 +37,7 @@ _CONTENDED = frozenset({"55P03", "40P01", "40001"})
 READ_AT_ONCE_BYTES = 256 * 1024
 """What is read without being measured before; it is counted all the same."""
 
+_NOW = select(DatabaseMilliseconds())
 _UNREACHABLE = frozenset({"OperationalError", "InterfaceError"})
 
 
@@ -102,6 +104,7 @@ class Database:
         self._writer = Workers(partial(Session, driver, self.writer), 1, "storage-writer")
         self._waiting_writer = Workers(partial(Session, driver, self.writer), 1, "storage-waiting-writer")
         self.locks_rows = driver.locks_rows
+        self.clock = DatabaseClock()
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Return what this makes of a connection, in one of the reading threads. It may be run twice.
@@ -146,8 +149,32 @@ class Database:
         return (self._waiting_writer if may_wait else self._writer).submit(work)
 
     async def lengthen_log(self) -> None:
-        """Spare the first commits the time that a file takes to grow. Best effort."""
+        """Empty the log that a process before may have left, and spare the first commits its growth. Best effort."""
         await self.write(lambda session: session.lengthen_log())
+
+    async def finish_erasure(self) -> None:
+        """Empty SQLite's log of what was deleted while a reader kept it. Raises StorageError while one still does."""
+        if self._driver.erasure_is_due:
+            await self.write(lambda session: session.erase_log())
+        if self._driver.erasure_is_due:
+            raise StorageError("A reader from outside keeps what was deleted in SQLite's log.")
+
+    async def tell_time(self) -> int:
+        """The database's time in unix seconds; `clock` goes by it from now on."""
+        before = time.time()
+        milliseconds: int = await self.read(lambda connection: connection.execute(_NOW).scalar_one())
+        self.clock.ahead = (before + time.time()) / 2 - milliseconds / 1000
+        return milliseconds // 1000
+
+    async def check_clock(self) -> None:
+        """Raise StorageError while this process's clock and the database's are minutes apart."""
+        await self.tell_time()
+        if self.clock.is_off:
+            way = "ahead of" if self.clock.ahead > 0 else "behind"
+            raise StorageError(
+                f"This machine's clock is {abs(self.clock.ahead):.0f} s {way} the database's. "
+                "This process removes nothing that has expired until they agree."
+            )
 
     def interrupt_write(self) -> None:
         """End the statements that the writing threads run; their transactions fail."""

@@ -176,7 +176,8 @@ def _acquire(connection: Connection, write: Acquire) -> int | Refused:
     key = seize(connection, write.project_id, write.conversation_id, holder=write.holder, adds=1)
     if not isinstance(key, Refused):
         until = DatabaseTime() + write.lease_seconds
-        connection.execute(_TAKE.values(holder=write.holder, held_until=until), {"hold_key": key})
+        values = {"holder": write.holder, "held_until": until, "used_at": conversation_turns.USED}
+        connection.execute(_TAKE.values(values), {"hold_key": key})
     return key
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.errors import StorageError
 from app.state.records import Project
+from app.storage.clock import DatabaseTime
 from app.storage.database import Database, is_conflict
 from app.storage.pages import newest_first
 from app.storage.policies import packed, project_policy
@@ -27,6 +28,8 @@ _READ: Select[*_Columns] = select(
     projects.c.created_at,
     projects.c.policy,
     projects.c.version,
+    projects.c.conversation_days,
+    projects.c.erasing_at,
 )
 
 
@@ -74,7 +77,8 @@ class CreateProject(Write[bool]):
 class ChangeProject(Write[bool]):
     """New values for a project. False when it is not at this version any more.
 
-    Raises StorageError with the code NAME_TAKEN: who asks first may be told that a name is free, and another gets it.
+    `shortens`: its responses are kept for less than before, those that are stored among them. Raises StorageError with
+    the code NAME_TAKEN: who asks first may be told that a name is free, and another gets it.
     """
 
     rank: ClassVar[Rank] = Rank.PROJECTS
@@ -83,23 +87,24 @@ class ChangeProject(Write[bool]):
     project_id: str
     version: int
     values: Mapping[str, Any]
+    shortens: bool = False
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
         try:
-            return [
-                connection.execute(
-                    update(projects)
-                    .where(projects.c.id == write.project_id, projects.c.version == write.version)
-                    .values(_columns(write.values) | {"version": write.version + 1})
-                ).rowcount
-                > 0
-                for write in writes
-            ]
+            return [_change(connection, write) for write in writes]
         except DBAPIError as error:
             if error.orig is None or not is_conflict(error.orig):
                 raise
             raise StorageError("Another project has this name.", code=NAME_TAKEN) from error
+
+
+def _change(connection: Connection, write: ChangeProject) -> bool:
+    own = (projects.c.id == write.project_id, projects.c.version == write.version, projects.c.erasing_at.is_(None))
+    values = _columns(write.values) | {"version": write.version + 1}
+    if write.shortens:
+        values["shortened_at"] = DatabaseTime()
+    return connection.execute(update(projects).where(*own).values(values)).rowcount > 0
 
 
 def _row(project: Project) -> dict[str, Any]:
@@ -110,6 +115,7 @@ def _row(project: Project) -> dict[str, Any]:
         "created_at": project.created_at,
         "policy": packed(project.policy),
         "version": project.version,
+        "conversation_days": project.conversation_days,
     }
 
 
@@ -118,5 +124,5 @@ def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _project(row: Sequence[Any]) -> Project:
-    project_id, name, retention_days, created_at, policy, version = row
-    return Project(project_id, name, retention_days, created_at, project_policy(policy), version)
+    project_id, name, retention_days, created_at, policy, *more = row
+    return Project(project_id, name, retention_days, created_at, project_policy(policy), *more)

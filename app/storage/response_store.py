@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import msgspec
 import orjson
 from msgspec.structs import astuple, replace
-from sqlalchemy import Connection, bindparam, delete, exists, select
+from sqlalchemy import BigInteger, Connection, bindparam, delete, select, update
 
 from app.byte_budget import Reserve, reserve_nothing
 from app.errors import StorageError
@@ -15,7 +16,9 @@ from app.offload import Offload
 from app.state.packing import pack
 from app.state.records import Chain, Item, StoredResponse
 from app.storage import turns
+from app.storage.clock import DatabaseTime
 from app.storage.database import Database, is_conflict
+from app.storage.response_expiry import GRACE_SECONDS, remove
 from app.storage.response_reads import read_body, read_chain, read_items
 from app.storage.row_locks import Row, named
 from app.storage.statements import MOST_ROWS, Insertion, Query
@@ -25,11 +28,8 @@ from app.storage.writer import Rank, Write, Writer
 DUPLICATE_RESPONSE = "duplicate_response"
 """The code of the error for a second response with an id that the project has."""
 
-_OWN = (
-    responses.c.project_id == bindparam("project_id"),
-    responses.c.id == bindparam("response_id"),
-    responses.c.expires_at > bindparam("now"),
-)
+_IDENTITY = (responses.c.project_id == bindparam("project_id"), responses.c.id == bindparam("response_id"))
+_OWN = (*_IDENTITY, responses.c.expires_at > bindparam("now"))
 
 _READ_ACCOUNT = Query(select(responses.c.account).where(*_OWN))
 
@@ -41,41 +41,21 @@ _INSERT = Insertion(
     "turns", [*(column.name for column in responses.columns if column is not responses.c.key), turns.ITEM_IDS]
 )
 
-_DELETE = delete(responses).where(*_OWN)
+# An expired one is there as long as others continue it, and can be deleted before.
+_FIND = select(responses.c.key, responses.c.parent_key).where(*_IDENTITY)
+_DELETE = delete(responses).where(responses.c.key == bindparam("own_key"))
+_MOST_ANCESTORS = 100
 
-# Expired responses nobody continues, and upwards from each every expired ancestor that has no other child.
-_child = responses.alias("child")
-_leaves = (
-    select(responses.c.key, responses.c.parent_key)
-    .where(responses.c.expires_at <= bindparam("now"), ~exists().where(_child.c.parent_key == responses.c.key))
-    .limit(bindparam("batch"))
-    .subquery("leaves")
+_NEAR_ITS_END = select(responses.c.key).where(
+    responses.c.key.in_(bindparam("keys", expanding=True)),
+    responses.c.expires_at < DatabaseTime() + bindparam("least", type_=BigInteger),
 )
-_leaf = select(_leaves.c.key, _leaves.c.parent_key).cte("doomed", recursive=True)
-_doomed = _leaf.union_all(
-    select(responses.c.key, responses.c.parent_key).where(
-        responses.c.key == _leaf.c.parent_key,
-        responses.c.expires_at <= bindparam("now"),
-        ~exists().where(_child.c.parent_key == responses.c.key, _child.c.key != _leaf.c.key),
-    )
-)
-# The recursion yields children before their parents, so that a batch never leaves a child without its parent. What
-# somebody else is removing now is theirs.
-_free = (
-    select(responses.c.key)
-    .where(responses.c.key.in_(select(_doomed.c.key).limit(bindparam("batch"))))
-    .with_for_update(skip_locked=True)
-)
-_PURGE = (
-    delete(responses)
-    .where(responses.c.key.in_(_free))
-    # Counted by the rows that come back: sqlite3 counts none for a statement that starts with WITH.
-    .returning(responses.c.key)
-)
+_EXTEND = update(responses).where(responses.c.key.in_(bindparam("keys", expanding=True)))
+_KEYS_AT_ONCE = 1000
 
 
 class ResponseStore:
-    """What is kept of finished turns, per project. Times are unix seconds."""
+    """What is kept of finished turns, per project. Times are unix seconds, by this process's clock."""
 
     def __init__(self, database: Database, writer: Writer, offload: Offload) -> None:
         self._database = database
@@ -98,41 +78,49 @@ class ResponseStore:
 
         `reserve` is called before much is read, here and below.
         """
-        own = _own(project_id, response_id, now)
+        own = _own(project_id, response_id, self._database.clock.of(now))
         return await self._database.read_within(lambda connection, most: read_chain(connection, own, most), reserve)
 
     async def read_items(
         self, project_id: str, item_ids: Collection[str], now: int, reserve: Reserve = reserve_nothing
     ) -> dict[str, Item]:
         """The items with these ids in the project's living responses; of several with one id, the newest."""
-        wanted = list(item_ids)
+        wanted, by_database = list(item_ids), self._database.clock.of(now)
         return await self._database.read_within(
-            lambda connection, most: read_items(connection, project_id, wanted, now, most), reserve
+            lambda connection, most: read_items(connection, project_id, wanted, by_database, most), reserve
         )
 
     async def read_body(
         self, project_id: str, response_id: str, now: int, reserve: Reserve = reserve_nothing
     ) -> bytes | None:
         """The response object as it was saved."""
-        own = _own(project_id, response_id, now)
+        own = _own(project_id, response_id, self._database.clock.of(now))
         return await self._database.read_within(lambda connection, most: read_body(connection, own, most), reserve)
 
     async def read_account(self, project_id: str, response_id: str, now: int) -> str | None:
         """The account that served the response."""
-        own = _own(project_id, response_id, now)
+        own = _own(project_id, response_id, self._database.clock.of(now))
         rows = await self._database.read(lambda connection: _READ_ACCOUNT.fetch(connection, own))
         return rows[0][0] if rows else None
 
     async def delete(self, project_id: str, response_id: str, now: int) -> bool:
-        """Remove the response and its items; False when the project has no such living response."""
-        return await self._writer.submit(DeleteResponse(project_id, response_id, now))
+        """Remove the response and its items, and the expired ones before it that nobody else continues.
 
-    async def purge_expired(self, now: int, batch: int = 500) -> int:
-        """Remove what has expired, `batch` responses per commit; return how many. One with a living heir stays."""
-        purged = 0
-        while removed := await self._writer.submit(PurgeExpired(now, batch)):
-            purged += removed
-        return purged
+        False when the project has none of this id.
+        """
+        return await self._writer.submit(DeleteResponse(project_id, response_id, self._database.clock.of(now)))
+
+    async def keep(self, keys: Collection[int], *, least: int, seconds: int) -> None:
+        """See to it that these live for `seconds` from now where they have less than `least` left.
+
+        Where that is none, as nearly always, nothing is written.
+        """
+        wanted = sorted(keys)
+        for start in range(0, len(wanted), _KEYS_AT_ONCE):
+            given = {"keys": wanted[start : start + _KEYS_AT_ONCE], "least": least}
+            near = await self._database.read(partial(_near_their_end, given))
+            if near:
+                await self._writer.submit(ExtendResponses(near, least, seconds))
 
 
 @dataclass(slots=True)
@@ -183,7 +171,7 @@ class SaveResponse(Write[None]):
 
 @dataclass(frozen=True, slots=True)
 class DeleteResponse(Write[bool]):
-    """A response's removal; its items go with it. False when there was none to see."""
+    """A response's removal; its items go with it. False when there was none."""
 
     rank: ClassVar[Rank] = Rank.REMOVALS
     erases: ClassVar[bool] = True
@@ -199,26 +187,45 @@ class DeleteResponse(Write[bool]):
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[bool]:
-        return [
-            connection.execute(_DELETE, _own(write.project_id, write.response_id, write.now)).rowcount > 0
-            for write in writes
-        ]
+        return [_remove(connection, write) for write in writes]
+
+
+def _remove(connection: Connection, write: DeleteResponse) -> bool:
+    own = {"project_id": storable(write.project_id), "response_id": storable(write.response_id)}
+    row = connection.execute(_FIND, own).one_or_none()
+    if row is None:
+        return False
+    connection.execute(_DELETE, {"own_key": row.key})
+    if row.parent_key is not None:
+        # What was kept for this one alone goes with it.
+        remove(connection, [row.parent_key], write.now - GRACE_SECONDS, _MOST_ANCESTORS)
+    return True
 
 
 @dataclass(frozen=True, slots=True)
-class PurgeExpired(Write[int]):
-    """The removal of up to `batch` expired responses; how many went."""
+class ExtendResponses(Write[None]):
+    """More time for those of these responses that have less than `least` seconds left."""
 
     rank: ClassVar[Rank] = Rank.REMOVALS
     is_apart: ClassVar[bool] = True
-    erases: ClassVar[bool] = True
 
-    now: int
-    batch: int
+    keys: tuple[int, ...]
+    least: int
+    seconds: int
 
     @classmethod
-    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[int]:
-        return [len(connection.execute(_PURGE, {"now": write.now, "batch": write.batch}).all()) for write in writes]
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
+        for write in writes:
+            # One that is being removed is waited for: what is not there then is not made anew.
+            locked = _NEAR_ITS_END.order_by(responses.c.key).with_for_update()
+            keys = connection.scalars(locked, {"keys": write.keys, "least": write.least}).all()
+            if keys:
+                connection.execute(_EXTEND.values(expires_at=DatabaseTime() + write.seconds), {"keys": keys})
+        return [None] * len(writes)
+
+
+def _near_their_end(given: Mapping[str, Any], connection: Connection) -> tuple[int, ...]:
+    return tuple(connection.scalars(_NEAR_ITS_END, given).all())
 
 
 def _batches(writes: Sequence[SaveResponse]) -> Iterator[Sequence[SaveResponse]]:

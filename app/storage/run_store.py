@@ -125,7 +125,7 @@ class RunStore:
         """Remove a run that has ended, and its log; False when there is none."""
         return await self._writer.submit(DeleteRun(project_id, response_id))
 
-    async def purge_expired(self, batch: int = 500) -> int:
+    async def purge_expired(self, batch: int = 100) -> int:
         """Remove the runs whose time is over, `batch` per commit; return how many."""
         purged = 0
         while removed := await self._writer.submit(PurgeRuns(batch)):

@@ -210,6 +210,7 @@ class PurgeRuns(SingleWrite[int]):
 
     is_apart: ClassVar[bool] = True
     erases: ClassVar[bool] = True
+    erases_later: ClassVar[bool] = True
 
     batch: int
 

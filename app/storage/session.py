@@ -25,6 +25,9 @@ class Driver(ABC):
     write_error: tuple[float, BaseException] | None = None
     """How the last write failed, and when (monotonic); None when it was committed."""
 
+    erasure_is_due = False
+    """Whether the log may hold what was deleted from the tables."""
+
     @abstractmethod
     def engine(self, *, writes: bool) -> Engine:
         """An engine whose connections are prepared for writing or for reading."""
@@ -46,8 +49,8 @@ class Driver(ABC):
         """Have the log's file as long as it will be: a commit that makes it longer takes twice the time."""
 
     @abstractmethod
-    def erase_log(self, connection: Any) -> None:
-        """Leave nothing in a log that was deleted from the tables."""
+    def erase_log(self, connection: Any) -> bool:
+        """Leave nothing in a log that was deleted from the tables. False when a reader needs the log still."""
 
 
 class Session:
@@ -82,7 +85,8 @@ class Session:
         return result
 
     def lengthen_log(self) -> None:
-        """Have the commits that follow find their place in the log. Best effort."""
+        """Empty the log, and have the commits that follow find their place in it. Best effort."""
+        self.erase_log()
         with suppress(Exception):
             connection = self._open()
             try:
@@ -90,11 +94,17 @@ class Session:
             finally:
                 _roll_back(connection)
 
-    def erase_log(self) -> None:
-        """Have what was deleted forgotten by the database's log too. Best effort."""
+    def erase_log(self, *, later: bool = False) -> None:
+        """Have what was deleted forgotten by the database's log too; where that cannot be done now, it stays due.
+
+        A purge has it done `later`, by the duty for it: many deletions are one erasure.
+        """
+        self._driver.erasure_is_due = True
+        if later:
+            return
         # Whatever happens here, the deletion before it is committed and must be reported so.
         with suppress(Exception):
-            self._driver.erase_log(_driven(self._open()))
+            self._driver.erasure_is_due = not self._driver.erase_log(_driven(self._open()))
 
     def interrupt(self) -> None:
         """End the statement that runs now. For another thread; the connection may be lost by it."""

@@ -77,11 +77,16 @@ class Sqlite(Driver):
         connection.execute("INSERT INTO padding VALUES (zeroblob(?))", (_LOG_PAGES * _PAGE_BYTES,))
         connection.rollback()
 
-    def erase_log(self, connection: sqlite3.Connection) -> None:
+    def erase_log(self, connection: sqlite3.Connection) -> bool:
         if self._is_guest:
-            return
-        for pragma in (f"busy_timeout={_CHECKPOINT_WAIT}", "wal_checkpoint(TRUNCATE)", self._patience):
-            connection.execute(f"PRAGMA {pragma}").fetchall()
+            # The process that serves does that.
+            return True
+        connection.execute(f"PRAGMA busy_timeout={_CHECKPOINT_WAIT}").fetchall()
+        try:
+            ((is_busy, *_),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            connection.execute(f"PRAGMA {self._patience}").fetchall()
+        return not is_busy
 
 
 class _Preparation:

@@ -74,6 +74,11 @@ projects = Table(
     Column("version", Integer, nullable=False, server_default="1"),
     # JSON (app.state.policy); None where nothing is limited.
     Column("policy", LargeBinary),
+    Column("conversation_days", Integer),
+    # When its retention became shorter, as long as there may be responses that are kept for longer.
+    Column("shortened_at", BigInteger),
+    # Since when all that it has is being removed.
+    Column("erasing_at", BigInteger),
     Index(None, "created_at", "id"),
 )
 
@@ -135,7 +140,7 @@ responses = Table(
     Column("model", StorableText, nullable=False),
     Column("account", StorableText, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("expires_at", BigInteger, nullable=False),
     Column("input_tokens", BigInteger),
     Column("output_tokens", BigInteger),
     Column("total_tokens", BigInteger),
@@ -147,6 +152,7 @@ responses = Table(
     Column("content", LargeBinary, nullable=False),
     Column("body", LargeBinary, nullable=False),
     UniqueConstraint("project_id", "id"),
+    Index(None, "expires_at", "key"),
     sqlite_autoincrement=True,
 )
 
@@ -170,8 +176,8 @@ meta = Table(
 )
 
 
-# Conversations do not expire. While a call that will append to one runs, `holder` names it, and the lease of the hold
-# ends at `held_until` unless it is extended.
+# While a call that will append to one runs, `holder` names it, and the lease of the hold ends at `held_until` unless it
+# is extended. `used_at` is when it was last changed, to the hour; NULL while that is the hour of `created_at`.
 conversations = Table(
     "conversations",
     metadata,
@@ -183,7 +189,9 @@ conversations = Table(
     Column("held_until", BigInteger),
     Column("item_count", BigInteger, nullable=False),
     Column("metadata", LargeBinary, nullable=False),
+    Column("used_at", BigInteger),
     UniqueConstraint("project_id", "id"),
+    Index(None, "project_id", "used_at", "created_at"),
     sqlite_autoincrement=True,
 )
 

@@ -62,8 +62,10 @@ class Write(ABC, Generic[T]):
     """Whether it has a transaction of its own, on the connection that may wait. It locks rows of each table in the
     order of their keys, or skips what is locked."""
 
-    # Whether content is removed when the result is true, so that SQLite's log has to be emptied of it too.
+    # Whether content is removed when the result is true, so that SQLite's log has to be emptied of it too: before the
+    # caller is told, unless the duty for it will do.
     erases: ClassVar[bool] = False
+    erases_later: ClassVar[bool] = False
     # Up to how many of these `apply` is one statement.
     most_in_a_statement: ClassVar[int] = 0
 
@@ -242,8 +244,9 @@ def _transact(writes: Sequence[Write[Any]], session: Session, *, waits: bool) ->
     first = writes[0]
     is_one_kind = all(type(write) is type(first) for write in writes)
     results = session.write(apply, is_one_statement=is_one_kind and first.are_one_statement(writes))
-    if any(write.erases and result for write, result in zip(writes, results, strict=True)):
-        session.erase_log()
+    erasing = [write for write, result in zip(writes, results, strict=True) if write.erases and result]
+    if erasing:
+        session.erase_log(later=all(write.erases_later for write in erasing))
     return results
 
 

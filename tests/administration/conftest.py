@@ -16,7 +16,9 @@ from app.state.records import Project
 from app.storage.audit_store import AuditStore
 from app.storage.database import Database
 from app.storage.key_store import KeyStore
+from app.storage.project_erasure import ProjectErasure
 from app.storage.project_store import ProjectStore
+from app.storage.retention import Retention
 from app.storage.writer import Writer
 from tests.conftest import COMMIT_TIMEOUT
 
@@ -64,7 +66,9 @@ def office_of(database: Database, writer: Writer) -> Office:
     changed: list[str] = []
     return Office(
         Keys(keys, projects, audit, mint=mint_key, hash_of=hasher.hash, changed=changed.append),
-        Projects(projects, audit, changed=changed.append),
+        Projects(
+            projects, audit, Retention(database, writer, 30), ProjectErasure(database, writer), changed=changed.append
+        ),
         audit,
         keys,
         hasher,

@@ -5,11 +5,14 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import select
 
 from app.administration.actor import Actor
-from app.errors import ConflictError, InvalidRequestError, NotFoundError
+from app.errors import ConflictError, InvalidRequestError, NotFoundError, PermissionDeniedError
 from app.state.policy import Budget, Limits, ProjectPolicy
 from app.state.records import Project
+from app.storage.database import Database
+from app.storage.tables import projects
 from tests.administration.conftest import MASTER, Office
 
 pytestmark = pytest.mark.slow_on_postgresql
@@ -77,6 +80,8 @@ async def at_once(office: Office, changes: list[Any], name: str = "same") -> Non
         ({"retention_days": 0}, "retention_days"),
         ({"retention_days": 36_501}, "retention_days"),
         ({"retention_days": "7"}, "retention_days"),
+        ({"conversation_days": 0}, "conversation_days"),
+        ({"erasing_at": 1}, "erasing_at"),
         ({"policy": {"scopes": ["admin"]}}, "policy.scopes"),
         ({"policy": {"models": "gpt"}}, "policy.models"),
         ({"owner": "x"}, "owner"),
@@ -110,3 +115,25 @@ async def test_records_are_paged_latest_first(office: Office, project: Project) 
         pages.append([record.actor for record in page])
         after = page[-1].id
     assert pages == [["admin 4", "admin 3"], ["admin 2", "admin 1"], ["master key"]]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_shorter"),
+    [(None, 7, True), (90, None, True), (7, 8, False), (7, 7, False), (None, 30, False)],
+)
+async def test_only_a_retention_that_becomes_shorter_is_applied_to_what_is_stored(
+    office: Office, database: Database, before: int | None, after: int | None, is_shorter: bool
+) -> None:
+    """Of a setting of 30 days."""
+    made = await office.projects.create(MASTER, name="team", retention_days=before)
+    await office.projects.update(MASTER, made.id, {"retention_days": after}, version=1)
+    marked = select(projects.c.id).where(projects.c.shortened_at.is_not(None))
+    assert (await database.read(lambda connection: connection.scalar(marked)) == made.id) is is_shorter
+
+
+async def test_nobody_erases_a_project_who_may_only_look_or_that_is_not_there(office: Office, project: Project) -> None:
+    with pytest.raises(PermissionDeniedError):
+        await office.projects.erase(Actor("onlooker", can_write=False), project.id)
+    with pytest.raises(NotFoundError):
+        await office.projects.erase(MASTER, "proj_none")
+    assert await office.projects.get(project.id) == project

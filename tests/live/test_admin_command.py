@@ -106,6 +106,19 @@ def test_what_was_given_is_taken_away_again(command: Command) -> None:
     assert (renamed["name"], renamed["retention_days"]) == ("crew", None)
 
 
+def test_a_project_is_erased_with_its_keys(command: Command) -> None:
+    command.run("projects", "create", "team", "--conversation-days", "9")
+    shown = command.json("projects", "show", "team")
+    assert (shown["conversation_days"], shown["erasing_at"]) == (9, None)
+    command.run("keys", "create", "--name", "laptop", "--project", "team")
+    assert command.run("projects", "erase", "team") == f"team ({shown['id']}) is erased.\n"
+    assert command.json("keys", "list")["data"] == []
+    command.run("projects", "show", "team", status=1)
+    command.run("projects", "erase", "team", status=1)
+    actions = [record["action"] for record in command.json("audit", "--subject", shown["id"])["data"]]
+    assert actions == ["project.erased", "project.erase", "project.create"]
+
+
 def test_the_log_says_who_typed_it_and_not_who_they_say_they_are(command: Command) -> None:
     said = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME", "SUDO_USER", "SUDO_UID"), "ceo")
     made = command.json("projects", "create", "team", **said)

@@ -94,7 +94,14 @@ async def test_every_duty_of_the_gateway_goes_on_after_its_first_step_failed(tmp
 
     duties = app.state.services.duties
     duties._duties = [failing_first(duty) for duty in duties._duties]
-    assert {"ledger", "ledger recovery", "purge", "pool sync", "key uses", "background runs"} <= gone_on.keys()
+    assert {
+        "ledger",
+        "ledger recovery",
+        "purge of responses",
+        "pool sync",
+        "key uses",
+        "background runs",
+    } <= gone_on.keys()
     assert {"conversation leases", "stream leases 1"} <= gone_on.keys()
     async with asyncio.timeout(60), app.router.lifespan_context(app):
         await app.open()

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select, text
 
 from app.offload import Offload
 from app.state.listing import PageQuery
-from app.state.records import Conversation, Item, Project, StoredResponse, Usage
+from app.state.records import Chain, Conversation, Item, Project, StoredResponse, Usage
 from app.storage.conversation_store import ConversationStore
 from app.storage.database import Database
 from app.storage.hold_store import HoldStore
@@ -19,6 +19,8 @@ from app.storage.response_store import ResponseStore
 from app.storage.run_store import RunStore
 from app.storage.tables import conversation_turns
 from app.storage.tables import conversations as conversations_table
+from app.storage.tables import items as items_table
+from app.storage.tables import responses as responses_table
 from app.storage.usage_store import UsageStore
 from app.storage.writer import Rank, Write, Writer
 from tests.conftest import COMMIT_TIMEOUT
@@ -140,6 +142,29 @@ async def standing(conversations: ConversationStore, conversation_id: str = "con
     """The ids of what stands in it, oldest first."""
     items, _ = await conversations.read_page("proj_a", conversation_id, PageQuery(limit=100, ascending=True))
     return [item.id for item in items]
+
+
+async def chain_of(store: ResponseStore, name: str, now: int = NOW) -> Chain:
+    chain = await store.read_chain("proj_a", f"resp_{name}", now)
+    assert chain is not None
+    return chain
+
+
+async def grow(store: ResponseStore, make: MakeResponse, *names: str, expires_at: int = NOW + 100) -> Chain:
+    """Save a chain, each turn the child of the one before."""
+    parent: int | None = None
+    for name in names:
+        await store.save(make(name, parent, expires_at=expires_at))
+        parent = (await chain_of(store, name, expires_at - 1)).key
+    return await chain_of(store, names[-1], expires_at - 1)
+
+
+async def count_responses(database: Database) -> tuple[int, int]:
+    """The responses that are kept, and their items."""
+    kept = select(func.count()).select_from(responses_table).scalar_subquery()
+    kept_items = select(func.count()).select_from(items_table).scalar_subquery()
+    row = await database.read(lambda connection: connection.execute(select(kept, kept_items)).one())
+    return row[0], row[1]
 
 
 async def count_turns(database: Database) -> tuple[int, int]:

@@ -5,14 +5,13 @@ import importlib
 import pkgutil
 import random
 import sys
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from inspect import isabstract
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 import app.storage
 from app.errors import StorageError
@@ -29,7 +28,8 @@ from app.storage.hold_store import Acquire, Extend, Hold, HoldStore, Release, Sa
 from app.storage.key_store import CreateKey, KeyStore, MarkKey
 from app.storage.limit_store import Draw, LimitStore
 from app.storage.project_store import CreateProject
-from app.storage.response_store import DeleteResponse, PurgeExpired, ResponseStore, SaveResponse
+from app.storage.response_expiry import RemoveExpired
+from app.storage.response_store import DeleteResponse, ResponseStore, SaveResponse
 from app.storage.row_locks import LOCKED
 from app.storage.run_leases import ClaimRuns
 from app.storage.run_store import RunStore
@@ -38,6 +38,7 @@ from app.storage.tables import metadata
 from app.storage.usage_writes import RecordUsage
 from app.storage.writer import Rank, Write, Writer
 from tests.conftest import COMMIT_TIMEOUT
+from tests.fakes.databases import locked
 from tests.storage.conftest import NOW, MakeResponse
 
 # What these insert has an id of ours, or a name by which they are sorted; what ClaimRuns finds locked it leaves.
@@ -135,7 +136,7 @@ def any_write(chosen: random.Random, conversations: list[int], runs: list[int], 
             MarkKey(f"key_{number}", "blocked_at", NOW),
             Draw(tuple(Claim(limit, 1) for limit in limits)),
             DeleteResponse("proj_a", f"resp_{number}", NOW),
-            PurgeExpired(NOW, 10),
+            RemoveExpired(tuple(range(1, 9)), NOW, 10),
         )
     )
 
@@ -171,28 +172,6 @@ async def test_two_replicas_that_write_the_same_rows_in_any_order_never_deadlock
         )
         count = text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
         assert await one.database.read(lambda connection: connection.scalar(count)) == 0
-
-
-@asynccontextmanager
-async def locked(url: str, statement: str) -> AsyncIterator[None]:
-    """Another process's transaction, which holds what this statement locks."""
-    other = Database(url, pool_size=1, commit_timeout=60.0)
-    held, release = asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
-
-    def hold(connection: Connection) -> None:
-        connection.execute(text(statement)).all()
-        loop.call_soon_threadsafe(held.set)
-        release.wait(60)
-
-    holding = other.write(lambda session: session.write(hold))
-    await held.wait()
-    try:
-        yield
-    finally:
-        release.set()
-        await holding
-        await other.aclose()
 
 
 LOCKS = {

@@ -16,6 +16,7 @@ class NewProject(Body):
 
     name: str
     retention_days: int | None = None
+    conversation_days: int | None = None
     policy: dict[str, Any] = Field({})
 
 
@@ -24,6 +25,7 @@ class ProjectEdit(Edit):
 
     name: str = ""
     retention_days: int | None = None
+    conversation_days: int | None = None
     policy: dict[str, Any] = Field({})
 
 
@@ -50,3 +52,9 @@ async def update_project(project_id: str, request: Request, actor: Administrator
     form = await read_form(ProjectEdit, request, services.intake)
     changed = await services.projects.update(actor, project_id, form.changes(), version=form.version)
     return answer(shown.project(changed))
+
+
+async def erase_project(project_id: str, actor: Administrator, services: ServicesOf) -> Response:
+    """Begin to erase a project with all that it has; until that is done, it is shown with `erasing_at`."""
+    await services.projects.begin_erasure(actor, project_id)
+    return answer({"id": project_id, "object": "project.erasure"}, status=202)

@@ -12,6 +12,7 @@ ADMIN: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = (
     ("POST", "/projects", projects.create_project),
     ("GET", "/projects/{project_id}", projects.retrieve_project),
     ("PATCH", "/projects/{project_id}", projects.update_project),
+    ("DELETE", "/projects/{project_id}", projects.erase_project),
     ("GET", "/keys", keys.list_keys),
     ("POST", "/keys", keys.create_key),
     ("GET", "/keys/{key_id}", keys.retrieve_key),
