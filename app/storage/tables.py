@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 # The newest file in migrations/versions. Ids are four digits, so that an older schema compares as smaller.
-REVISION = "0010"
+REVISION = "0014"
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
