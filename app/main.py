@@ -36,7 +36,7 @@ from app.relay.readiness import Readiness
 from app.relay.registry import Registry
 from app.relay.reload import Reload
 from app.relay.resume import LogReader
-from app.relay.roster import DEMO, Roster
+from app.relay.roster import DEMO, DEMO_PRICE, Roster
 from app.relay.serve import Relay
 from app.relay.settle import Settler
 from app.relay.stage import Stage
@@ -71,6 +71,8 @@ from app.upstream.pool import Pool
 from app.upstream.transport import InProcessTransport, Transport
 
 _log = structlog.get_logger("antiphon.memory")
+# Between two looks for settlements of budgets that failed.
+_OWED_SECONDS = 1.0
 _CLOCK_SECONDS = 60
 _ERASURE_SECONDS = 2
 _PROJECT_ERASURE_SECONDS = 5
@@ -121,12 +123,12 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
     sealer = Sealer(ring)
     compactor = Compactor(upstream, sealer, settings.relay.max_answer_bytes, offload)
 
-    prices = Prices(settings.prices)
+    prices = Prices((*settings.prices, DEMO_PRICE), lambda: pool.upstreams)
     usage = UsageStore(database, writer)
     ledger = Ledger(usage, prices, is_alone=storage.is_sqlite)
     limits = LimitCounting(settings.limits, LimitStore(database, writer), is_alone=storage.is_sqlite)
-    limiter = Limiter(limits.counts, prices, offload)
-    meter = Meter(limiter, ledger)
+    limiter = Limiter(limits.counts, prices, offload, allows_unpriced=settings.limits.allow_unpriced_models)
+    meter = Meter(limiter, ledger, offload)
     settler = Settler(storage.retention_days, offload, database.clock.now)
     relay = Relay(
         upstream=upstream,
@@ -232,6 +234,7 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
         Duty("background runs", conductor.conduct, 0),
         Duty("conversation leases", open_conversations.extend, open_conversations.extend_seconds),
         *(Duty(f"stream leases {n}", leased.renew, leased.renew_seconds) for n, leased in enumerate(limits.leased, 1)),
+        Duty("owed settlements", limits.store.settle_owed, _OWED_SECONDS),
         Duty("ledger", ledger.flush_when_due, 0),
         Duty("ledger recovery", ledger.recover, RECOVERY_SECONDS),
         Duty("key uses", uses.write, WRITE_SECONDS),

@@ -1,4 +1,4 @@
-"""Where the limits of keys and projects are counted, as an operator says it."""
+"""How the limits of keys and projects are counted, as an operator says it."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -11,7 +11,7 @@ from app.settings_urls import check_limits_url
 
 
 class LimitsSettings(SettingsGroup):
-    """Where limits of keys and projects are counted. Budgets are always in the database."""
+    """How limits of keys and projects are counted. Budgets are always in the database."""
 
     env_names: ClassVar[Mapping[str, str]] = MappingProxyType({"url": "ANTIPHON_LIMITS_URL"})
 
@@ -19,6 +19,11 @@ class LimitsSettings(SettingsGroup):
         None,
         description="Valkey or Redis URL (redis://, rediss:// or unix://) that counts minutes and streams; when unset "
         "PostgreSQL does, or the memory of the one process on SQLite.",
+    )
+
+    allow_unpriced_models: bool = Field(
+        default=False,
+        description="Whether keys with a budget in dollars may use models without a known price, uncharged.",
     )
 
     @field_validator("url")

@@ -110,7 +110,10 @@ def setting(record: EffectiveSetting) -> dict[str, Any]:
 
 
 def usage_entry(recorded: Recorded) -> dict[str, Any]:
-    """One call: whose, what it took, how it ended. Members are null where nobody knows."""
+    """One call: whose, what it took, how it ended. Members are null where nobody knows.
+
+    `estimated`: upstream did not say what it took. A `cost_usd` of null beside tokens: the model's price is not known.
+    """
     entry = recorded.entry
     return {
         "id": str(recorded.key),
@@ -132,6 +135,8 @@ def usage_entry(recorded: Recorded) -> dict[str, Any]:
         "stream": entry.is_stream,
         "background": entry.is_background,
         **_tokens(entry.usage),
+        "estimated": entry.is_estimated,
+        "service_tier": entry.service_tier,
         "cost_usd": _usd(entry.cost_nano),
         "first_byte_ms": entry.first_byte_ms,
         "latency_ms": entry.latency_ms,
@@ -165,12 +170,22 @@ USAGE_COLUMNS = (
     "moved_requests",
     "moved_input_tokens",
     "moved_cached_tokens",
+    "cache_write_tokens",
+    "estimated_requests",
 )
 """The members of a sum, and the columns of a sheet of them, in this order."""
 
 
 def _tokens(usage: Usage | None) -> dict[str, int | None]:
-    names = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+    names = (
+        "input_tokens",
+        "cached_tokens",
+        "cache_write_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+        "web_searches",
+        "file_searches",
+    )
     return {name: None if usage is None else getattr(usage, name) for name in names}
 
 

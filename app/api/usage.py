@@ -22,10 +22,12 @@ _OWN = (
     "errors",
     "input_tokens",
     "cached_tokens",
+    "cache_write_tokens",
     "output_tokens",
     "reasoning_tokens",
     "cost_usd",
     "unpriced_requests",
+    "estimated_requests",
 )
 
 
@@ -42,7 +44,9 @@ async def show_usage(request: Request, caller: Caller, services: ServicesOf) -> 
 
     `limits`: of whom, name, limit, used, remaining, resets_at (unix seconds, null for streams). `current`: the sums of
     the day, the week and the month in UTC. `data`: those of the time that was asked for, by `hour`, `day` or `model`;
-    times count in whole hours. Costs are US dollars, null where no price is known. Errors: 400 for the query.
+    times count in whole hours. Costs are US dollars, null where no price is known. `estimated_requests` are those of
+    which upstream did not say what they took. A `model` of "" is that of calls that none answered. Errors: 400 for the
+    query.
     """
     query = read_query(UsageQuery, request)
     now = int(time.time())

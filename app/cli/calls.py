@@ -1,6 +1,6 @@
 """`antiphon calls`: each call by itself, as the ledger has it."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -8,17 +8,26 @@ from app.cli.console import AsJson, Columns, Limit, look, member, moment, print_
 from app.cli.usage import OfKey, OfProject, Since, Until, span
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from app.installation import Installation
     from app.state.ledger import Recorded
+
+
+def _cost(row: "Mapping[str, Any]") -> str | None:
+    """The cost, `~` before one by estimate; what a call took at no known price does not pass for free."""
+    if row["cost_usd"] is None:
+        return None if row["input_tokens"] is None else "no price"
+    return f"{'~' if row['estimated'] else ''}{row['cost_usd']}"
+
 
 _COLUMNS: Columns = {
     "at (UTC)": lambda row: moment(row["at"]),
     "key": member("api_key_id"),
     "model": member("model"),
     "account": member("account"),
-    **{name: member(name) for name in ("status", "error_code", "input_tokens", "output_tokens", "cost_usd")},
+    **{name: member(name) for name in ("status", "error_code", "input_tokens", "output_tokens")},
+    "cost_usd": _cost,
     "ms": member("latency_ms"),
 }
 

@@ -21,7 +21,17 @@ OfKey = Annotated[str | None, typer.Option(help="Only this key's calls, by its i
 
 _GROUPS: "tuple[Grouping, ...]" = ("project", "key", "model", "upstream", "day", "hour")
 _GROUP_COLUMNS = {"project": "project_id", "key": "api_key_id", "model": "model", "upstream": "upstream"}
-_SUMS = ("requests", "errors", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
+_SUMS = (
+    "requests",
+    "errors",
+    "input_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cost_usd",
+    "unpriced_requests",
+    "estimated_requests",
+)
 
 
 def usage(

@@ -13,6 +13,8 @@ def upstream_call(
 ) -> UpstreamCall:
     """The call that this exchange makes; `keeping_upstreams` are the names of those that keep chains themselves."""
     request, prefer = exchange.request, exchange.prefer
+    if entry is not None:
+        entry.input_bytes = request.size
     cache_key = request.fields.get("prompt_cache_key")
     return UpstreamCall(
         model=request.model,

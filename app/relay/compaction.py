@@ -71,6 +71,9 @@ class Compactor:
         answer = await self._upstream.open(replace(call, render=render, endpoint="compact"))
         raw = await self._read(answer, reserve)
         facts = await self._offload.run(len(raw), _facts, raw, call)
+        if call.entry is not None:
+            # A summary that only precedes a response is not all that its call takes.
+            call.entry.is_metered = call.entry.usage is not None
         if answer.account.upstream.offers("compact"):
             if facts is None:
                 raise UpstreamError("Upstream's answer is not a compaction.", code="upstream_invalid_answer")

@@ -5,17 +5,24 @@ from typing import Any
 
 import orjson
 
+from app.state.estimate import estimate_bytes, estimate_items
 from app.wire import events, response, sse
 from app.wire.body import is_json
 from app.wire.slices import decode
 from app.wire.tokens import NotJsonError
 
 _NUMBERED = b'"sequence_number"'
+# A delta's text is between these two, of which the latter cannot stand in it: there its quotes are escaped. The last
+# is how those write it who put spaces between members.
+_TEXT_BEGINS, _TEXT_ENDS, _SPACED_TEXT_ENDS = b'"delta":', b'","', b'", "'
+_QUOTED_TEXT_BEGINS = len(_TEXT_BEGINS) + len(b'"')
 _ADDED, _DELTA = b"response.output_item.added", b"response.output_text.delta"
 
 
 class Fold:
-    """The response as announced, the items finished so far, and the last numbered event. Deltas are never parsed.
+    """The response as announced, the items finished so far, and the last numbered event.
+
+    Deltas are never parsed: how much text they bring is seen by where it stands.
 
     Bounded by the items of one response; past `max_bytes` of them, later ones are forgotten.
     """
@@ -25,7 +32,9 @@ class Fold:
         self._max_bytes = self._room = max_bytes
         self._created: bytes | None = None
         self._items: list[bytes] = []
-        self._last_event = b""
+        self._last_event = self._last_delta = b""
+        # Bytes of text that came in deltas, and how many of them when the last item was finished.
+        self._text = self._finished_text = 0
         self.saw_error = False
 
     @property
@@ -40,6 +49,16 @@ class Fold:
 
     def see(self, frame: bytes, kind: bytes | None) -> None:
         """Take note of one frame, whose `events.kind` this is."""
+        if kind is None and (start := frame.find(_TEXT_BEGINS)) >= 0:
+            self._last_delta = frame
+            end = frame.find(_TEXT_ENDS, start)
+            if end < 0:
+                end = frame.find(_SPACED_TEXT_ENDS, start)
+            if end < 0:
+                # Nothing is behind it.
+                end = frame.rfind(b'"')
+            self._text += max(0, end - start - _QUOTED_TEXT_BEGINS)
+            return
         if frame.find(_NUMBERED) >= 0:
             # Comments, blank lines and a `[DONE]` have no number, and take none.
             self._last_event = frame
@@ -54,6 +73,7 @@ class Fold:
                 # What upstream announced stands for the request, which a long stream then need not hold.
                 self._request_fields = {}
         elif kind == events.ITEM_DONE:
+            self._finished_text = self._text
             self._keep(events.member(frame, "item"))
 
     def ended(self, status: str, error: Mapping[str, str] | None = None) -> bytes:
@@ -63,8 +83,13 @@ class Fold:
 
     def next_number(self) -> int:
         """The sequence number after the last event's."""
-        number = events.sequence_number(self._last_event)
-        return 0 if number is None else number + 1
+        numbers = map(events.sequence_number, (self._last_event, self._last_delta))
+        return max([number + 1 for number in numbers if number is not None], default=0)
+
+    def tokens(self) -> int:
+        """How many output tokens have passed, by estimate: of the text in deltas, and of items that came without."""
+        unfinished = estimate_bytes(self._text - self._finished_text)
+        return max(estimate_bytes(self._text), estimate_items(self._items) + unfinished)
 
     def _unfinished(self) -> list[bytes]:
         """What is known of items that were not finished."""

@@ -107,11 +107,11 @@ class Ledger:
             _log.warning("usage was lost at shutdown", count=len(self._batch) + len(self._waiting))
 
     async def _price(self, entries: Sequence[Entry]) -> None:
-        known: dict[tuple[str | None, str, str | None], Rates | None] = {}
+        known: dict[tuple[str | None, str, str | None, str | None], Rates | None] = {}
         for entry in entries:
             if entry.usage is None:
                 continue
-            asked = entry.model_served, entry.model, entry.account
+            asked = entry.model_served, entry.model, entry.account, entry.service_tier
             if asked not in known:
                 known[asked] = await self._prices.rates(*asked)
             rates = known[asked]

@@ -65,6 +65,8 @@ class Allowance(NamedTuple):
 
 
 class _Estimate(NamedTuple):
+    """What a call takes of limits: nano-dollars are None where its price is asked for and not known."""
+
     input_tokens: int
     tokens: int
     money: int | None
@@ -77,21 +79,22 @@ class Limiter:
     when they are granted. Tokens and money are taken by estimate (of the body's input, and `max_output_tokens` where
     the client gave it) and corrected by usage at the end, whatever the end is: where none is known, to the estimate of
     the input, and to nothing where no upstream was asked. So what runs at once can use more than a limit, and then the
-    next call is refused. What has no known price costs nothing. While the counts are out of reach nobody who has limits
-    is served.
+    next call is refused. A budget in dollars refuses what has no known price, unless the operator `allows_unpriced`,
+    and then it costs nothing. While the counts are out of reach nobody who has limits is served.
     """
 
-    def __init__(self, counts: Counts, prices: Prices, offload: Offload) -> None:
+    def __init__(self, counts: Counts, prices: Prices, offload: Offload, *, allows_unpriced: bool = False) -> None:
         self._offload = offload
         self._counts = counts
         self._prices = prices
+        self._allows_unpriced = allows_unpriced
 
     async def admit(self, caller: ApiKey, request: CreateRequest, entry: Entry) -> Reservation:
         """Grant the call that this is the entry of.
 
         Raises NotFoundError for a model that is not for this caller, LimitError (429), InvalidRequestError for more
-        output than it may ask for or a member that could say so in other words, and StorageError. A request that names
-        no `max_output_tokens` gets the caller's cap.
+        output than it may ask for, a member that could say so in other words or a model without a price that a budget
+        asks for, and StorageError. A request that names no `max_output_tokens` gets the caller's cap.
         """
         if caller.is_unrestricted:
             return NOTHING
@@ -114,6 +117,8 @@ class Limiter:
             return NOTHING
         is_stream = entry.is_stream and not entry.is_background
         estimate = await self._estimate(limits, request, entry)
+        if estimate.money is None and not self._allows_unpriced:
+            raise refusal.unpriced(request.model, next(limit for limit in limits if limit.unit == "usd"))
         claims = _claims(limits, estimate, is_stream=is_stream)
         stream = new_id("stream") if is_stream else ""
         verdict = await self._counts.draw(claims, stream)
@@ -140,7 +145,7 @@ class Limiter:
         )
 
     async def settle(self, reservation: Reservation, entry: Entry) -> None:
-        """Take what the call used in place of what was reserved for it. Never fails: what cannot be written stays."""
+        """Take what the call used in place of what was reserved for it. Never fails: budgets may be settled later."""
         used = await self._used(reservation, entry)
         corrections = []
         for limit, amount, at in reservation.taken:
@@ -162,16 +167,17 @@ class Limiter:
     async def _estimate(self, limits: Collection[Limit], request: CreateRequest, entry: Entry) -> _Estimate:
         units = {limit.unit for limit in limits}
         if entry.endpoint == "input_tokens" or units.isdisjoint(("tokens", "usd")):
-            return _Estimate(0, 0, None)
+            return _Estimate(0, 0, 0)
         given = (
             await self._offload.run(request.size, estimate_request, request.fields)
             if request.is_large
             else estimate_request(request.fields)
         )
         output = request.fields.get(_MAX_OUTPUT_TOKENS) or 0
-        money = None
+        money: int | None = 0
         if "usd" in units:
-            money = await self._prices.cost(None, entry.model, Usage(given, output, given + output), None)
+            tier = request.fields.get("service_tier")
+            money = await self._prices.quote(entry.model, Usage(given, output, given + output), tier)
         return _Estimate(given, given + output, money)
 
     async def _used(self, reservation: Reservation, entry: Entry) -> _Estimate:
@@ -181,8 +187,11 @@ class Limiter:
             usage = Usage(given, 0, given)
         money = None
         if any(limit.unit == "usd" for limit, _, _ in reservation.taken):
-            money = await self._prices.cost(entry.model_served, entry.model, usage, entry.account)
-        return _Estimate(usage.input_tokens, usage.total_tokens, money)
+            asked = entry.model_served, entry.model, usage, entry.account, entry.service_tier
+            money = await self._prices.cost(*asked)
+        # Not every upstream adds them up.
+        tokens = max(usage.total_tokens, usage.input_tokens + usage.output_tokens)
+        return _Estimate(usage.input_tokens, tokens, money)
 
 
 def _check_members(caller: ApiKey, unknown: Collection[str]) -> None:

@@ -7,13 +7,19 @@ from typing import Self
 
 from app.errors import ApiError
 from app.observability.logging import request_id
+from app.offload import Offload
+from app.relay.fold import Fold
 from app.relay.ledger import Ledger
 from app.relay.limiter import NOTHING, Limiter
+from app.relay.prepare import Exchange
+from app.state.estimate import estimate_bytes
 from app.state.ledger import Endpoint, Entry
-from app.state.records import ApiKey
+from app.state.records import ApiKey, Usage
+from app.wire.body import LARGE_BYTES
 from app.wire.requests import CreateRequest
 
 _SERVER_ERROR = 500
+_CLIENT_LEFT = 499
 _RATE_LIMITS = b"x-ratelimit-"
 # Of what a client calls its model, as much as is kept.
 _LONGEST_MODEL = 200
@@ -22,9 +28,10 @@ _LONGEST_MODEL = 200
 class Meter:
     """Meters calls."""
 
-    def __init__(self, limiter: Limiter, ledger: Ledger) -> None:
+    def __init__(self, limiter: Limiter, ledger: Ledger, offload: Offload) -> None:
         self.limiter = limiter
         self.ledger = ledger
+        self.offload = offload
 
     def call(self, request: CreateRequest, caller: ApiKey, *, endpoint: Endpoint = "responses") -> "MeteredCall":
         """A context around one call; entering it raises what the limiter raises."""
@@ -49,9 +56,9 @@ class Meter:
 
 
 class MeteredCall:
-    """One call. Who serves it fills in the `entry`."""
+    """One call. Who serves it fills in the `entry`, and says what remembers its `answer` while that passes."""
 
-    __slots__ = ("_caller", "_meter", "_request", "entry", "reservation")
+    __slots__ = ("_caller", "_meter", "_request", "answer", "entry", "reservation")
 
     def __init__(
         self, meter: Meter, request: CreateRequest, caller: ApiKey, endpoint: Endpoint, *, is_background: bool = False
@@ -71,6 +78,7 @@ class MeteredCall:
             time.monotonic(),
         )
         self.reservation = NOTHING
+        self.answer: Fold | None = None
 
     async def __aenter__(self) -> Self:
         # The prompt is not to be held here while the answer streams.
@@ -79,7 +87,8 @@ class MeteredCall:
         try:
             self.reservation = await self._meter.limiter.admit(self._caller, request, self.entry)
         except BaseException as error:
-            self._record(error)
+            self._end(error)
+            self._meter.ledger.record(self.entry)
             raise
         return self
 
@@ -87,9 +96,17 @@ class MeteredCall:
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         """The call is over, by this error if by any: it is recorded, and settled by its use."""
-        self._record(error)
+        self._end(error)
+        if self.entry.attempts and not self.entry.is_metered:
+            await self._estimate()
+        self._meter.ledger.record(self.entry)
         if self.reservation.taken:
             await self._meter.limiter.settle(self.reservation, self.entry)
+
+    async def asks(self, exchange: Exchange) -> None:
+        """Note how much of the context upstream is sent beside the call's own input, where that is to be paid for."""
+        if self.reservation.taken:
+            self.entry.history_tokens = await exchange.history_tokens(self._meter.offload)
 
     async def end(self, error: BaseException | None = None) -> None:
         """End a call that was not entered."""
@@ -102,7 +119,7 @@ class MeteredCall:
             return [*headers]
         return [*(header for header in headers if not header[0].startswith(_RATE_LIMITS)), *ours]
 
-    def _record(self, error: BaseException | None) -> None:
+    def _end(self, error: BaseException | None) -> None:
         entry = self.entry
         entry.latency_ms = round((time.monotonic() - entry.started) * 1000)
         if isinstance(error, ApiError):
@@ -112,4 +129,23 @@ class MeteredCall:
                 error.headers = {name.decode(): value.decode() for name, value in told}
         elif error is not None:
             entry.status = _SERVER_ERROR
-        self._meter.ledger.record(entry)
+
+    async def _estimate(self) -> None:
+        """Count what upstream was sent and what its client got, where upstream has not said what that took.
+
+        So a client that hangs up before it is said pays all the same. What upstream refused, or failed before a word
+        of it was heard, took nothing.
+        """
+        entry, answer = self.entry, self.answer
+        if answer is not None:
+            is_large = answer.size >= LARGE_BYTES
+            passed = await self._meter.offload.run(answer.size, answer.tokens) if is_large else answer.tokens()
+            entry.relayed_tokens = max(entry.relayed_tokens, passed)
+        has_answer = entry.response_status is not None and entry.response_status != "failed"
+        is_used = entry.relayed_tokens > 0 or entry.status == _CLIENT_LEFT or has_answer
+        if not is_used or entry.endpoint == "input_tokens":
+            return
+        given = (self.reservation.input_tokens or estimate_bytes(entry.input_bytes)) + entry.history_tokens
+        used = Usage(given, entry.relayed_tokens, given + entry.relayed_tokens)
+        entry.usage = used if entry.usage is None else entry.usage.plus(used)
+        entry.is_estimated = True

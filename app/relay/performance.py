@@ -195,6 +195,9 @@ class Performance:
             call = replace(call, render=exchange.render)
         turn = self._turn = self._ours(exchange.turn)
         fold = PartialFold(request.fields, stage.relay.max_answer_bytes)
+        if self._metered is not None:
+            self._metered.answer = fold
+            await self._metered.asks(exchange)
         del exchange, request
         answer = await stage.upstream.open(call)
         held.shrink(turn.size * _COPIES)

@@ -14,6 +14,7 @@ from app.relay.memory import Memory, resolve
 from app.relay.sealed_input import expand, look_into
 from app.sealing import Sealer
 from app.state.compaction import Compaction
+from app.state.estimate import estimate_history
 from app.state.items import input_items, references
 from app.state.ledger import Entry
 from app.state.ownership import chain_names_owned, item_names_owned
@@ -90,6 +91,17 @@ class Exchange:
     def size(self) -> int:
         """What it continues and says, in bytes."""
         return (self.chain.size if self.chain else 0) + self.request.size
+
+    async def history_tokens(self, offload: Offload) -> int:
+        """How many tokens there are, by estimate, of what it continues and refers to."""
+        if self.compaction is not None:
+            contents = [self.compaction.content]
+        else:
+            contents = [turn.content for turn in self.chain.turns] if self.chain else []
+            contents += [item.content for item in self.items if item.served_by is not None]
+        if self.is_large:
+            return await offload.run(self.size, estimate_history, contents)
+        return estimate_history(contents)
 
     @property
     def turn(self) -> OpenTurn:

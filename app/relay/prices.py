@@ -1,20 +1,24 @@
 """What calls cost: the operator's prices, else the public ones. Must not know who pays.
 
-Costs are whole nano-dollars. Tokens alone are counted: what a search or a stored file costs is not known here.
+Costs are whole nano-dollars: of tokens, in the tier that served them, and of searches. What runs code or keeps files
+for a while is not known here.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import structlog
 
 from app.settings_prices import PriceSettings
+from app.settings_upstream import UpstreamSettings
 from app.state.records import Usage
-from app.upstream.account import upstream_name
+from app.upstream.account import serves, upstream_name
 
 if TYPE_CHECKING:
     from genai_prices.types import TieredPrices
@@ -25,74 +29,144 @@ _KEPT_SECONDS = 600.0
 _MOST_NAMES = 1000
 _PICO = 1000
 _PICO_PER_USD_A_MILLION = 1_000_000
+_PICO_PER_USD_A_THOUSAND = 1_000_000_000
+# A token that is written to the cache, by the price of one that is not; where a list has no other.
+_CACHE_WRITE = 1.25
+# Tiers that cost what it says where no tier is named.
+_STANDARD_TIERS = frozenset({"auto", "default"})
+_GLOB = frozenset("*?[")
+
+_log = structlog.get_logger("antiphon.prices")
 
 Steps = tuple[tuple[int, int], ...]
 """Picodollars a token, from this many input tokens of the call on; the highest step first, the last from 0 on."""
 
+_Asked: TypeAlias = tuple[str | None, str, str | None, str | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What the tokens of one model cost."""
+    """What the tokens of one model cost in one tier, and a search (in picodollars)."""
 
     input: Steps
     cached_input: Steps
+    cache_write: Steps
     output: Steps
+    web_search: int = 0
+    file_search: int = 0
 
     def cost(self, usage: Usage) -> int:
         """What this usage costs, in nano-dollars."""
-        cached = min(usage.cached_tokens, usage.input_tokens)
+        given = usage.input_tokens
+        cached = min(usage.cached_tokens, given)
+        written = min(usage.cache_write_tokens, given - cached)
         picos = (
-            (usage.input_tokens - cached) * _at(self.input, usage.input_tokens)
-            + cached * _at(self.cached_input, usage.input_tokens)
-            + usage.output_tokens * _at(self.output, usage.input_tokens)
+            (given - cached - written) * _at(self.input, given)
+            + cached * _at(self.cached_input, given)
+            + written * _at(self.cache_write, given)
+            + usage.output_tokens * _at(self.output, given)
+            + usage.web_searches * self.web_search
+            + usage.file_searches * self.file_search
         )
         return (picos + _PICO // 2) // _PICO
 
 
 class Prices:
-    """Knows what a call costs. `overrides` are the operator's prices, the first that matches counts."""
+    """Knows what a call costs. `overrides` are the operator's prices, the first that matches counts.
 
-    def __init__(self, overrides: Sequence[PriceSettings]) -> None:
+    `upstreams` are those that there are now.
+    """
+
+    def __init__(
+        self, overrides: Sequence[PriceSettings], upstreams: Callable[[], Sequence[UpstreamSettings]] = tuple
+    ) -> None:
         self._overrides = tuple(overrides)
-        self._known: dict[tuple[str | None, str, str | None], Rates | None] = {}
+        self._upstreams = upstreams
+        self._known: dict[_Asked, Rates | None] = {}
         self._known_until = 0.0
 
-    async def cost(self, model_served: str | None, model: str, usage: Usage | None, account: str | None) -> int | None:
+    async def cost(
+        self, model_served: str | None, model: str, usage: Usage | None, account: str | None, tier: str | None = None
+    ) -> int | None:
         """Nano-dollars; None where the usage or the model's price is not known.
 
         `model_served` is the model that upstream said it was, `model` the one that was asked for, `account` the one
-        that served it.
+        that served it, `tier` the service tier that it was served in.
         """
         if usage is None:
             return None
-        rates = await self.rates(model_served, model, account)
+        rates = await self.rates(model_served, model, account, tier)
         return None if rates is None else rates.cost(usage)
 
-    async def load(self) -> None:
-        """Load the public list beside the event loop (140 ms), so that no call waits for it."""
-        await asyncio.to_thread(_public, ())
+    async def quote(self, model: str, usage: Usage, tier: str | None) -> int | None:
+        """What a call of this model would cost at the dearest upstream that may serve it; None where one has no price.
 
-    async def rates(self, model_served: str | None, model: str, account: str | None) -> Rates | None:
-        """What the tokens of such a call cost; None where that is not known."""
+        Where none serves it, its name alone decides.
+        """
+        routes: list[tuple[str | None, str | None]] = [
+            (each.aliases.get(model), each.name) for each in self._upstreams() if serves(each, model)
+        ]
+        costs = [await self.cost(served, model, usage, upstream, tier) for served, upstream in routes or [(None, None)]]
+        known = [cost for cost in costs if cost is not None]
+        return max(known) if len(known) == len(costs) else None
+
+    async def load(self) -> None:
+        """Load the public list beside the event loop (140 ms), so that no call waits for it.
+
+        The log names the models that upstreams name, and are not just taken by a glob, whose price is not known.
+        """
+        await asyncio.to_thread(_public, (), None)
+        if unpriced := await self._unpriced():
+            _log.warning(
+                "no price is known of some models: keys with a budget in dollars may not use them, unless "
+                "ANTIPHON_ALLOW_UNPRICED_MODELS says so",
+                models=unpriced,
+            )
+
+    async def _unpriced(self) -> list[str]:
+        unknown: dict[str, None] = {}
+        for upstream in self._upstreams():
+            named = [name for name in upstream.models if _GLOB.isdisjoint(name)]
+            for model in (*named, *upstream.aliases):
+                if await self.rates(upstream.aliases.get(model), model, upstream.name) is None:
+                    unknown[f"{upstream.name}: {model}"] = None
+        return [*unknown]
+
+    async def rates(
+        self, model_served: str | None, model: str, account: str | None, tier: str | None = None
+    ) -> Rates | None:
+        """What such a call costs; None where that is not known."""
         upstream = None if account is None else upstream_name(account)
-        key = (model_served, model, upstream)
+        tier = None if tier in _STANDARD_TIERS else tier
+        key = (model_served, model, upstream, tier)
         if time.monotonic() > self._known_until or len(self._known) >= _MOST_NAMES:
             self._known = {}
             self._known_until = time.monotonic() + _KEPT_SECONDS
         if key not in self._known:
             names = [name for name in (model_served, model) if name]
-            self._known[key] = self._overriding(names, upstream) or await asyncio.to_thread(_public, names)
+            found = self._overriding(names, upstream, tier) or await asyncio.to_thread(_public, names, tier)
+            self._known[key] = found
         return self._known[key]
 
-    def _overriding(self, names: Sequence[str], upstream: str | None) -> Rates | None:
+    def _overriding(self, names: Sequence[str], upstream: str | None, tier: str | None) -> Rates | None:
         for price in self._overrides:
-            if price.upstream in (None, upstream) and any(fnmatchcase(name, price.model) for name in names):
-                cached_input = price.input if price.cached_input is None else price.cached_input
-                return Rates(_steps(price.input), _steps(cached_input), _steps(price.output))
+            if (
+                price.upstream in (None, upstream)
+                and price.service_tier in (None, tier)
+                and any(fnmatchcase(name, price.model) for name in names)
+            ):
+                return _rates(
+                    price.input,
+                    price.cached_input,
+                    price.cache_write,
+                    price.output,
+                    web_search=price.web_search,
+                    file_search=price.file_search,
+                )
         return None
 
 
-def _public(names: Sequence[str]) -> Rates | None:
+def _public(names: Sequence[str], tier: str | None) -> Rates | None:
     """The rates of the first of these models that the public lists know. Blocking."""
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - it takes long to load
 
@@ -102,19 +176,58 @@ def _public(names: Sequence[str]) -> Rates | None:
             _, model = public.find_provider_model(name, None, None, None)
         except LookupError:
             continue
-        price = model.get_prices(datetime.now(UTC))
-        if price.input_mtok is None or price.output_mtok is None:
+        price: Any = model.get_prices(datetime.now(UTC), None if tier is None else {"service_tier": tier})
+        # Of each a list has what it charges for, and nothing of the rest.
+        priced = vars(price).get
+        given, made = priced("input_mtok"), priced("output_mtok")
+        if given is None or made is None:
             continue
-        cached = price.input_mtok if price.cache_read_mtok is None else price.cache_read_mtok
-        return Rates(_steps(price.input_mtok), _steps(cached), _steps(price.output_mtok))
+        return _rates(
+            given,
+            priced("cache_read_mtok"),
+            priced("cache_write_mtok"),
+            made,
+            web_search=priced("web_searches_kcount"),
+            file_search=priced("storage_searches_kcount"),
+        )
     return None
 
 
-def _steps(price: "float | Decimal | TieredPrices") -> Steps:
+_Price: TypeAlias = "float | Decimal | TieredPrices"
+_PriceIfAny: TypeAlias = "float | Decimal | TieredPrices | None"
+
+
+def _rates(
+    given: _Price,
+    cached: _PriceIfAny,
+    written: _PriceIfAny,
+    made: _Price,
+    *,
+    web_search: _PriceIfAny,
+    file_search: _PriceIfAny,
+) -> Rates:
+    plain = _steps(given)
+    return Rates(
+        plain,
+        plain if cached is None else _steps(cached),
+        tuple([(start, round(pico * _CACHE_WRITE)) for start, pico in plain]) if written is None else _steps(written),
+        _steps(made),
+        _search(web_search),
+        _search(file_search),
+    )
+
+
+def _steps(price: _Price) -> Steps:
     if isinstance(price, float | Decimal):
         return ((0, _pico(price)),)
     # A tier is for calls with more input tokens than its start, and then for all of their tokens.
     return (*((tier.start + 1, _pico(tier.price)) for tier in reversed(price.tiers)), (0, _pico(price.base)))
+
+
+def _search(price: _PriceIfAny) -> int:
+    if price is None:
+        return 0
+    return round((price if isinstance(price, float | Decimal) else price.base) * _PICO_PER_USD_A_THOUSAND)
 
 
 def _pico(usd_a_million: float | Decimal) -> int:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from app.errors import ApiError
+from app.errors import ApiError, InvalidRequestError
 from app.relay.client import RawHeader
 from app.state.limits import NANO, Claim, Limit, Standing, Unit
 
@@ -18,6 +18,7 @@ _COUNTED_DOWN: tuple[Unit, ...] = ("requests", "tokens")
 # To whoever cannot wait for it: an SDK would hold its caller up, or come back too early.
 _NO_RETRY = {"x-should-retry": "false"}
 _SLACK_SECONDS = 0.1
+_LONGEST_QUOTE = 100
 
 
 class LimitError(ApiError):
@@ -65,6 +66,16 @@ def refusal(refused: Standing, claims: Iterable[Claim], standings: Iterable[Stan
         f"Rate limit reached for {owner} on {rate}: Limit {limit.most}, Used {refused.used}, Requested {requested}. "
         f"Please try again in {duration(rest_ms)} (at {_moment(rest_ms)}).",
         headers={**left, **_wait(rest_ms)},
+    )
+
+
+def unpriced(model: str, limit: Limit) -> InvalidRequestError:
+    """The error of a call of a model whose price nobody knows, where this limit is in dollars."""
+    return InvalidRequestError(
+        f"The price of the model '{model[:_LONGEST_QUOTE]}' is not known, and {_OWNERS[limit.whose]} has a budget in "
+        "US dollars. Use another model, or ask the operator of this gateway for a price of this one.",
+        code="model_price_unknown",
+        param="model",
     )
 
 

@@ -7,11 +7,15 @@ import structlog
 from pydantic import SecretStr, ValidationError
 
 from app.sealing import SealError, Vault
+from app.settings_prices import PriceSettings
 from app.settings_upstream import AdministeredUpstream, KeySettings, UpstreamSettings
 from app.state.upstreams import Stored, StoredKey, StoredUpstream
 
 # It serves its own model and no other: it never stands in for a real one.
 DEMO = UpstreamSettings(name="demo", base_url="http://demo.invalid", models=("demo",))
+
+# Nobody pays for it.
+DEMO_PRICE = PriceSettings(model="demo", upstream=DEMO.name, input=0, output=0)
 
 _log = structlog.get_logger("antiphon.upstreams")
 

@@ -151,7 +151,7 @@ class Relay:
     ) -> None:
         """Ask upstream and relay its answer, to its end or the client's."""
         pump: Pump | None = None
-        fold = Fold(exchange.request.fields, self._max_answer_bytes)
+        fold = metered.answer = Fold(exchange.request.fields, self._max_answer_bytes)
         try:
             with client:
                 call = upstream_call(exchange, headers, self._keeping_upstreams, metered.entry)
@@ -160,6 +160,8 @@ class Relay:
                     call = replace(call, render=exchange.render)
                 turn = exchange.turn
                 turn.entry = metered.entry
+                if metered.reservation.taken:
+                    await metered.asks(exchange)
                 del exchange
                 answer = await self._upstream.open(call)
                 del call

@@ -9,6 +9,7 @@ from app.observability.logging import note
 from app.offload import Offload
 from app.relay.prepare import OpenTurn
 from app.state.compaction import placed
+from app.state.estimate import estimate_items
 from app.state.items import bind, output_items
 from app.state.records import StoredResponse, Usage
 from app.state.runs import IN_FLIGHT
@@ -16,7 +17,7 @@ from app.storage.response_store import DUPLICATE_RESPONSE
 from app.wire import response
 from app.wire.body import is_large
 
-_Outcome: TypeAlias = tuple[response.ResponseFacts, Usage | None, bytes, StoredResponse | None]
+_Outcome: TypeAlias = tuple[response.ResponseFacts, Usage | None, int | None, bytes, StoredResponse | None]
 
 _SECONDS_PER_DAY = 86_400
 
@@ -52,7 +53,7 @@ class Settler:
             if turn.memory is not None:
                 raise not_a_response()
             return None
-        facts, usage, body, stored = outcome
+        facts, usage, untold, body, stored = outcome
         note(
             response_id=turn.background_id or facts.id,
             response_status=facts.status,
@@ -64,6 +65,9 @@ class Settler:
         if entry is not None:
             # What a summary took that went before stays, where upstream says nothing of the rest.
             entry.usage = usage or entry.usage
+            entry.is_metered = untold is None
+            entry.relayed_tokens = max(entry.relayed_tokens, untold or 0)
+            entry.service_tier = facts.service_tier
             entry.response_id = turn.background_id or facts.id
             entry.response_status = facts.status
             entry.model_served = facts.model
@@ -80,12 +84,18 @@ class Settler:
         return body
 
     def _outcome(self, turn: OpenTurn, account: str, raw: bytes, status: str | None) -> _Outcome | None:
-        """What this response object says, what the client gets and what is kept; None when it is no response object."""
+        """What this response object says, what the client gets and what is kept; None when it is no response object.
+
+        Where it does not say what it took, with how many tokens its output has by estimate.
+        """
         facts = response.read(raw)
         if facts is None:
             return None
         if facts.status in IN_FLIGHT:
             facts = _ended(turn, facts, status)
+        told = facts.usage or {}
+        is_told = bool(told.get("input_tokens") or told.get("output_tokens"))
+        untold = None if is_told else estimate_items(facts.output)
         if turn.compaction is not None:
             facts = placed(turn.compaction, facts)
         body = facts.as_asked(
@@ -95,8 +105,9 @@ class Settler:
             background=turn.background,
             background_id=turn.background_id,
         )
-        usage = Usage.of(facts.usage)
-        return facts, usage, body, None if turn.memory is None else self._stored(turn, account, facts, usage, body)
+        usage = Usage.of(facts.usage, facts.web_searches, facts.file_searches)
+        stored = None if turn.memory is None else self._stored(turn, account, facts, usage, body)
+        return facts, usage, untold, body, stored
 
     def _stored(
         self, turn: OpenTurn, account: str, facts: response.ResponseFacts, usage: Usage | None, body: bytes

@@ -4,12 +4,13 @@ English prose and code come within an eighth of what OpenAI's cl100k_base counts
 to which later vocabularies come closer; text in no language, such as hashes, is at half.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
 from app.wire.slices import decode
+from app.wire.tokens import NotJsonError
 
 _CHARACTERS_PER_TOKEN = 4
 _PER_ITEM = 4
@@ -24,6 +25,7 @@ _MEDIA = {
     "input_audio": _FILE,
 }
 # Names, not content, and what only a client is told.
+_INLINE = b";base64,"
 _UNSEEN = frozenset({"id", "type", "call_id", "status", "annotations", "logprobs", "detail"})
 
 
@@ -42,6 +44,36 @@ def estimate_text(text: str) -> int:
 def estimate_item(raw: bytes) -> int:
     """The tokens of an item, or of a run of items joined by commas."""
     return sum(_PER_ITEM + _estimate(item) for item in decode(b"[%b]" % raw))
+
+
+def estimate_bytes(size: int) -> int:
+    """The tokens of so many bytes of text, of which nothing else is known."""
+    return -(-size // _CHARACTERS_PER_TOKEN)
+
+
+def estimate_items(items: Iterable[bytes]) -> int:
+    """The tokens of these items, or runs of them, whoever made them: what cannot be read counts by its size."""
+    tokens = 0
+    for raw in items:
+        try:
+            tokens += estimate_item(raw)
+        except NotJsonError:
+            tokens += estimate_bytes(len(raw))
+    return tokens
+
+
+def estimate_history(turns: Iterable[bytes]) -> int:
+    """The tokens of the contents of turns, each a run of items.
+
+    By their size, which costs nothing; but for those with a file or an image in them, whose size says nothing.
+    """
+    sizes, looked_into = 0, []
+    for content in turns:
+        if content.find(_INLINE) < 0:
+            sizes += len(content)
+        else:
+            looked_into.append(content)
+    return estimate_bytes(sizes) + estimate_items(looked_into)
 
 
 def estimate_request(fields: Mapping[str, Any]) -> int:
@@ -65,7 +97,8 @@ def _estimate(value: Any) -> int:
         return sum(map(_estimate, value))
     if not isinstance(value, Mapping):
         return 1
-    media = _MEDIA.get(value.get("type", ""))
+    named = value.get("type")
+    media = _MEDIA.get(named) if isinstance(named, str) else None
     if media is not None:
         return _LOW_IMAGE if media == _IMAGE and value.get("detail") == "low" else media
     return sum(_estimate(member) for name, member in value.items() if name not in _UNSEEN)

@@ -20,6 +20,10 @@ class Entry(msgspec.Struct, gc=False):
     asked, `attempts` counts how often one was. `affinity` says whether the call met the account that it preferred.
     `status` is the HTTP status that the client was told, 499 where it had left; `response_status` that of the response,
     which `is_stored` where it was to be kept. `started` is monotonic seconds, `cost_nano` nano-dollars where known.
+
+    `service_tier` is the one that upstream says it served. `usage` is upstream's word once the call `is_metered`. Where
+    upstream did not say, it is estimated at the end (`is_estimated`), from the `input_bytes` of the request, the
+    `history_tokens` before it and the `relayed_tokens` of the answer.
     """
 
     at: int
@@ -44,6 +48,12 @@ class Entry(msgspec.Struct, gc=False):
     latency_ms: int | None = None
     is_stored: bool = False
     cost_nano: int | None = None
+    service_tier: str | None = None
+    is_metered: bool = False
+    is_estimated: bool = False
+    input_bytes: int = 0
+    history_tokens: int = 0
+    relayed_tokens: int = 0
 
 
 class Recorded(NamedTuple):
@@ -58,8 +68,9 @@ class UsageSum:
     """What the calls of one group took together. What was not grouped by is None; `begins` is a day's or an hour's.
 
     An `upstream` of "" is that of calls for which none was asked. `cost_nano` (nano-dollars) is that of the calls whose
-    price is known; `unpriced_requests` have used tokens at a price that is not. `kept_*` are the calls that met the
-    account which had their context in its cache, `moved_*` those that did not.
+    price is known; `unpriced_requests` have used tokens at a price that is not, and what `estimated_requests` used is
+    known by estimate. `kept_*` are the calls that met the account which had their context in its cache, `moved_*` those
+    that did not.
     """
 
     project_id: str | None
@@ -81,3 +92,5 @@ class UsageSum:
     moved_requests: int
     moved_input_tokens: int
     moved_cached_tokens: int
+    cache_write_tokens: int
+    estimated_requests: int

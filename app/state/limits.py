@@ -23,8 +23,8 @@ NANO = 1_000_000_000
 MINUTE_MS = 60_000
 """How long the window of a limit per minute lasts."""
 
-# Streams are counted for ever.
-_FOREVER = 1 << 53
+FOREVER = 1 << 53
+"""When what has no window ends: streams are counted for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def _counted(owner: str, whose: Whose, limits: Limits) -> Iterator[Limit]:
 
 def _window(window: Window | None, now: int) -> tuple[int, int]:
     if window is None:
-        return 0, _FOREVER
+        return 0, FOREVER
     if window == "minute":
         return now, now + MINUTE_MS
     today = datetime.fromtimestamp(now // 1000, UTC).replace(hour=0, minute=0, second=0)

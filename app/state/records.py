@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import msgspec
+from msgspec.structs import astuple
 
 from app.state.policy import ANY_KEY, ANY_PROJECT, KeyPolicy, ProjectPolicy, allows_model
 
@@ -40,17 +41,23 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Token counts as upstream reported them."""
+    """Token counts as upstream reported them, and how often it searched: what a response is paid for by.
+
+    Of the input tokens `cached_tokens` were read from upstream's cache, and `cache_write_tokens` written to it.
+    """
 
     input_tokens: int
     output_tokens: int
     total_tokens: int
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
+    web_searches: int = 0
+    file_searches: int = 0
 
     @classmethod
-    def of(cls, counts: Mapping[str, Any] | None) -> Self | None:
-        """The `usage` of a response object; what is no count in it is 0."""
+    def of(cls, counts: Mapping[str, Any] | None, web_searches: int = 0, file_searches: int = 0) -> Self | None:
+        """The `usage` of a response object with so many searches; what is no count in it is 0."""
         if counts is None:
             return None
         given, made = counts.get("input_tokens_details"), counts.get("output_tokens_details")
@@ -60,10 +67,18 @@ class Usage(msgspec.Struct, frozen=True):
             counts.get("total_tokens"),
             given.get("cached_tokens") if isinstance(given, dict) else 0,
             made.get("reasoning_tokens") if isinstance(made, dict) else 0,
+            # Most upstreams do not say.
+            given.get("cache_write_tokens", 0) if isinstance(given, dict) else 0,
+            web_searches,
+            file_searches,
         )
         if set(map(type, told)) != _COUNTS or min(told) < 0 or max(told) > _LARGEST_COUNT:
             told = tuple([count if type(count) is int and 0 <= count <= _LARGEST_COUNT else 0 for count in told])
         return cls(*told)
+
+    def plus(self, other: "Usage") -> "Usage":
+        """What both took together."""
+        return Usage(*[ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)])
 
 
 # Not frozen, though nobody changes it: every turn makes one, and a frozen one costs thrice as much.

@@ -1,8 +1,11 @@
 """What counts the limits of a gateway, by its settings, and what that needs beside calls. Must not know the rules."""
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from app.errors import StorageError
 from app.settings_limits import LimitsSettings
 from app.state.limits import Counts
 from app.storage.limit_store import LimitStore
@@ -11,6 +14,9 @@ from app.storage.split_counts import SplitCounts
 
 if TYPE_CHECKING:
     from app.storage.valkey_counts import ValkeyCounts
+
+
+_PATIENCE_SECONDS = 5.0
 
 
 class LimitCounting:
@@ -34,7 +40,10 @@ class LimitCounting:
         return (self.store,) if self._valkey is None else (self.store, self._valkey)
 
     async def aclose(self) -> None:
-        """Close the connections to Valkey."""
+        """Make the settlements that are owed, if they can be made soon, and close the connections to Valkey."""
+        with suppress(StorageError, TimeoutError):
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self.store.settle_owed()
         if self._valkey is not None:
             await self._valkey.aclose()
 

@@ -4,6 +4,8 @@ Whatever waits to be granted or corrected is one transaction, which locks the co
 is exact. Streams are leases by the database's clock; a killed process's are over when they were not renewed.
 """
 
+import asyncio
+from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -11,19 +13,8 @@ from typing import Any, ClassVar, Self
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, tuple_, update
 
-from app.state.limits import (
-    Claim,
-    Correction,
-    Count,
-    Key,
-    Limit,
-    Standing,
-    Verdict,
-    correct,
-    current,
-    grant,
-    standing,
-)
+from app.errors import StorageError
+from app.state.limits import Claim, Correction, Count, Key, Limit, Standing, Verdict, correct, current, grant, standing
 from app.storage.clock import DatabaseMilliseconds
 from app.storage.database import Database
 from app.storage.limit_tables import limit_counts, limit_streams
@@ -31,6 +22,9 @@ from app.storage.row_locks import Row
 from app.storage.writer import Rank, Write, Writer
 
 _AT_ONCE = 500
+# How long a call waits for its settlement, and how many are kept for a database that is away; then the oldest go.
+_PATIENCE_SECONDS = 5.0
+_MOST_OWED = 100_000
 
 _NOW = select(DatabaseMilliseconds())
 _COLUMNS = (limit_counts.c.owner, limit_counts.c.name)
@@ -76,6 +70,8 @@ class LimitStore:
         self._writer = writer
         self._lease_ms = int(lease_seconds * 1000)
         self._held: set[str] = set()
+        # Settlements that are still to be made.
+        self._owed: deque[Draw] = deque(maxlen=_MOST_OWED)
 
     async def draw(self, claims: Sequence[Claim], stream: str) -> Verdict:
         """Grant all of these claims or none; that of a stream under this id of its own. Raises StorageError.
@@ -88,11 +84,41 @@ class LimitStore:
         return verdict
 
     async def settle(self, corrections: Sequence[Correction], stream: str) -> None:
-        """Correct what was drawn, and end this stream. Raises StorageError."""
+        """Correct what was drawn, and end this stream.
+
+        Raises StorageError where that cannot be done in time; then it is done later.
+        """
         self._held.discard(stream)
         counted = tuple([correction for correction in corrections if correction.limit.unit != "streams"])
         ends = stream if len(counted) < len(corrections) else None
-        await self._writer.submit(Draw(corrections=counted, ends=ends))
+        outcome = self._settle(Draw(corrections=counted, ends=ends))
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                # Whoever stops waiting does not take it back.
+                await asyncio.shield(outcome)
+        except TimeoutError:
+            raise StorageError("The database could not count this in time.") from None
+
+    async def settle_owed(self) -> None:
+        """Make the settlements that failed before. Raises StorageError when nothing can be taken now."""
+        outcomes = [self._settle(self._owed.popleft()) for _ in range(len(self._owed))]
+        if outcomes:
+            await asyncio.wait(outcomes)
+
+    def _settle(self, draw: "Draw") -> asyncio.Future[Verdict]:
+        """The outcome of this settlement, however late it is: one that fails is owed, and none is made twice."""
+
+        def heard(outcome: asyncio.Future[Verdict]) -> None:
+            if outcome.cancelled() or outcome.exception() is not None:
+                self._owed.append(draw)
+
+        try:
+            outcome = self._writer.hand_in(draw)
+        except StorageError:
+            self._owed.append(draw)
+            raise
+        outcome.add_done_callback(heard)
+        return outcome
 
     async def read(self, limits: Collection[Limit]) -> list[Standing]:
         """How these limits stand. Raises StorageError."""

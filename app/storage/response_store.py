@@ -3,11 +3,12 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any, ClassVar, Self
 
 import msgspec
 import orjson
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 from sqlalchemy import BigInteger, Connection, bindparam, delete, select, update
 
 from app.byte_budget import Reserve, reserve_nothing
@@ -36,6 +37,9 @@ _READ_ACCOUNT = Query(select(responses.c.account).where(*_OWN))
 _LARGE_BYTES = 64 * 1024
 # Where these stand in a row.
 _CONTENT, _BODY = -3, -2
+
+_COUNTS = ("input_tokens", "output_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
+_COUNTS_OF = attrgetter(*_COUNTS)
 
 _INSERT = Insertion(
     "turns", [*(column.name for column in responses.columns if column is not responses.c.key), turns.ITEM_IDS]
@@ -246,7 +250,7 @@ def _own(project_id: str, response_id: str, now: int) -> Mapping[str, Any]:
 def _row(response: StoredResponse, identity: tuple[str, str], items: Sequence[Item]) -> tuple[Any, ...]:
     """Values in the order of `_INSERT`."""
     usage = response.usage
-    counts = (None,) * 5 if usage is None else astuple(usage)
+    counts = (None,) * len(_COUNTS) if usage is None else _COUNTS_OF(usage)
     turn = pack(response.status, response.account, items)
     return (
         *identity,

@@ -6,17 +6,25 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
 import orjson
-from sqlalchemy import Connection, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, case, delete, func, insert, or_, select, text, update
 
+from app.state.limits import FOREVER
 from app.state.runs import ENDED, IN_FLIGHT, Order, Page, Run
 from app.storage.clock import DatabaseTime
 from app.storage.hold_store import SaveTurn
 from app.storage.response_store import SaveResponse
 from app.storage.row_locks import Row, keyed, named
-from app.storage.tables import insert_if_new, run_events, runs
+from app.storage.tables import insert_if_new, run_events, runs, storable
 from app.storage.writer import Rank, Write
 
 T = TypeVar("T")
+
+# The lock on a project's unfinished runs, among the counts of its limits.
+_QUEUE = "background_queue"
+_LOCK_QUEUE = text(
+    "INSERT INTO limit_counts (owner, name, used, began_at, ends_at) VALUES (:owner, :name, 0, 0, :ends_at)"
+    " ON CONFLICT (owner, name) DO UPDATE SET used = 0"
+)
 
 IS_IN_FLIGHT = runs.c.status.in_(sorted(IN_FLIGHT))
 IS_KEPT = or_(runs.c.expires_at.is_(None), runs.c.expires_at > DatabaseTime())
@@ -58,8 +66,14 @@ class CreateRun(SingleWrite[Run | None]):
     lease_seconds: int
     most: int
 
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """What is locked while a project's runs are counted."""
+        return (Row("limit_counts", ("owner", "name"), (storable(self.order.project_id), _QUEUE)),)
+
     def make(self, connection: Connection) -> Run | None:
         order = self.order
+        _lock_queue(connection, order.project_id)
         in_flight = select(func.count()).where(runs.c.project_id == order.project_id, IS_IN_FLIGHT)
         if (connection.scalar(in_flight) or 0) >= self.most:
             return None
@@ -86,6 +100,14 @@ class CreateRun(SingleWrite[Run | None]):
         if self.page is not None:
             connection.execute(insert(run_events).values(run_key=key, **_columns(self.page)))
         return Run(key, 1, order, "queued", self.body, cancel_requested=False, waited=0)
+
+
+def _lock_queue(connection: Connection, project_id: str) -> None:
+    """Count and insert alone, to the end of the transaction: another replica may have an order of this project, too.
+
+    The row is a lock and holds no count. It is there before this only from the project's second order on.
+    """
+    connection.execute(_LOCK_QUEUE, {"owner": storable(project_id), "name": _QUEUE, "ends_at": FOREVER})
 
 
 @dataclass(frozen=True, slots=True)

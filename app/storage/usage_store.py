@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import fields
-from sqlalchemy import ColumnElement, Integer, Select, and_, bindparam, cast, func, null, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, cast, func, null, or_, select
 
 from app.errors import InvalidRequestError
 from app.state.ledger import Entry, Grouping, Recorded, UsageSum
@@ -15,6 +15,7 @@ from app.storage.tables import meta, responses
 from app.storage.usage_tables import usage, usage_hours
 from app.storage.usage_writes import IS_STORED, SWEPT, PurgeUsage, RecordUsage
 from app.storage.writer import Writer
+from app.wire import response
 
 MOST_ROWS = 10_000
 """The rows of one summary."""
@@ -76,13 +77,7 @@ class UsageStore:
 
         With them, how far the responses were looked through; None when there is nothing new.
         """
-        rows = await self._database.read(lambda connection: connection.execute(_SWEEP).all())
-        late = [row for row in rows if not now - late_seconds < row.created_at <= now + _AHEAD_SECONDS]
-        # The first that is too young ends the look: nothing is passed over.
-        while late and late[-1] is not rows[len(late) - 1]:
-            late.pop()
-        missing = [_found(row) for row in late if row.entry is None and row.input_tokens is not None]
-        return missing, late[-1].key if late else None
+        return await self._database.read(lambda connection: _unrecorded(connection, now, late_seconds))
 
     async def entries(
         self,
@@ -151,6 +146,16 @@ class UsageStore:
         return purged
 
 
+def _unrecorded(connection: Connection, now: int, late_seconds: int) -> tuple[Sequence[Entry], int | None]:
+    rows = connection.execute(_SWEEP).all()
+    late = [row for row in rows if not now - late_seconds < row.created_at <= now + _AHEAD_SECONDS]
+    # The first that is too young ends the look: nothing is passed over.
+    while late and late[-1] is not rows[len(late) - 1]:
+        late.pop()
+    missing = [row for row in late if row.entry is None and row.input_tokens is not None]
+    return [_found(connection, row) for row in missing], late[-1].key if late else None
+
+
 def _grouped(group_by: Collection[Grouping]) -> Select[Any]:
     begins: ColumnElement[Any] = null()
     if "hour" in group_by:
@@ -178,11 +183,18 @@ def _recorded(row: Mapping[Any, Any]) -> Recorded:
 
 
 def _usage(row: Mapping[Any, Any]) -> Usage:
-    total = row["input_tokens"] + row["output_tokens"]
-    return Usage(row["input_tokens"], row["output_tokens"], total, row["cached_tokens"], row["reasoning_tokens"])
+    given, made = row["input_tokens"], row["output_tokens"]
+    # The release before wrote rows without the latter.
+    more = [row[name] or 0 for name in ("cache_write_tokens", "web_searches", "file_searches")]
+    return Usage(given, made, given + made, row["cached_tokens"], row["reasoning_tokens"], *more)
 
 
-def _found(row: Any) -> Entry:
+def _found(connection: Connection, row: Any) -> Entry:
+    """The entry that a stored response stands for; what its row has no columns for is read from the response."""
+    body = connection.scalar(select(responses.c.body).where(responses.c.key == row.key))
+    facts = None if body is None else response.read(body)
+    told = None if facts is None else Usage.of(facts.usage, facts.web_searches, facts.file_searches)
+    given, made = row.input_tokens, row.output_tokens
     return Entry(
         at=row.created_at,
         request_id="",
@@ -198,5 +210,7 @@ def _found(row: Any) -> Entry:
         response_id=row.id,
         response_status=row.status,
         is_stored=True,
-        usage=_usage(row._mapping),  # noqa: SLF001 - a row's public view, for all its name
+        usage=told or Usage(given, made, given + made, row.cached_tokens, row.reasoning_tokens),
+        service_tier=None if facts is None else facts.service_tier,
+        is_metered=True,
     )

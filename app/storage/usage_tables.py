@@ -3,12 +3,12 @@
 They hold what calls took and how they ended, never what was said. Times are unix seconds, costs nano-dollars.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Table, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Table, false, text
 
 from app.storage.tables import StorableText, metadata
 
 # `account` is an upstream's name and the fingerprint of its key. `is_stored`: a response was to be kept under this id,
-# which makes the row the only one of that response.
+# which makes the row the only one of that response. `is_estimated`: upstream did not say what it took.
 usage = Table(
     "usage",
     metadata,
@@ -38,6 +38,11 @@ usage = Table(
     Column("is_background", Boolean, nullable=False),
     Column("is_stored", Boolean, nullable=False),
     Column("response_id", StorableText),
+    Column("service_tier", StorableText),
+    Column("cache_write_tokens", BigInteger),
+    Column("web_searches", BigInteger),
+    Column("file_searches", BigInteger),
+    Column("is_estimated", Boolean, nullable=False, server_default=false()),
     Index(None, "at"),
     Index(None, "project_id", "at"),
     Index(None, "api_key_id", "at"),
@@ -52,7 +57,8 @@ usage = Table(
     sqlite_autoincrement=True,
 )
 
-# Their sums, which outlive them. An `upstream` of "" is that of calls for which none was asked.
+# Their sums, which outlive them. An `upstream` of "" is that of calls for which none was asked, a `model` of "" that of
+# calls that no model answered: clients make names up, and a name that stands here stays for ever.
 usage_hours = Table(
     "usage_hours",
     metadata,
@@ -75,6 +81,8 @@ usage_hours = Table(
     Column("moved_requests", BigInteger, nullable=False),
     Column("moved_input_tokens", BigInteger, nullable=False),
     Column("moved_cached_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("estimated_requests", BigInteger, nullable=False, server_default="0"),
     Index(None, "project_id", "hour"),
     Index(None, "api_key_id", "hour"),
     sqlite_with_rowid=False,

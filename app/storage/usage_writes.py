@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, delete, select, text
 
 from app.state.ledger import Entry
 from app.state.records import Usage
+from app.storage.recovered_budgets import charge
 from app.storage.statements import FEW_SIZES, MOST_ROWS, Insertion, Query
 from app.storage.tables import meta, storable
 from app.storage.usage_tables import usage, usage_hours
@@ -36,6 +37,9 @@ _MOST_TOKENS = 2**40
 _MOST_COST = 2**50
 _NO_TOKENS = (0, 0, 0, 0)
 _UNKNOWN = (None,) * len(_NO_TOKENS)
+_NO_EXTRAS = (None, None, None)
+# The model, in the sums, of calls that none answered.
+_NO_MODEL = ""
 _NOT_STORED = ("", "")
 # Models and states, of which an hour's entries name a few.
 _REMEMBERED_NAMES = 1024
@@ -78,11 +82,14 @@ class RecordUsage(Write[None]):
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
-        rows, sums = _laid_out(_unrecorded(connection, chain.from_iterable(write.entries for write in writes)))
+        new = _unrecorded(connection, chain.from_iterable(write.entries for write in writes))
+        rows, sums = _laid_out(new)
         _INSERT.execute(connection, rows)
         _ADD.execute(connection, sums)
         swept = [write.swept for write in writes if write.swept is not None]
         if swept:
+            found = {id(entry) for write in writes if write.swept is not None for entry in write.entries}
+            charge(connection, [entry for entry in new if id(entry) in found])
             _note(connection, SWEPT, str(max(swept)))
         return [None] * len(writes)
 
@@ -160,7 +167,11 @@ def _laid_out(entries: Iterable[Entry]) -> tuple[list[_Row], list[_Row]]:
     for entry in entries:
         upstream, _, fingerprint = (entry.account or "").partition("/")
         model = _name(entry.model)
-        counts = None if entry.usage is None else _counts(entry.usage)
+        used = entry.usage
+        counts = None if used is None else _counts(used)
+        extras = (
+            _NO_EXTRAS if used is None else _bounded((used.cache_write_tokens, used.web_searches, used.file_searches))
+        )
         cost = None if entry.cost_nano is None else min(entry.cost_nano, _MOST_COST)
         rows.append(
             (
@@ -186,14 +197,27 @@ def _laid_out(entries: Iterable[Entry]) -> tuple[list[_Row], list[_Row]]:
                 entry.is_background,
                 entry.is_stored,
                 entry.response_id and _id(entry.response_id),
+                entry.service_tier and _name(entry.service_tier),
+                *extras,
+                entry.is_estimated,
             )
         )
-        group = (entry.at - entry.at % _SECONDS_PER_HOUR, entry.project_id, entry.api_key_id, model, upstream)
+        hour = entry.at - entry.at % _SECONDS_PER_HOUR
+        answered = model if _is_answered(entry) else _NO_MODEL
+        group = (hour, entry.project_id, entry.api_key_id, answered, upstream)
         total = sums.get(group)
         if total is None:
             total = sums[group] = _Sums()
         total.add(entry, counts, cost)
     return rows, [(*group, *astuple(sums[group])) for group in sorted(sums)]
+
+
+def _is_answered(entry: Entry) -> bool:
+    """Whether a model answered the call, which shows that there is one of the name that its client gave."""
+    if entry.usage is not None and not entry.is_estimated:
+        return True
+    is_refused = entry.status >= _FIRST_ERROR and entry.status != _CLIENT_LEFT
+    return entry.first_byte_ms is not None and not is_refused and entry.response_status != "failed"
 
 
 class _Sums(msgspec.Struct, gc=False):
@@ -213,6 +237,8 @@ class _Sums(msgspec.Struct, gc=False):
     moved_requests: int = 0
     moved_input_tokens: int = 0
     moved_cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    estimated_requests: int = 0
 
     def add(self, entry: Entry, counts: Sequence[int] | None, cost: int | None) -> None:
         self.requests += 1
@@ -223,6 +249,9 @@ class _Sums(msgspec.Struct, gc=False):
         self.cached_tokens += cached
         self.output_tokens += made
         self.reasoning_tokens += thought
+        self.estimated_requests += entry.is_estimated
+        if entry.usage is not None:
+            self.cache_write_tokens += min(entry.usage.cache_write_tokens, _MOST_TOKENS)
         if cost is not None:
             self.cost_nano += cost
         elif counts is not None:
@@ -238,10 +267,11 @@ class _Sums(msgspec.Struct, gc=False):
 
 
 def _counts(used: Usage) -> tuple[int, ...]:
-    counts = (used.input_tokens, used.cached_tokens, used.output_tokens, used.reasoning_tokens)
-    if max(counts) <= _MOST_TOKENS:
-        return counts
-    return tuple([min(count, _MOST_TOKENS) for count in counts])
+    return _bounded((used.input_tokens, used.cached_tokens, used.output_tokens, used.reasoning_tokens))
+
+
+def _bounded(counts: tuple[int, ...]) -> tuple[int, ...]:
+    return counts if max(counts) <= _MOST_TOKENS else tuple([min(count, _MOST_TOKENS) for count in counts])
 
 
 @lru_cache(maxsize=_REMEMBERED_NAMES)

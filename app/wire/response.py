@@ -1,7 +1,7 @@
 """The response object: what the gateway reads from it, and the few members it answers for itself."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,18 @@ _NO_CONVERSATION = b',"conversation":null}'
 _ARRAY = ord("[")
 _TYPES_OF_TYPE = (str, type(None))
 _ABSENT = object()
-_KNOWN = ("background", "conversation", "error", "id", "model", "output", "previous_response_id", "status", "usage")
+_KNOWN = (
+    "background",
+    "conversation",
+    "error",
+    "id",
+    "model",
+    "output",
+    "previous_response_id",
+    "service_tier",
+    "status",
+    "usage",
+)
 _ECHOED = (
     "instructions",
     "max_output_tokens",
@@ -37,9 +48,10 @@ _ECHOED = (
 class ResponseFacts(msgspec.Struct):
     """What the gateway reads of a response object, whose bytes are `raw`; `usage` is None until known.
 
-    `error_code` is that of a failed one. `is_stateless`: it says that it is not stored, goes on from nothing and ran in
-    no background, and of a conversation null, or nothing where not `names_conversation`. `parts` are its members, once
-    they have been asked for; `split` are the items of a large output.
+    `error_code` is that of a failed one, `service_tier` the one it was served in. `web_searches` and `file_searches`
+    are the calls in its output that upstreams charge for. `is_stateless`: it says that it is not stored, goes on from
+    nothing and ran in no background, and of a conversation null, or nothing where not `names_conversation`. `parts` are
+    its members, once they have been asked for; `split` are the items of a large output.
     """
 
     id: str
@@ -52,6 +64,9 @@ class ResponseFacts(msgspec.Struct):
     names_conversation: bool
     parts: dict[str, Json] | None = None
     split: Elements | None = None
+    service_tier: str | None = None
+    web_searches: int = 0
+    file_searches: int = 0
 
     @property
     def members(self) -> dict[str, Json]:
@@ -127,8 +142,9 @@ def read(raw: bytes) -> ResponseFacts | None:
     named, status = told("id"), str(told("status") or "completed")
     if type(named) is not str or not named or not _are_items(output or []):
         return None
-    usage = told("usage")
+    usage, tier = told("usage"), told("service_tier")
     conversation = told("conversation", _ABSENT)
+    web_searches, file_searches = _searches(output) if output else (0, 0)
     return ResponseFacts(
         named,
         status,
@@ -143,6 +159,9 @@ def read(raw: bytes) -> ResponseFacts | None:
         conversation is not _ABSENT,
         parts,
         output if type(output) is Elements else None,
+        tier if type(tier) is str else None,
+        web_searches,
+        file_searches,
     )
 
 
@@ -169,6 +188,19 @@ def _is_item(value: object) -> bool:
     return type(value) is dict and type(value.get("type")) in _TYPES_OF_TYPE
 
 
+def _searches(output: Iterable[dict[str, Any]]) -> tuple[int, int]:
+    """How often the web and stored files were searched, of what may be charged for: a page that is opened is not."""
+    web = files = 0
+    for item in output:
+        kind = item.get("type")
+        if kind == "web_search_call":
+            action = item.get("action")
+            web += type(action) is not dict or action.get("type", "search") == "search"
+        elif kind == "file_search_call":
+            files += 1
+    return web, files
+
+
 def _error_code(error: object) -> str | None:
     code = error.get("code") if isinstance(error, dict) else None
     return code if isinstance(code, str) else None
@@ -180,6 +212,9 @@ def ended(raw: bytes, status: str, output: Sequence[bytes], error: Mapping[str, 
     parts["status"] = Json(orjson.dumps(status))
     parts["output"] = Json(join_array(output))
     parts["error"] = Json(orjson.dumps(error))
+    if "usage" in parts:
+        # What some say of it when they begin is not what it took.
+        parts["usage"] = _NULL
     return join_object(parts)
 
 

@@ -15,13 +15,13 @@ def rows(database_url: str, table: Any) -> list[dict[str, Any]]:
         engine.dispose()
 
 
-def used(database_url: str, table: Any) -> tuple[int, ...]:
-    """The tokens of all rows."""
+def used(database_url: str, table: Any, *conditions: Any) -> tuple[int, ...]:
+    """The tokens of all rows that meet these conditions."""
     names = ["input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"]
     engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
     try:
         with engine.connect() as connection:
-            sums = connection.execute(select(*[func.coalesce(func.sum(table.c[name]), 0) for name in names])).one()
-            return tuple(map(int, sums))
+            sums = select(*[func.coalesce(func.sum(table.c[name]), 0) for name in names]).where(*conditions)
+            return tuple(map(int, connection.execute(sums).one()))
     finally:
         engine.dispose()

@@ -129,3 +129,43 @@ def test_a_partial_fold_keeps_the_text_of_a_message_that_was_not_finished() -> N
     finished = frame("response.output_item.done", 7, output_index=1, item=item("two"))
     fold.see(finished, events.kind(finished))
     assert ended(fold, "cancelled")["output"] == [item("one"), item("two")]
+
+
+SPACED = b'event: response.output_text.delta\ndata: {"type": "x", "delta": "12345678", "sequence_number": 3}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("passed", "tokens"),
+    [
+        (frame("response.output_text.delta", 2, delta="x" * 4000, logprobs=[], obfuscation="padding"), 1000),
+        (frame("response.output_text.delta", 2, delta="x" * 4000), 1000),
+        (frame("response.function_call_arguments.delta", 2, delta="x" * 40, item_id="fc_1"), 10),
+        (frame("response.refusal.delta", 2, delta="x" * 40, item_id="msg_1"), 10),
+        (SPACED, 2),
+        (frame("response.output_text.delta", 2, delta='","' * 40, item_id="a"), 50),
+        (frame("response.output_text.delta", 2, delta="", item_id="a"), 0),
+        (frame("response.output_text.done", 2, text="x" * 4000), 0),
+        (KEEP_ALIVE, 0),
+        (b'data: {"delta":null,"x":1}\n\n', 0),
+    ],
+)
+def test_the_text_that_has_passed_is_counted_where_it_stands(passed: bytes, tokens: int) -> None:
+    fold = fold_of(_CREATED, passed)
+    assert fold.tokens() == pytest.approx(tokens, abs=2)
+    assert fold.next_number() > 0
+
+
+def test_text_is_counted_once_and_an_item_that_came_without_deltas_too() -> None:
+    delta = frame("response.output_text.delta", 1, delta="x" * 400, item_id="a")
+    assert fold_of(_CREATED, delta).tokens() == 100
+    assert fold_of(_CREATED, delta, done("x" * 400, 2)).tokens() == pytest.approx(100, abs=10)
+    assert fold_of(_CREATED, done("x" * 400, 1)).tokens() == pytest.approx(100, abs=10)
+    assert fold_of(_CREATED, done("x" * 400, 1), delta).tokens() == pytest.approx(200, abs=10)
+    many = [frame("response.output_text.delta", number, delta="word ", item_id="a") for number in range(1000)]
+    assert fold_of(_CREATED, *many).tokens() == pytest.approx(1250, abs=2)
+
+
+def test_an_item_that_nobody_can_read_is_counted_by_its_size() -> None:
+    strange = b'{"type":[1],"n":"' + b"x" * 400 + b'"}'
+    fold = fold_of(_CREATED, b'event: response.output_item.done\ndata: {"item":%b}\n\n' % strange)
+    assert 90 < fold.tokens() < 120

@@ -249,11 +249,9 @@ async def test_a_budget_that_is_spent_refuses_without_a_retry() -> None:
     assert shown["tokens_per_month"].resets_at is not None
 
 
-async def test_what_has_no_price_costs_nothing() -> None:
-    counts = KeptBudgets()
-    limiter = Limiter(counts, Prices(()), Offload())
-    caller, entry = limited(budgets=(Budget("day", usd=0.5),)), make_entry()
-    reservation = await limiter.admit(caller, make_request(), entry)
-    entry.usage, entry.attempts = USED, 1
-    await limiter.settle(reservation, entry)
-    assert counts.used == {"usd_per_day": 0}
+async def test_tokens_that_upstream_does_not_add_up_are_added_up_here(rig: Rig) -> None:
+    caller, entry = limited(tokens_per_minute=1000), make_entry()
+    reservation = await rig.limiter.admit(caller, make_request(), entry)
+    entry.usage, entry.attempts = Usage(60, 40, 0), 1
+    await rig.limiter.settle(reservation, entry)
+    assert rig.used() == {("key_1", "tokens_per_minute"): 100}

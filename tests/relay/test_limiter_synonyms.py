@@ -9,6 +9,7 @@ from app.errors import InvalidRequestError
 from app.offload import Offload
 from app.relay.limiter import Limiter
 from app.relay.prices import Prices
+from app.settings_prices import PriceSettings
 from app.state.ledger import Entry
 from app.state.policy import Budget, KeyPolicy, Limits, ProjectPolicy
 from app.state.records import ApiKey
@@ -43,7 +44,7 @@ COUNTED = limited(requests_per_minute=100)
     ],
 )
 async def test_a_policy_holds_for_each_spelling_of_what_it_is_about(name: str, refused: list[ApiKey]) -> None:
-    limiter = Limiter(LocalCounts(), Prices([]), Offload())
+    limiter = Limiter(LocalCounts(), Prices([PriceSettings(model="*", input=1, output=1)]), Offload())
     for caller in (BOUND, CAPPED, SPENDING, COUNTED, make_caller()):
         for endpoint in ("responses", "compact", "input_tokens"):
             entry = replace(ENTRY, endpoint=endpoint)
@@ -67,7 +68,7 @@ async def test_a_policy_holds_for_each_spelling_of_what_it_is_about(name: str, r
 )
 async def test_a_project_policy_holds_for_each_spelling_too(policy: ProjectPolicy, name: str) -> None:
     with pytest.raises(InvalidRequestError) as raised:
-        await Limiter(LocalCounts(), Prices([]), Offload()).admit(
+        await Limiter(LocalCounts(), Prices([PriceSettings(model="*", input=1, output=1)]), Offload()).admit(
             make_caller(project_policy=policy), make_request(**{name: 1}), ENTRY
         )
     assert raised.value.param == name

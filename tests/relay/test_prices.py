@@ -3,8 +3,11 @@
 import asyncio
 import sys
 
+from structlog.testing import capture_logs
+
 from app.relay.prices import Prices
 from app.settings_prices import PriceSettings
+from app.settings_upstream import UpstreamSettings
 from app.state.records import Usage
 
 # $2.5 a million input tokens, $1.25 of them cached, $10 output tokens.
@@ -78,3 +81,70 @@ async def test_clients_that_name_many_models_do_not_fill_the_memory() -> None:
     for number in range(2500):
         assert await prices.cost(None, f"model-{number}", used(1, 0, 0), None) == 1000
     assert len(prices._known) <= 1000
+
+
+async def test_what_is_written_to_the_cache_costs_a_quarter_more_where_no_list_says_otherwise() -> None:
+    prices = Prices(
+        [
+            PriceSettings(model="own", input=4, cached_input=1, cache_write=7, output=0),
+            PriceSettings(model="*", input=4, cached_input=1, output=0),
+        ]
+    )
+    usage = Usage(1000, 0, 1000, cached_tokens=100, cache_write_tokens=600)
+    assert await prices.cost("m", "m", usage, None) == 300 * 4000 + 100 * 1000 + 600 * 5000
+    assert await prices.cost("own", "own", usage, None) == 300 * 4000 + 100 * 1000 + 600 * 7000
+    written = Usage(1000, 0, 1000, cached_tokens=800, cache_write_tokens=600)
+    assert await prices.cost("m", "m", written, None) == 800 * 1000 + 200 * 5000, "no token is paid for twice"
+
+
+async def test_a_public_price_of_cache_writes_and_of_tiers_counts() -> None:
+    prices = Prices(())
+    plain, written = Usage(4000, 0, 4000), Usage(4000, 0, 4000, cache_write_tokens=4000)
+    standard = await prices.cost("gpt-5.6", "gpt-5.6", plain, "openai")
+    assert standard is not None
+    assert await prices.cost("gpt-5.6", "gpt-5.6", written, "openai") == standard * 5 // 4
+    assert await prices.cost("gpt-5.6", "gpt-5.6", plain, "openai", "default") == standard
+    flex = await prices.cost("gpt-5.6", "gpt-5.6", plain, "openai", "flex")
+    priority = await prices.cost("gpt-5.6", "gpt-5.6", plain, "openai", "priority")
+    assert flex is not None
+    assert priority is not None
+    assert flex < standard < priority
+
+
+async def test_an_operators_price_may_be_that_of_a_tier_alone() -> None:
+    prices = Prices(
+        [
+            PriceSettings(model="m", service_tier="flex", input=1, output=1),
+            PriceSettings(model="m", input=2, output=2),
+        ]
+    )
+    assert await prices.cost("m", "m", used(10, 0, 0), None, "flex") == 10 * 1000
+    assert await prices.cost("m", "m", used(10, 0, 0), None, "priority") == 10 * 2000
+    assert await prices.cost("m", "m", used(10, 0, 0), None) == 10 * 2000
+
+
+async def test_searches_are_paid_for() -> None:
+    prices = Prices([PriceSettings(model="house", input=0, output=0, web_search=8)])
+    searched = Usage(0, 0, 0, web_searches=2, file_searches=1)
+    assert await prices.cost("house", "house", searched, None) == 2 * 8_000_000
+    # $10 and $2.5 a thousand.
+    assert await prices.cost("gpt-4o", "gpt-4o", searched, "openai") == 2 * 10_000_000 + 2_500_000
+
+
+async def test_a_quote_is_that_of_the_dearest_upstream_that_may_serve_the_model() -> None:
+    upstreams = [
+        UpstreamSettings(name="cheap", base_url="http://cheap.test", models=("fast", "m")),
+        UpstreamSettings(name="dear", base_url="http://dear.test", models=("fast",), aliases={"fast": "gpt-4o"}),
+        UpstreamSettings(name="local", base_url="http://local.test", models=("fast", "llama"), aliases={"llama": "x"}),
+    ]
+    overrides = [PriceSettings(model="fast", upstream="cheap", input=1, output=1)]
+    prices = Prices(overrides, lambda: upstreams[:2])
+    assert await prices.quote("fast", used(1000, 0, 0), None) == 1000 * 2500
+    assert await prices.quote("m", used(), None) is None
+    prices = Prices(overrides, lambda: upstreams)
+    assert await prices.quote("fast", used(1000, 0, 0), None) is None, "one of them has no price for it"
+    assert await prices.quote("gpt-4o", used(1000, 0, 0), None) == 1000 * 2500
+    with capture_logs() as logs:
+        await prices.load()
+    assert [line["models"] for line in logs] == [["cheap: m", "local: fast", "local: llama"]]
+    assert "ANTIPHON_ALLOW_UNPRICED_MODELS" in logs[0]["event"]

@@ -95,7 +95,7 @@ class Call:
             keeping_upstreams=(),
             sealer=_SEALER,
             compactor=Compactor(itself, _SEALER, 1, Offload()),
-            meter=Meter(Limiter(itself, itself, Offload()), Ledger(itself, itself)),
+            meter=Meter(Limiter(itself, itself, Offload()), Ledger(itself, itself), Offload()),
             max_context_bytes=1 << 30,
             offload=Offload(),
         )

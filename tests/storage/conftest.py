@@ -47,6 +47,18 @@ class Count(Write[int]):
         return [len(writes)] * len(writes)
 
 
+class Replica:
+    """A process on this database."""
+
+    def __init__(self, url: str, commit_timeout: float = COMMIT_TIMEOUT) -> None:
+        self.database = Database(url, pool_size=2, commit_timeout=commit_timeout)
+        self.writer = Writer(self.database, commit_timeout)
+
+    async def aclose(self) -> None:
+        await self.writer.aclose()
+        await self.database.aclose()
+
+
 @pytest.fixture
 async def project(writer: Writer) -> Project:
     project = Project("proj_a", "alpha", None, NOW)

@@ -1,16 +1,18 @@
 """What only the databases have to do for limits: locks in one order, leases of streams, a purge."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
 from app.errors import StorageError
 from app.state.limits import Claim, Correction, Limit
+from app.storage import limit_store
 from app.storage.database import Database
 from app.storage.limit_store import LimitStore
 from app.storage.limit_tables import limit_streams
-from app.storage.writer import Writer
+from app.storage.writer import Write, Writer
 from tests.fakes.counted import BUDGET, REQUESTS, STREAMS, shift
 from tests.fakes.duty import on_duty
 
@@ -76,3 +78,53 @@ async def test_a_database_that_is_away_grants_nothing(limits: LimitStore, writer
     await writer.aclose()
     with pytest.raises(StorageError):
         await limits.draw([Claim(REQUESTS, 1)], "")
+
+
+async def test_a_settlement_that_fails_is_made_once_the_database_is_there(
+    limits: LimitStore, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = await limits.draw([Claim(BUDGET, 5), Claim(STREAMS, 1)], "one")
+    spent = Correction(BUDGET, 400, verdict.standings[0].began_at)
+    gone = Correction(STREAMS, -1, verdict.standings[1].began_at)
+    hand_in, away = writer.hand_in, True
+
+    def failing(write: Write[Any]) -> asyncio.Future[Any]:
+        if away:
+            raise StorageError("away")
+        return hand_in(write)
+
+    monkeypatch.setattr(writer, "hand_in", failing)
+    with pytest.raises(StorageError):
+        await limits.settle([spent, gone], "one")
+    with pytest.raises(StorageError):
+        await limits.settle_owed()
+    assert [standing.used for standing in await limits.read([BUDGET, STREAMS])] == [5, 1]
+    away = False
+    await limits.settle_owed()
+    await limits.settle_owed()
+    assert [standing.used for standing in await limits.read([BUDGET, STREAMS])] == [405, 0]
+
+
+async def test_a_settlement_that_is_late_is_made_once(
+    limits: LimitStore, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = await limits.draw([Claim(BUDGET, 5)], "")
+    monkeypatch.setattr(limit_store, "_PATIENCE_SECONDS", 0.01)
+    hand_in, outcome = writer.hand_in, asyncio.get_running_loop().create_future()
+    handed: list[Write[Any]] = []
+
+    def slow(write: Write[Any]) -> asyncio.Future[Any]:
+        handed.append(write)
+        return outcome
+
+    monkeypatch.setattr(writer, "hand_in", slow)
+    with pytest.raises(StorageError):
+        await limits.settle([Correction(BUDGET, 400, verdict.standings[0].began_at)], "")
+    monkeypatch.setattr(writer, "hand_in", hand_in)
+    await limits.settle_owed()
+    assert [standing.used for standing in await limits.read([BUDGET])] == [5], "nobody knows yet whether it was made"
+    outcome.set_exception(StorageError("it was not"))
+    await asyncio.sleep(0)
+    await limits.settle_owed()
+    assert [standing.used for standing in await limits.read([BUDGET])] == [405]
+    assert len(handed) == 1

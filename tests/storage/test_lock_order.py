@@ -33,16 +33,16 @@ from app.storage.response_store import DeleteResponse, ResponseStore, SaveRespon
 from app.storage.row_locks import LOCKED
 from app.storage.run_leases import ClaimRuns
 from app.storage.run_store import RunStore
-from app.storage.run_writes import AppendEvents, CreateRun, RequestCancel
+from app.storage.run_writes import AppendEvents, RequestCancel
 from app.storage.tables import metadata
 from app.storage.usage_writes import RecordUsage
 from app.storage.writer import Rank, Write, Writer
 from tests.conftest import COMMIT_TIMEOUT
 from tests.fakes.databases import locked
-from tests.storage.conftest import NOW, MakeResponse
+from tests.storage.conftest import NOW, MakeResponse, Replica
 
 # What these insert has an id of ours, or a name by which they are sorted; what ClaimRuns finds locked it leaves.
-WAIT_FOR_NO_ROW = {SaveResponse, Create, CreateRun, ClaimRuns}
+WAIT_FOR_NO_ROW = {SaveResponse, Create, ClaimRuns}
 
 
 def kinds() -> Iterator[type[Write[Any]]]:
@@ -74,18 +74,6 @@ def test_rows_are_locked_in_the_order_of_tables_that_there_are() -> None:
     for table, order in LOCKED.items():
         key = metadata.tables[table].primary_key.columns
         assert order == ", ".join(column.name for column in key)
-
-
-class Replica:
-    """A process on this database."""
-
-    def __init__(self, url: str, commit_timeout: float = COMMIT_TIMEOUT) -> None:
-        self.database = Database(url, pool_size=2, commit_timeout=commit_timeout)
-        self.writer = Writer(self.database, commit_timeout)
-
-    async def aclose(self) -> None:
-        await self.writer.aclose()
-        await self.database.aclose()
 
 
 @asynccontextmanager

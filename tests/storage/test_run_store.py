@@ -7,13 +7,14 @@ import pytest
 from sqlalchemy import select, text, update
 
 from app.errors import StorageError
+from app.state.records import Project
 from app.state.runs import Order, Page, Run
 from app.storage.database import Database
 from app.storage.response_store import ResponseStore, SaveResponse
 from app.storage.run_store import RunStore
 from app.storage.tables import run_events
 from app.storage.tables import runs as table
-from tests.storage.conftest import NOW, MakeResponse
+from tests.storage.conftest import NOW, MakeResponse, Replica
 
 LEASE = 60
 
@@ -56,6 +57,29 @@ async def test_a_run_is_found_by_its_project_alone(runs: RunStore) -> None:
     assert (found.key, found.status, found.is_streamed, found.body) == (run.key, "queued", True, b'{"status":"queued"}')
     assert await runs.find("proj_b", "resp_one") is None
     assert await runs.find("proj_a", "resp_two") is None
+
+
+async def test_replicas_that_take_orders_at_once_grant_no_more_than_one_would(
+    runs: RunStore, database_url: str, project: Project
+) -> None:
+    replicas = [Replica(database_url) for _ in range(3)]
+    stores = [runs, *(RunStore(one.database, one.writer) for one in replicas)]
+    try:
+        for most in (1, 2, 5):
+            made = await asyncio.gather(
+                *[
+                    store.create(
+                        order(f"{most}_{number}_{place}"), b"{}", None, owner=None, lease_seconds=LEASE, most=most
+                    )
+                    for place, store in enumerate(stores)
+                    for number in range(3)
+                ]
+            )
+            # Those of the rounds before are unfinished, too.
+            assert sum(run is not None for run in made) == most - {1: 0, 2: 1, 5: 2}[most]
+    finally:
+        for one in replicas:
+            await one.aclose()
 
 
 async def test_a_project_has_so_many_unfinished_runs_and_no_more(runs: RunStore) -> None:

@@ -98,9 +98,14 @@ async def test_an_entry_is_read_back_as_it_was(usage: UsageStore) -> None:
         latency_ms=9,
         is_stored=True,
         cost_nano=12,
+        service_tier="flex",
+        usage=Usage(100, 10, 110, 40, 3, 20, 2, 1),
+        is_estimated=True,
     )
     await usage.record([given])
     assert await all_entries(usage) == [given]
+    (row,) = await whole(usage)
+    assert (row.cache_write_tokens, row.estimated_requests) == (20, 1)
 
 
 async def test_what_cannot_be_stored_as_text_is_replaced_and_bounded(usage: UsageStore) -> None:
@@ -131,6 +136,7 @@ async def test_sums_are_those_of_the_entries_by_whatever_they_are_grouped(usage:
             account=None if number % 7 == 0 else f"up{number % 2}/x",
             usage=None if number % 5 == 0 else Usage(number, 2 * number, 0, number // 2, 1),
             cost_nano=None if number % 3 == 0 else number,
+            first_byte_ms=1,
         )
         for number in range(200)
     ]
@@ -259,6 +265,18 @@ async def test_a_stored_response_without_an_entry_is_found_once_it_is_late(
     assert len(await all_entries(usage)) == 2
     await responses.save(make_response("later", usage=USED))
     assert [one.response_id for one in (await usage.unrecorded(NOW + 31, 30))[0]] == ["resp_later"]
+
+
+async def test_what_the_row_of_a_response_does_not_tell_is_read_from_the_response(
+    usage: UsageStore, responses: ResponseStore, make_response: MakeResponse
+) -> None:
+    body = (
+        b'{"id":"resp_x","status":"completed","model":"m","service_tier":"flex","output":[{"type":"web_search_call"}],'
+        b'"usage":{"input_tokens":9,"output_tokens":1,"total_tokens":10,"input_tokens_details":{"cache_write_tokens":4}}}'
+    )
+    await responses.save(make_response("lost", usage=Usage(9, 1, 10), body=body))
+    found, _ = await usage.unrecorded(NOW + 31, 30)
+    assert [(one.usage, one.service_tier) for one in found] == [(Usage(9, 1, 10, 0, 0, 4, 1), "flex")]
 
 
 async def test_a_young_response_is_not_passed_over(
