@@ -8,18 +8,22 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
+from app.api.unpacking import ENCODINGS, Unpacking
 from app.byte_budget import UNCOUNTED_BYTES, ByteBudget, Reservation
 from app.deadline import Deadline
 from app.errors import InvalidRequestError
 from app.offload import Offload
 from app.settings import ServerSettings
-from app.wire.body import is_large
+from app.wire.body import LARGE_BYTES, is_large
 
 T = TypeVar("T")
 
 _JSON = "application/json"
 # A body is held as it came, as what it was decoded to, and as what is sent on.
 _COPIES = 3
+# Of a compressed body: what is unpacked at a time where it is large.
+_UNPACKED_BYTES = 1024 * 1024
+_PLAIN = "identity"
 
 
 def headers_of(scope: Scope) -> Mapping[str, str]:
@@ -46,11 +50,14 @@ class Intake:
     ) -> T:
         """What `parse` makes of the body of this request, given the deepest nesting.
 
-        A large body is held by this reservation from before it is read. Raises InvalidRequestError, OverloadedError,
-        or ClientDisconnect.
+        A large body is held by this reservation from before it is read, and a compressed one as it is unpacked. Raises
+        InvalidRequestError, OverloadedError, or ClientDisconnect.
         """
-        _check_media_type(headers)
+        encoding = headers.get("content-encoding", _PLAIN)
+        _check_media_type(headers, encoding)
         body = await self._body(headers, receive, held)
+        if encoding != _PLAIN:
+            body = await self._unpacked(body, encoding.lower(), held)
         if not is_large(body):
             return parse(body, self._max_depth)
         return await self._offload.run(len(body), parse, body, self._max_depth)
@@ -98,6 +105,27 @@ class Intake:
                 return body.getvalue()
             self._check_rate(received, time.monotonic() - started)
 
+    async def _unpacked(self, packed: bytes, encoding: str, held: Reservation) -> bytes:
+        """The body that was compressed like this. What it comes to counts as the body's size."""
+        if encoding == _PLAIN:
+            return packed
+        most, body = self._max_body_bytes, BytesIO()
+        unpacking = Unpacking(encoding, packed)
+        del packed
+        piece = unpacking.step(LARGE_BYTES)
+        while True:
+            body.write(piece)
+            if body.tell() > most:
+                raise _too_large(most)
+            if unpacking.is_over:
+                break
+            await held.add(_UNPACKED_BYTES * _COPIES)
+            piece = await self._offload.run(_UNPACKED_BYTES, unpacking.step, _UNPACKED_BYTES)
+        del unpacking
+        # What came compressed is not held any more.
+        held.shrink(body.tell() * _COPIES)
+        return body.getvalue()
+
     def _check_rate(self, received: int, seconds: float) -> None:
         """Refuse a body that comes byte by byte, however steadily."""
         if seconds > self._limits.body_timeout_seconds and received < seconds * self._limits.min_body_rate:
@@ -119,9 +147,9 @@ def _announced(headers: Mapping[str, str]) -> int:
     return int(length[:20]) if length.isdecimal() else 0
 
 
-def _check_media_type(headers: Mapping[str, str]) -> None:
+def _check_media_type(headers: Mapping[str, str], encoding: str) -> None:
     given = headers.get("content-type", "")
-    if given != _JSON and given.partition(";")[0].strip().lower() != _JSON:
+    if given != _JSON and given.partition(";")[0].strip().lower() != _JSON and (given or _has_body(headers)):
         raise InvalidRequestError(
             f"Unsupported content type: '{given[:100]}'. This API method only accepts 'application/json' requests, "
             f"but you specified the header 'Content-Type: {given[:100]}'. "
@@ -129,12 +157,18 @@ def _check_media_type(headers: Mapping[str, str]) -> None:
             code="unsupported_content_type",
             status=415,
         )
-    if headers.get("content-encoding", "identity").lower() != "identity":
+    if encoding != _PLAIN and encoding.lower() not in {_PLAIN, *ENCODINGS}:
         raise InvalidRequestError(
-            "Unsupported content encoding. Please send the request body uncompressed.",
+            "Unsupported content encoding. Please send the request body uncompressed, or as gzip or zstd.",
             code="unsupported_content_encoding",
             status=415,
+            # RFC 9110 15.5.16: what would be taken.
+            headers={"accept-encoding": "gzip, zstd"},
         )
+
+
+def _has_body(headers: Mapping[str, str]) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 def _too_large(most: int) -> InvalidRequestError:
