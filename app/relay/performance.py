@@ -157,13 +157,7 @@ class Performance:
         memory = await self._open_memory(request)
         room = ContextRoom(stage.max_context_bytes, held)
         exchange = await prepare(
-            request,
-            caller,
-            memory,
-            keep=run.order.is_stored,
-            sealer=stage.sealer,
-            room=room,
-            offload=stage.offload,
+            request, caller, memory, keep=run.order.is_stored, sealer=stage.sealer, room=room, offload=stage.offload
         )
         self._turn = self._ours(exchange.turn)
         if run.cancel_requested:
@@ -188,13 +182,17 @@ class Performance:
         if not await stage.runs.start(run, response.ended(run.body, "in_progress", [])):
             return None
         self._is_started = True
-        if "context_management" in request.members:
-            exchange = await stage.compactor.relieve(exchange, call, held.add)
-            call = replace(call, render=exchange.render)
+        if exchange.asks_compaction:
+            opening = stage.compactor.answer(exchange, call, held.add)
+        else:
+            if "context_management" in request.members:
+                exchange = await stage.compactor.relieve(exchange, call, held.add)
+                call = replace(call, render=exchange.render)
+            opening = stage.upstream.open(call)
         turn = self._turn = self._ours(exchange.turn)
         fold = PartialFold(request.fields, stage.relay.max_answer_bytes)
-        del exchange, request
-        answer = await stage.upstream.open(call)
+        del exchange, request, call
+        answer = await opening
         held.shrink(turn.size * _COPIES)
         return answer, turn, fold
 
