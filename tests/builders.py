@@ -30,11 +30,13 @@ OTHER = "main/other"
 NOW = 1_800_000_000
 
 
-def make_item(value: dict[str, Any], *, is_output: bool = False, account: str = ACCOUNT) -> Item:
+def make_item(
+    value: dict[str, Any], *, is_output: bool = False, account: str = ACCOUNT, status: str = "completed"
+) -> Item:
     """The item as it is kept of this JSON, as the input or the output of a turn that this account served."""
     raw = orjson.dumps(value)
     if is_output:
-        return output_items([raw], account)[0]
+        return output_items([raw], account, status)[0]
     return input_items([value], b"[" + raw + b"]", {})[0]
 
 
@@ -42,7 +44,7 @@ def make_turn(
     given: list[dict[str, Any]], said: list[dict[str, Any]], *, status: str = "completed", account: str = ACCOUNT
 ) -> Turn:
     items = [make_item(value) for value in given]
-    items += [make_item(value, is_output=True, account=account) for value in said]
+    items += [make_item(value, is_output=True, account=account, status=status) for value in said]
     return pack(status, account, items)
 
 

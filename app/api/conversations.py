@@ -14,9 +14,10 @@ from app.byte_budget import Reservation
 from app.ids import new_id
 from app.offload import Offload
 from app.relay.memory import Memory, resolve
-from app.state.items import input_items, references
+from app.state.items import input_items
 from app.state.listing import listed, listing
 from app.state.records import Conversation, Item
+from app.state.references import references
 from app.wire import wording
 from app.wire.body import LARGE_BYTES
 from app.wire.conversations import NewItems, conversation, parse_metadata, parse_new_conversation, parse_new_items
@@ -96,7 +97,7 @@ async def _items_of(
     given: NewItems, project_id: str, memory: Memory, offload: Offload, held: Reservation
 ) -> Sequence[Item]:
     named = references(given.given)
-    resolved = await resolve(memory, project_id, named, held.add) if named else {}
+    resolved = await resolve(memory, project_id, named, held.add) if named.ids else {}
     size = len(given.raw)
     return (
         await offload.run(size, input_items, given.given, given.raw, resolved)

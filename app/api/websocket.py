@@ -195,6 +195,8 @@ class Session:
                 code="unsupported_message_type",
             )
         message = await self._parsed(messages.read_message, text.encode())
+        if message.is_receipt:
+            return
         if refusal := messages.refusal(message):
             await self._peer.say(refusal)
             return

@@ -38,7 +38,8 @@ class History:
         names = {item["call_id"]: item["name"] for item in self.items if item["type"] in CALL_OF_OUTPUT.values()}
         last = list(takewhile(lambda item: item["type"] in CALL_OF_OUTPUT, reversed(self.items)))
         return "\n".join(
-            f"The tool {names[item['call_id']]} answered: {text_of(item['output'])}" for item in last[::-1]
+            f"The tool {names.get(item.get('call_id')) or item.get('name')} answered: {text_of(item['output'])}"
+            for item in last[::-1]
         )
 
 

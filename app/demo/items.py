@@ -6,7 +6,7 @@ from app.demo.history import CALL_OF_OUTPUT, Item
 from app.errors import InvalidRequestError
 from app.wire import wording
 from app.wire.fields import array_of, enum, object_of
-from app.wire.input_items import item_type
+from app.wire.input_items import is_bare, item_type
 
 # Reasoning made here is known by this prefix: text in the clear, "encrypted" only in name.
 ENCRYPTED_PREFIX = "demo-enc:"
@@ -46,7 +46,7 @@ def read_items(given: str | Sequence[Item]) -> tuple[Item, ...]:
 
 def _check_known(item: Item, path: str) -> None:
     """No item that is kept elsewhere, and no part that this model could not read."""
-    if item["type"] == "item_reference":
+    if item["type"] == "item_reference" or (item["type"] != "reasoning" and is_bare(item)):
         raise wording.item_not_found(item["id"])
     held = _HOLDING.get(item["type"])
     if held is not None and not isinstance(item[held], str):
@@ -60,7 +60,7 @@ def _check_pairs(items: Sequence[Item]) -> None:
     for item in items:
         if item["type"] in CALL_OF_OUTPUT.values():
             called[item["type"], item["call_id"]] = False
-        elif item["type"] in CALL_OF_OUTPUT:
+        elif item["type"] in CALL_OF_OUTPUT and item.get("call_id") is not None:
             call = CALL_OF_OUTPUT[item["type"]], item["call_id"]
             if call not in called:
                 raise wording.output_without_call(item["type"], call[1])

@@ -24,7 +24,7 @@ from app.upstream.account import Account
 from app.upstream.answer import UpstreamAnswer
 from app.upstream.call import UpstreamCall
 from app.upstream.connect import UpstreamClient
-from app.wire import response
+from app.wire import response, whole_response
 from app.wire.body import Json, join_array, join_object
 from app.wire.input_items import LONGEST_SEALED
 from app.wire.slices import decode
@@ -43,6 +43,8 @@ _PASSED_ON = (
 _NOT_STORED = Json(b"false")
 # A context is taken apart into its items, and each of them is decoded to be counted.
 _COPIES = 2
+# Of what the user has said, as much as stays word for word beside the summary in a context that is continued by its id.
+_RETAINED_TOKENS = 20_000
 
 
 class Compactor:
@@ -115,6 +117,45 @@ class Compactor:
             return Compaction(item, content, orjson.loads(bytes(usage)))
 
         return replace(exchange, compaction=await self._offload.run(size, shortened))
+
+    async def answer(self, exchange: Exchange, call: UpstreamCall, reserve: Reserve) -> UpstreamAnswer:
+        """The answer to a call that asks for a compaction, as its client wants it: a response of that one item.
+
+        Upstream's own where the account makes compactions, else ours of a summary. Raises as `compact` does.
+        """
+
+        def render(account: Account) -> bytes:
+            if account.upstream.offers("compact"):
+                return exchange.render(account)
+            context = exchange.context(account.name)
+            if not context:
+                raise InvalidRequestError("There is nothing before the compaction trigger to compact.", param="input")
+            return _summary_request(exchange, context, account)
+
+        await reserve(exchange.size * _COPIES)
+        answer = await self._upstream.open(replace(call, render=render, stream=False))
+        if answer.account.upstream.offers("compact"):
+            return answer
+        try:
+            raw = await answer.read_whole(self._max_answer_bytes, reserve)
+            facts = await self._offload.run(len(raw), _facts, raw, call)
+            made = await self._offload.run(exchange.size, self._response, exchange, answer.account.name, facts)
+        except BaseException:
+            await answer.aclose()
+            raise
+        if not exchange.request.stream:
+            return answer.rewritten({**answer.told, b"content-type": b"application/json"}, made)
+        frames = b"".join(whole_response.stream(made))
+        return answer.rewritten({**answer.told, b"content-type": b"text/event-stream; charset=utf-8"}, frames)
+
+    def _response(self, exchange: Exchange, account: str, facts: response.ResponseFacts | None) -> bytes:
+        """The response whose output is a compaction of all that the call continues and says."""
+        text, usage = _summary_in(facts)
+        model = (facts.model if facts else "") or exchange.request.model
+        # Where this turn is kept it may be continued by its id, and then the item stands for the whole context.
+        kept = compaction.retained(exchange.context(account), _RETAINED_TOKENS) if exchange.memory is not None else []
+        item = compaction.compaction_item(self._sealed(exchange, b",".join([*kept, compaction.summary(text)])))
+        return whole_response.completed(exchange.request.fields, [item], usage, model)
 
     def _compacted(self, exchange: Exchange, account: str, text: str, usage: Json) -> bytes:
         """What a compact call is answered where this gateway compacts."""

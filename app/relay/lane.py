@@ -14,6 +14,7 @@ from app.errors import OverloadedError
 from app.relay.memory import Memory
 from app.state.packing import pack
 from app.state.records import Chain, Item, StoredResponse, Turn
+from app.state.replay import settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class LaneMemory:
 
     def _with_history(self, response: StoredResponse) -> StoredResponse:
         """The turn, with those before it that were never stored as input of its own: it hangs on no other."""
-        history = [item for turn in self._turns if turn.status != "failed" for item in turn.items]
+        history = settled(self._turns, response.items)
         # What was said is input now, but for a compaction: in an answer it stands for all that is before it.
         given = [item if item.type == "compaction" else replace(item, is_output=False) for item in history]
         return replaced(response, items=(*given, *response.items)) if given else response

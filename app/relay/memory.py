@@ -6,6 +6,7 @@ from typing import Protocol
 
 from app.byte_budget import Reserve
 from app.state.records import Chain, Item, StoredResponse
+from app.state.references import References, standing
 from app.wire import wording
 
 
@@ -27,9 +28,16 @@ class Memory(Protocol):
         """Keep a finished turn: it can be continued once this returns."""
 
 
-async def resolve(memory: Memory, project_id: str, named: Collection[str], reserve: Reserve) -> Mapping[str, Item]:
-    """The items that these references name. Raises NotFoundError for one that is not there to see."""
-    resolved = await memory.read_items(project_id, named, int(time.time()), reserve)
-    for item_id in sorted(set(named) - resolved.keys()):
+async def resolve(
+    memory: Memory, project_id: str, named: References, reserve: Reserve, chain: Chain | None = None
+) -> Mapping[str, Item]:
+    """The items that an input names, out of the chain that it continues, and of this project's others.
+
+    Raises NotFoundError for one that it needs and that is not there to see.
+    """
+    resolved: Mapping[str, Item] = standing(chain, named.ids)
+    if missing := named.ids - resolved.keys():
+        resolved = {**resolved, **await memory.read_items(project_id, missing, int(time.time()), reserve)}
+    for item_id in sorted(named.needs - resolved.keys()):
         raise wording.item_not_found(item_id)
     return resolved

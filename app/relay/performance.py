@@ -158,13 +158,7 @@ class Performance:
         memory = await self._open_memory(request)
         room = ContextRoom(stage.max_context_bytes, held)
         exchange = await prepare(
-            request,
-            caller,
-            memory,
-            keep=run.order.is_stored,
-            sealer=stage.sealer,
-            room=room,
-            offload=stage.offload,
+            request, caller, memory, keep=run.order.is_stored, sealer=stage.sealer, room=room, offload=stage.offload
         )
         self._turn = self._ours(exchange.turn)
         place.continues = self._turn.parent_key
@@ -190,7 +184,7 @@ class Performance:
         if not await stage.runs.start(run, response.ended(run.body, "in_progress", [])):
             return None
         self._is_started = True
-        if "context_management" in request.members:
+        if "context_management" in request.members and not exchange.asks_compaction:
             exchange = await stage.compactor.relieve(exchange, call, held.add)
             call = replace(call, render=exchange.render)
         turn = self._turn = self._ours(exchange.turn)
@@ -198,8 +192,12 @@ class Performance:
         if self._metered is not None:
             self._metered.answer = fold
             await self._metered.asks(exchange)
-        del exchange, request
-        answer = await stage.upstream.open(call)
+        if exchange.asks_compaction:
+            opening = stage.compactor.answer(exchange, call, held.add)
+        else:
+            opening = stage.upstream.open(call)
+        del exchange, request, call
+        answer = await opening
         held.shrink(turn.size * _COPIES)
         return answer, turn, fold
 

@@ -15,20 +15,22 @@ from app.relay.sealed_input import expand, look_into
 from app.sealing import Sealer
 from app.state.compaction import Compaction
 from app.state.estimate import estimate_history
-from app.state.items import input_items, references
+from app.state.items import input_items
 from app.state.ledger import Entry
-from app.state.ownership import chain_names_owned, item_names_owned
+from app.state.ownership import asked_for_approval, chain_names_owned, has_container, item_names_owned
 from app.state.records import ApiKey, Chain, Item
+from app.state.references import references
 from app.state.replay import check_calls, replay, standing
 from app.upstream.account import Account
 from app.wire import wording
 from app.wire.body import HUGE_BYTES, Json, elements, join_around, join_array, join_object
-from app.wire.input_items import item_type
+from app.wire.input_items import TRIGGER, item_type
 from app.wire.requests import CreateRequest
 from app.wire.slices import decode
 
 _GATEWAY_STATE = ("previous_response_id", "conversation", "background")
 _NOT_STORED = Json(b"false")
+_TRIGGER = b'{"type":"compaction_trigger"}'
 _ENCRYPTED_REASONING = b'"reasoning.encrypted_content"'
 
 
@@ -71,8 +73,10 @@ class Exchange:
     references, which no upstream is sent. `memory` is where its outcome is kept; None where nothing is.
 
     `expand` makes of a compaction what an upstream is sent for it, and `is_sealed` says that the input has one of this
-    gateway's. `is_owned`: the call, or what it continues, names what only one account has. `compaction` stands for the
-    whole context where that was made short. `is_large`: work on all of it is for `app.offload`.
+    gateway's. `is_owned`: the call, or what it continues, names what only one account has; the `owner` has what it
+    needs, where that is known. `compaction` stands for the whole context where that was made short. `has_triggers`:
+    some input asks for something and says nothing; `asks_compaction`: the last does. `is_large`: work on all of it is
+    for `app.offload`.
     """
 
     request: CreateRequest
@@ -86,6 +90,9 @@ class Exchange:
     is_owned: bool = False
     is_large: bool = False
     compaction: Compaction | None = None
+    owner: str | None = None
+    has_triggers: bool = False
+    asks_compaction: bool = False
 
     @property
     def size(self) -> int:
@@ -128,6 +135,8 @@ class Exchange:
         A client that names stored items in place of a chain has one too: that of the latest item only one can read,
         else the one that served the latest of them, which alone can look its id up where upstream keeps the state.
         """
+        if self.owner is not None:
+            return self.owner
         if self.chain:
             return self.chain.account
         if not self.refers:
@@ -147,6 +156,8 @@ class Exchange:
             self._ask_for_reasoning(members)
         if "context_management" in members and not account.upstream.offers("compact"):
             del members["context_management"]
+        if self.asks_compaction and account.upstream.offers("compact"):
+            history = [*(history or ()), _TRIGGER]
         return sendable(members, account, history)
 
     def standalone(self, account: Account) -> bytes:
@@ -167,7 +178,7 @@ class Exchange:
         elif told and (self.chain or self.refers):
             turns = self.chain.turns if self.chain else ()
             history = replay(turns, self.items, account.name, self.expand)
-        elif self.is_sealed:
+        elif self.is_sealed or self.has_triggers:
             history = [*self._expanded(elements(members["input"]))]
         return members, history
 
@@ -191,15 +202,17 @@ class Exchange:
 
     def _is_known_to(self, account: Account) -> bool:
         """Whether this account's upstream has all that the call continues. No upstream knows our conversations."""
+        served_by = self.chain.account if self.chain else self.prefer
         return (
-            self.prefer in {None, account.name}
+            served_by in {None, account.name}
             and (self.chain is None or self.chain.is_stored)
             and self.request.conversation_id is None
         )
 
     def _expanded(self, given: Iterable[bytes]) -> Iterator[bytes]:
         for item, raw in zip(self.request.input or (), given, strict=True):
-            yield self.expand(raw) if item_type(item) == "compaction" else raw
+            if item.get("type") != TRIGGER:
+                yield self.expand(raw) if item_type(item) == "compaction" else raw
 
     def _ask_for_reasoning(self, members: dict[str, Json]) -> None:
         """Ask for reasoning in the form that can be replayed, where this turn may be continued.
@@ -238,23 +251,25 @@ async def prepare(
         if chain is None:
             raise wording.previous_response_not_found(request.previous_response_id)
     named = await offload.run(request.size, references, given) if request.is_large else references(given)
-    resolved = await resolve(memory, caller.project_id, named, room.reserve) if named else {}
+    resolved = await resolve(memory, caller.project_id, named, room.reserve, chain) if named.ids else {}
     unseal = partial(sealer.open, caller.project_id)
     made = Exchange(
         request,
         caller,
         chain,
         items=(),
-        refers=bool(named),
+        refers=named.has_stubs or bool(resolved),
         memory=memory if keep else None,
         expand=partial(expand, unseal),
         is_large=request.is_large or (chain is not None and chain.is_large) or room.used >= HUGE_BYTES,
+        has_triggers=named.has_triggers,
+        asks_compaction=named.asks_compaction,
     )
     if made.is_large:
         await offload.run(made.size, _complete, made, resolved, unseal)
     else:
         _complete(made, resolved, unseal)
-    if named:
+    if named.ids:
         # One may be named many times, and is then sent and kept as many times.
         await room.reserve(sum([len(item.content) for item in made.items]))
     return made
@@ -284,8 +299,11 @@ def _complete(made: Exchange, resolved: Mapping[str, Item], unseal: Callable[[st
     if chain is not None:
         check_calls(chain, made.items)
     made.is_sealed, is_owned = look_into(request, unseal)
+    asked = asked_for_approval(made.items, resolved)
+    made.owner = asked or (has_container(request.fields, chain) if chain is not None else None)
     made.is_owned = (
         is_owned
+        or asked is not None
         or any(item.account and item_names_owned(item.content) for item in resolved.values())
         or (chain is not None and chain_names_owned(chain))
     )

@@ -1,6 +1,5 @@
 """Compactions that this gateway has sealed, in the input of a call: found, checked, and opened for upstream."""
 
-import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -9,9 +8,9 @@ from app.state.compaction import SEAL, sealed_in
 from app.state.ownership import names_owned
 from app.wire import wording
 from app.wire.requests import CreateRequest
-from app.wire.slices import decode, holds
+from app.wire.slices import Elements, decode, holds
 
-_SEAL = re.compile(re.escape(SEAL.encode()))
+_SEAL = (SEAL.encode(),)
 
 _Unseal: TypeAlias = Callable[[str], bytes]
 
@@ -19,7 +18,7 @@ _Unseal: TypeAlias = Callable[[str], bytes]
 def look_into(request: CreateRequest, unseal: _Unseal) -> tuple[bool, bool]:
     """Whether the input has a compaction of this gateway's, and whether the call names what only one account has."""
     given = request.input
-    if not isinstance(given, list):
+    if not isinstance(given, list | Elements):
         return False, names_owned(request.fields, b"")
     # Looked through where it is: a copy of a large input would weigh as much again.
     sent = memoryview(request.members["input"])

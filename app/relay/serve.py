@@ -155,16 +155,20 @@ class Relay:
         try:
             with client:
                 call = upstream_call(exchange, headers, self._keeping_upstreams, metered.entry)
-                if "context_management" in exchange.request.members:
+                if "context_management" in exchange.request.members and not exchange.asks_compaction:
                     exchange = await self._compactor.relieve(exchange, call, held.add)
                     call = replace(call, render=exchange.render)
                 turn = exchange.turn
                 turn.entry = metered.entry
                 if metered.reservation.taken:
                     await metered.asks(exchange)
-                del exchange
-                answer = await self._upstream.open(call)
-                del call
+                if exchange.asks_compaction:
+                    opening = self._compactor.answer(exchange, call, held.add)
+                else:
+                    opening = self._upstream.open(call)
+                del exchange, call
+                answer = await opening
+                del opening
                 if held.held:
                     # What was sent is not held any more, but for the turn's own input and the row that it becomes.
                     held.shrink(turn.size * _KEPT_COPIES)

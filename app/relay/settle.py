@@ -128,7 +128,8 @@ class Settler:
             body=body,
             usage=usage,
             # No account has read what no upstream was sent.
-            items=(bind(turn.items, account) if account else turn.items) + output_items(facts.output, account),
+            items=(bind(turn.items, account) if account else turn.items)
+            + output_items(facts.output, account, facts.status),
         )
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from app.ids import new_item_id
 from app.state.estimate import estimate_item
-from app.state.packing import CALLS, OUTPUTS
+from app.state.pairs import answered, is_output
 from app.state.records import Item
 from app.wire.body import Json, join_array, join_object
 from app.wire.input_items import item_type
@@ -82,13 +82,13 @@ def user_messages(items: Iterable[Item]) -> list[Item]:
 def cut(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
     """The history, and what the model has yet to answer: what stands after its last word, and the calls in question."""
     end = len(items)
-    while end and (items[end - 1].type in OUTPUTS or _role(items[end - 1]) not in {None, "assistant"}):
+    while end and (is_output(items[end - 1]) or _role(items[end - 1]) not in {None, "assistant"}):
         end -= 1
-    open_ids = {item.call_id for item in items[end:] if item.type in OUTPUTS}
+    open_ids = answered(items[end:])
     asked: list[Item] = []
     history: list[Item] = []
     for item in items[:end]:
-        (asked if item.type in CALLS and item.call_id in open_ids else history).append(item)
+        (asked if not is_output(item) and item.call_id in open_ids else history).append(item)
     return history, [*asked, *items[end:]]
 
 

@@ -1,5 +1,6 @@
 """An item as it is kept: named, and in the form in which a stateless upstream takes it back."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,8 @@ from app.state.compaction import sealed_in
 from app.state.ownership import item_names_owned
 from app.state.records import NO_ACCOUNT, Item
 from app.wire.body import Json, elements_of, join_object, members
-from app.wire.input_items import item_type
-from app.wire.slices import Elements, decode
+from app.wire.input_items import TRIGGER, is_stub, item_type
+from app.wire.slices import decode
 
 # Only the account that made these can read them again: the first two are encrypted for it, the others
 # name objects and runs that it owns.
@@ -44,6 +45,14 @@ _STATUS_IS_OPTIONAL = frozenset(
         "reasoning",
     }
 )
+# What pairs items of these types, where they have no `call_id`. An approval answers its request as an output its call.
+_PAIRED_BY = {
+    "local_shell_call": "id",
+    "local_shell_call_output": "id",
+    "mcp_approval_request": "id",
+    "mcp_approval_response": "approval_request_id",
+}
+_THOUGHT = ("content", "encrypted_content", "summary")
 _DROPPED_OF_OTHERS = frozenset({"created_by", "id"})
 # What is left out of an item when it is sent back, by its type.
 _DROPPED: Mapping[str, frozenset[str]] = {
@@ -52,19 +61,24 @@ _DROPPED: Mapping[str, frozenset[str]] = {
 }
 
 
-def output_items(output: Sequence[bytes], account: str) -> tuple[Item, ...]:
-    """The items of a finished response, in order, as they are kept."""
-    return tuple([_output_item(decode(raw), raw, account) for raw in output])
+def output_items(output: Sequence[bytes], account: str, status: str) -> tuple[Item, ...]:
+    """The items of a response that ended with this status, in order, as they are kept."""
+    return tuple([_output_item(decode(raw), raw, account, status) for raw in output])
 
 
 def input_items(given: str | Sequence[Any], raw: bytes | Json, resolved: Mapping[str, Item]) -> tuple[Item, ...]:
-    """The input of a turn as items: `given` decoded and `raw` as sent. References become the items they name."""
+    """The input of a turn as items: `given` decoded and `raw` as sent.
+
+    References and stubs become the items they stand for, and a trigger is none.
+    """
     if isinstance(given, str):
         content = b"".join((b'{"type":"message","role":"user","content":', raw, b"}"))
         return (Item(id=new_item_id("message"), type="message", is_output=False, content=content),)
+    named: Counter[str] = Counter()
     return tuple(
-        replace(resolved[item["id"]], is_output=False) if item_type(item) == "item_reference" else _item(item, part)
+        _resolved(item, part, resolved, named) if resolved else _item(item, part)
         for item, part in zip(given, elements_of(given, raw), strict=True)
+        if item.get("type") != TRIGGER
     )
 
 
@@ -93,13 +107,6 @@ def distinct(items: Sequence[Item], standing: Mapping[str, Item]) -> tuple[Item,
     return tuple(new)
 
 
-def references(given: object) -> set[str]:
-    """The ids that the input's item references name."""
-    if not isinstance(given, list | Elements):
-        return set()
-    return {item["id"] for item in given if item_type(item) == "item_reference"}
-
-
 def _is_bound(item: Item) -> bool:
     if item.type == "compaction":
         return sealed_in(orjson.loads(item.content)) is None
@@ -110,9 +117,11 @@ def _item(item: Mapping[str, Any], raw: bytes, *, is_output: bool = False, accou
     named = item_type(item) or ""
     given_id = item.get("id")
     call_id = item.get("call_id")
-    if call_id is None and named == "local_shell_call_output":
-        # The one type whose `id` may name its call.
-        call_id = given_id
+    if call_id is None and named in _PAIRED_BY:
+        call_id = item.get(_PAIRED_BY[named])
+    if account is None and named == "reasoning" and not (is_output or any(map(item.get, _THOUGHT))):
+        # It says nothing, and what it stood for is not here.
+        account = NO_ACCOUNT
     return Item(
         id=given_id if isinstance(given_id, str) and given_id else new_item_id(named),
         type=named,
@@ -123,8 +132,23 @@ def _item(item: Mapping[str, Any], raw: bytes, *, is_output: bool = False, accou
     )
 
 
-def _output_item(item: Mapping[str, Any], raw: bytes, account: str) -> Item:
-    return _item(item, raw, is_output=True, account=_reader(item, account))
+def _resolved(item: Mapping[str, Any], raw: bytes, resolved: Mapping[str, Item], named: Counter[str]) -> Item:
+    """The item that this one is or stands for; `named` counts how often each id was named before it."""
+    stored, kind = resolved.get(item.get("id") or ""), item_type(item)
+    if stored is None or kind not in (stored.type, "item_reference"):
+        return _item(item, raw)
+    if kind == "item_reference" or is_stub(item):
+        # Where several items of one response have the id, each time it is named the next is meant.
+        alike = (*stored.twins, stored)
+        meant = alike[min(named[stored.id], len(alike) - 1)]
+        named[stored.id] += 1
+        return replace(meant, is_output=False, twins=())
+    # The client has sent all of it; whose it is only the store knows.
+    return replace(_item(item, raw, account=stored.account or None), served_by=stored.served_by)
+
+
+def _output_item(item: Mapping[str, Any], raw: bytes, account: str, status: str) -> Item:
+    return _item(item, raw, is_output=True, account=_reader(item, account, status))
 
 
 def _replayed(item: Mapping[str, Any], named: str, raw: bytes) -> bytes:
@@ -137,10 +161,11 @@ def _replayed(item: Mapping[str, Any], named: str, raw: bytes) -> bytes:
     return join_object(sent)
 
 
-def _reader(item: Mapping[str, Any], account: str) -> str | None:
+def _reader(item: Mapping[str, Any], account: str, status: str) -> str | None:
     named = item_type(item)
-    # Text of an unfinished message is context; an unfinished call or thought is not valid input.
-    if named != "message" and item.get("status") in ("in_progress", "incomplete"):
+    # Text of an unfinished message is context; an unfinished call or thought is not valid input. In a response that was
+    # completed nothing is unfinished: what says so of itself (a call that waits for its output) was made all the same.
+    if status != "completed" and named != "message" and item.get("status") in ("in_progress", "incomplete"):
         return NO_ACCOUNT
     if named == "reasoning" and not item.get("encrypted_content") and not item.get("content"):
         return NO_ACCOUNT

@@ -1,13 +1,16 @@
 """A page of items, as the list endpoints show them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
+from msgspec.structs import replace
 
 from app.errors import InvalidRequestError
 from app.state.records import Chain, Item
-from app.wire.body import Json, join_object, members
+from app.state.replay import once, said_in
+from app.wire.body import Json, elements, join_array, join_object, members
 
 DEFAULT_LIMIT = 20
 
@@ -15,6 +18,23 @@ DEFAULT_LIMIT = 20
 _PAGE_BYTES = 16 * 1024 * 1024
 
 _ASSISTANT, _COMPLETED, _NOTHING = Json(b'"assistant"'), Json(b'"completed"'), Json(b"")
+_NULL, _NONE, _CLIENT = Json(b"null"), Json(b"[]"), Json(b'"client"')
+_PARTS = ("content", "output")
+# What OpenAI lists, and the SDK's types require, of parts and items that a client may send without it.
+_COMPLETE_PART: Mapping[str, Mapping[str, Json]] = {
+    "input_image": {"detail": Json(b'"auto"')},
+    "output_text": {"annotations": _NONE, "logprobs": _NONE},
+}
+_COMPLETE: Mapping[str, Mapping[str, Json]] = {
+    "code_interpreter_call": {"code": _NULL, "outputs": _NULL},
+    "computer_call": {"pending_safety_checks": _NONE},
+    "image_generation_call": {"result": _NULL},
+    "reasoning": {"summary": _NONE},
+    "shell_call": {"environment": _NULL},
+    "shell_call_output": {"max_output_length": _NULL},
+    "tool_search_call": {"call_id": _NULL, "execution": _CLIENT},
+    "tool_search_output": {"call_id": _NULL, "execution": _CLIENT},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +50,27 @@ class PageQuery:
 def input_of(chain: Chain) -> tuple[Item, ...]:
     """All that went into the latest response: the turns before it, and then its own input; oldest first, each once."""
     *earlier, latest = chain.turns
-    items = [item for turn in earlier for item in turn.items]
+    items = [item for turn in said_in(earlier) for item in turn.items]
     items += [item for item in latest.items if not item.is_output]
-    return tuple({item.id: item for item in items}.values())
+    return _apart(once(items))
+
+
+def _apart(items: Sequence[Item]) -> tuple[Item, ...]:
+    """These items, each under an id that no other has, and that is the same on every page: an id is a cursor."""
+    taken = {item.id for item in items}
+    if len(taken) == len(items):
+        return tuple(items)
+    times: Counter[str] = Counter()
+    apart: list[Item] = []
+    for item in items:
+        name = item.id
+        times[name] += 1
+        while times[item.id] > 1 and name in taken:
+            name = f"{item.id}_{times[item.id]}"
+            times[item.id] += name in taken
+        taken.add(name)
+        apart.append(item if name == item.id else replace(item, id=name))
+    return tuple(apart)
 
 
 def page(items: Sequence[Item], query: PageQuery) -> bytes:
@@ -95,14 +133,32 @@ def listed(item: Item) -> bytes:
         if memoryview(content)[:1].tobytes() == b'"':
             parts["content"] = Json(_text_part(bytes(content), by_assistant=parts.get("role") == _ASSISTANT))
         parts.setdefault("status", _COMPLETED)
-    elif item.type.endswith(("_call", "_call_output")):
+    elif item.type.endswith(("_call", "_output")):
         parts.setdefault("status", _COMPLETED)
+    for name in _PARTS:
+        if name in parts and memoryview(parts[name])[:1].tobytes() == b"[":
+            parts[name] = _complete_parts(parts[name])
+    for name, member in _COMPLETE.get(item.type, {}).items():
+        parts.setdefault(name, member)
     return join_object(parts)
+
+
+def _complete_parts(sent: Json) -> Json:
+    """An array of parts, each with what its type requires; the same bytes where none lacks anything."""
+    complete: list[bytes] = []
+    is_changed = False
+    for raw in elements(sent):
+        part = members(raw) if raw[:1] == b"{" else {}
+        needs = _COMPLETE_PART.get(str(orjson.loads(bytes(part.get("type", _NULL)))), {})
+        lacking = {name: member for name, member in needs.items() if part.get(name, _NULL) == _NULL}
+        is_changed = is_changed or bool(lacking)
+        complete.append(join_object({**part, **lacking}) if lacking else raw)
+    return Json(join_array(complete)) if is_changed else sent
 
 
 def _text_part(text: bytes, *, by_assistant: bool) -> bytes:
     if by_assistant:
-        return b'[{"type":"output_text","text":' + text + b',"annotations":[]}]'
+        return b'[{"type":"output_text","text":' + text + b',"annotations":[],"logprobs":[]}]'
     return b'[{"type":"input_text","text":' + text + b"}]"
 
 

@@ -6,20 +6,6 @@ import msgspec
 
 from app.state.records import NO_ACCOUNT, Item, Outline, Turn
 
-CALLS = frozenset(
-    {
-        "function_call",
-        "custom_tool_call",
-        "computer_call",
-        "local_shell_call",
-        "shell_call",
-        "apply_patch_call",
-    }
-)
-OUTPUTS = frozenset(f"{call}_output" for call in CALLS)
-# Whether these go again depends on what stands beside them, perhaps in another turn.
-_DEPENDENT = CALLS | OUTPUTS | {"compaction"}
-
 
 def pack(status: str, account: str, items: Sequence[Item]) -> Turn:
     """The turn that this account served, with its items (input before output)."""
@@ -47,7 +33,8 @@ def reader_of(items: Sequence[Item]) -> str | None:
     """
     reader = last = None
     for item in items:
-        if item.type in _DEPENDENT:
+        # Whether these go again depends on what stands beside them, perhaps in another turn.
+        if item.call_id is not None or item.type == "compaction":
             return NO_ACCOUNT
         if item.account == NO_ACCOUNT:
             continue

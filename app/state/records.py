@@ -27,8 +27,8 @@ class Item(msgspec.Struct, frozen=True):
 
     `content` is the item's JSON object in the form a stateless upstream takes it: without its id, unless
     the type requires one. `account` names the only account that can read the item (reasoning, compaction, hosted
-    tools); None means that any can. `call_id` pairs a call with its output. `served_by` is the account whose turn it
-    stands in, known of an item that was read by its id.
+    tools); None means that any can. `call_id` pairs a call with its output. Known of an item that was read by its id:
+    `served_by` is the account whose turn it stands in, and `twins` are the items before it there that have its id, too.
     """
 
     id: str
@@ -38,6 +38,7 @@ class Item(msgspec.Struct, frozen=True):
     account: str | None = None
     call_id: str | None = None
     served_by: str | None = None
+    twins: tuple["Item", ...] = ()
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -45,11 +45,12 @@ def pick(
     for keys in _batches(wanted):
         for key, outline, content in connection.execute(contents, {"keys": keys}):
             measured, read = of_key[key], Turn(_OUTLINE.decode(outline), content)
+            if read.outline.ids == measured.outline.ids:
+                found.update({(key, place): item for place, item in read.some(frozenset(measured.places)).items()})
+                continue
             # Another item may have been taken out of it since.
             wanted_ids = {measured.outline.ids[place]: place for place in measured.places}
             places = [place for place, item_id in enumerate(read.outline.ids) if item_id in wanted_ids]
-            if read.outline.ids == measured.outline.ids:
-                places = measured.places
             for item in read.some(frozenset(places)).values():
                 found[key, wanted_ids[item.id]] = item
     return size, found

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from sqlalchemy import BigInteger, Connection, bindparam, case, cast, func, select
 
 from app.state.records import Chain, Item, Outline, Turn
+from app.state.references import by_id
 from app.storage.conversation_turns import read_context
 from app.storage.picked_items import Wanted, pick
 from app.storage.statements import Query
@@ -110,22 +111,23 @@ def read_items(
     connection: Connection, project_id: str, wanted: Sequence[str], now: int, most: int
 ) -> tuple[int, dict[str, Item]]:
     """The bytes that reading these items takes, and the items if they are no more than that."""
-    places: dict[int, list[tuple[str, int]]] = {}
+    named: dict[int, set[str]] = {}
     for start in range(0, len(wanted), _IDS_AT_ONCE):
-        for key, item_id, position in connection.execute(
+        for key, item_id, _ in connection.execute(
             _FIND_ITEMS, {"project_id": project_id, "item_ids": wanted[start : start + _IDS_AT_ONCE], "now": now}
         ):
-            places.setdefault(key, []).append((item_id, position))
+            named.setdefault(key, set()).add(item_id)
     turns: dict[int, Wanted] = {}
-    keys = list(places)
+    keys = list(named)
     for start in range(0, len(keys), _IDS_AT_ONCE):
-        for key, outline, length in connection.execute(_READ_OUTLINES, {"keys": keys[start : start + _IDS_AT_ONCE]}):
-            positions = [position for _, position in places[key]]
-            turns[key] = Wanted(key, _OUTLINE.decode(outline), length, positions)
+        for key, raw, length in connection.execute(_READ_OUTLINES, {"keys": keys[start : start + _IDS_AT_ONCE]}):
+            outline = _OUTLINE.decode(raw)
+            # Several items of one turn may have one id.
+            places = [place for place, item_id in enumerate(outline.ids) if item_id in named[key]]
+            turns[key] = Wanted(key, outline, length, places)
     size, found = pick(connection, _READ_CONTENTS, list(turns.values()), most)
-    return size, {
-        item_id: replace(found[key, position], served_by=turns[key].outline.account)
-        for key, ids in places.items()
-        for item_id, position in ids
-        if (key, position) in found
-    }
+    resolved: dict[str, Item] = {}
+    for key, turn in turns.items():
+        items = [found[key, place] for place in turn.places if (key, place) in found]
+        resolved.update(by_id([replace(item, served_by=turn.outline.account) for item in items]))
+    return size, resolved

@@ -76,6 +76,10 @@ class UpstreamAnswer:
             raise UpstreamError("Upstream's answer is larger than this gateway accepts.", code="upstream_too_large")
         return b"".join(chunks) if len(chunks) > 1 else first
 
+    def rewritten(self, headers: Mapping[bytes, bytes], body: bytes) -> "UpstreamAnswer":
+        """The answer, read to its end, with a body in the place of its own. Whoever takes it closes both."""
+        return UpstreamAnswer(self.account, self.status, headers, first=body, body=self._body, lease=self._lease)
+
     async def pour(self, take: Callable[[bytes], bool]) -> None:
         """Hand chunks to `take` as they come off the wire, until it declines one, which is read next, or the end.
 

@@ -17,6 +17,7 @@ from app.wire.body import Json, members
 from app.wire.requests import CreateRequest, check_create_request, read_members
 
 _CREATE, _STEER, _INJECT = "response.create", "response.steer", "response.inject"
+_PROCESSED = "response.processed"
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 # The longest JSON text of a member that is read before its message has its turn; a character takes six bytes at most.
 _LONGEST_READ = 4096
@@ -34,6 +35,11 @@ class ClientMessage:
     type: str
     stream_id: str | None
     previous_response_id: str | None
+
+    @property
+    def is_receipt(self) -> bool:
+        """Whether it only says that the client has taken note of a response: nothing follows from it."""
+        return self.type == _PROCESSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ def read_message(raw: bytes, max_depth: int) -> ClientMessage:
     kind, previous = _text(parts, "type"), _text(parts, "previous_response_id")
     if "type" not in parts:
         raise wording.missing("type")
-    fields.enum(_CREATE, _STEER, _INJECT)(kind, "type")
+    fields.enum(_CREATE, _STEER, _INJECT, _PROCESSED)(kind, "type")
     return ClientMessage(raw, str(kind), stream_id, previous if isinstance(previous, str) else None)
 
 

@@ -245,6 +245,13 @@ async def test_a_warm_up_is_stored_like_any_other_response(client: SocketClient,
         assert answer.output_text == 'Demo answer to "Go." (turn 2).'
 
 
+async def test_a_receipt_is_answered_by_nothing(client: SocketClient) -> None:
+    first = await client.respond(input="One.")
+    await client.send({"type": "response.processed", "response_id": first["id"]})
+    events = await client.turn_events(input="Two.", previous_response_id=first["id"])
+    assert (events[0]["type"], events[-1]["type"]) == ("response.created", "response.completed")
+
+
 async def test_an_upstream_that_does_not_stream_is_one_event(client: SocketClient, upstream: FakeUpstream) -> None:
     upstream.enqueue(Reply.json(200, response("resp_1", "incomplete")))
     last = await client.turn(stream_id="a")

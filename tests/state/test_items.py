@@ -5,8 +5,9 @@ import pytest
 import typing_extensions
 from openai.types.responses import response_input_item_param
 
-from app.state.items import bind, distinct, input_items, output_items, references
+from app.state.items import bind, distinct, input_items, output_items
 from app.state.records import NO_ACCOUNT, Item
+from app.state.references import by_id
 from tests.builders import ACCOUNT, OTHER, answers, calls, make_item, says, thinks, user
 
 # Every type that a stateless upstream may be sent, with all the members that the gateway could touch.
@@ -130,6 +131,7 @@ def test_a_call_and_its_output_are_paired_by_their_call_id() -> None:
 
 def test_a_local_shell_output_names_its_call_by_either_id() -> None:
     assert make_item({"type": "local_shell_call_output", "id": "call_7", "output": "{}"}).call_id == "call_7"
+    assert make_item({"type": "local_shell_call", "id": "call_7", "action": {}}, is_output=True).call_id == "call_7"
     both = {"type": "local_shell_call_output", "id": "lsho_1", "call_id": "call_7", "output": "{}"}
     assert make_item(both).call_id == "call_7"
 
@@ -140,17 +142,17 @@ def test_a_local_shell_output_names_its_call_by_either_id() -> None:
         (says("Hi"), None),
         (says("Hi", status="incomplete"), None),
         (calls(), None),
-        (calls(status="incomplete"), NO_ACCOUNT),
-        (calls(status="in_progress"), NO_ACCOUNT),
+        (calls(status="incomplete"), None),
+        (calls(status="in_progress"), None),
         (calls(status=["odd"]), None),
         (thinks(), ACCOUNT),
-        (thinks(status="incomplete"), NO_ACCOUNT),
+        (thinks(status="incomplete"), ACCOUNT),
         (thinks(encrypted_content=None), NO_ACCOUNT),
         (thinks(encrypted_content="", content=[]), NO_ACCOUNT),
         (thinks(encrypted_content=None, content=[{"type": "reasoning_text", "text": "Hm."}]), ACCOUNT),
         ({"type": "compaction", "encrypted_content": "sealed"}, ACCOUNT),
         ({"type": "web_search_call", "id": "ws_1", "status": "completed"}, ACCOUNT),
-        ({"type": "web_search_call", "id": "ws_1", "status": "in_progress"}, NO_ACCOUNT),
+        ({"type": "web_search_call", "id": "ws_1", "status": "in_progress"}, ACCOUNT),
         ({"type": "mcp_list_tools", "id": "mcpl_1"}, ACCOUNT),
         ({"type": "brand_new"}, None),
         ({"text": "no type at all"}, None),
@@ -160,10 +162,21 @@ def test_an_output_item_knows_who_can_read_it_again(value: dict[str, Any], accou
     assert make_item(value, is_output=True).account == account
 
 
+@pytest.mark.parametrize("status", ["incomplete", "failed", "cancelled"])
+@pytest.mark.parametrize("unfinished", ["in_progress", "incomplete"])
+def test_what_was_not_finished_in_a_response_that_did_not_complete_is_for_nobody(status: str, unfinished: str) -> None:
+    for value in (calls(), thinks(), {"type": "web_search_call", "id": "ws_1"}):
+        item = make_item({**value, "status": unfinished}, is_output=True, status=status)
+        assert item.account == NO_ACCOUNT
+    assert make_item(says("Hi", status=unfinished), is_output=True, status=status).account is None
+    assert make_item(calls(), is_output=True, status=status).account is None
+
+
 def test_output_items_keep_their_order() -> None:
     raw = [orjson.dumps(value) for value in (thinks(), calls(), says("Hi"))]
-    assert [item.id for item in output_items(raw, ACCOUNT)] == ["rs_1", "fc_1", "msg_1"]
-    assert all(item.is_output for item in output_items(raw, ACCOUNT))
+    items = output_items(raw, ACCOUNT, "completed")
+    assert [item.id for item in items] == ["rs_1", "fc_1", "msg_1"]
+    assert all(item.is_output for item in items)
 
 
 def test_input_is_bound_to_the_account_that_could_read_it() -> None:
@@ -187,18 +200,71 @@ def test_a_reference_becomes_the_item_it_names() -> None:
     assert items[3].type == "message"
 
 
+_IMAGE = {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "AAAA"}
+
+
+def resolved_as(given: dict[str, Any], stored: dict[str, Any]) -> Item:
+    """What an input item is kept as where this one is stored under its id."""
+    found = {stored["id"]: make_item(stored, is_output=True)}
+    [item] = input_items([given], orjson.dumps([given]), found)
+    return item
+
+
 @pytest.mark.parametrize(
-    ("given", "named"),
+    ("given", "stored"),
     [
-        (None, set()),
-        ("text", set()),
-        ([], set()),
-        ([user("Hi", "msg_1"), thinks("rs_1")], set()),
-        ([{"id": "a"}, {"type": "item_reference", "id": "b"}, {"type": "item_reference", "id": "b"}], {"a", "b"}),
+        ({"type": "image_generation_call", "id": "ig_1"}, _IMAGE),
+        ({"type": "image_generation_call", "id": "ig_1", "result": None, "size": "1024x1024"}, _IMAGE),
+        ({"type": "reasoning", "id": "rs_1", "summary": []}, thinks()),
+        ({"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm."}]}, thinks()),
+        ({"type": "function_call", "id": "fc_1"}, calls()),
+        ({"type": "message", "id": "msg_1", "role": "assistant", "content": []}, says("Hi")),
+        ({"type": "brand_new", "id": "x_1"}, {"type": "brand_new", "id": "x_1", "text": "1"}),
     ],
 )
-def test_the_ids_of_references_are_collected(given: object, named: set[str]) -> None:
-    assert references(given) == named
+def test_a_stub_becomes_the_item_that_is_stored_under_its_id(given: dict[str, Any], stored: dict[str, Any]) -> None:
+    original = make_item(stored, is_output=True)
+    item = resolved_as(given, stored)
+    assert item == Item(original.id, original.type, False, original.content, original.account, original.call_id)
+
+
+def test_an_item_that_says_all_it_has_to_is_the_clients_own() -> None:
+    edited = says("Not what was said.")
+    assert resolved_as(edited, says("Hi")).content == make_item(edited).content
+    # Whose container it is only the store knows.
+    ran = {"type": "code_interpreter_call", "id": "ci_1", "container_id": "cntr_1", "code": "1", "outputs": []}
+    assert resolved_as({**ran, "code": "2"}, ran).account == ACCOUNT
+
+
+def test_an_id_that_names_something_of_another_type_fills_nothing_in() -> None:
+    given = {"type": "image_generation_call", "id": "x_1", "result": None}
+    assert resolved_as(given, user("Hi", "x_1")).type == "image_generation_call"
+
+
+def test_an_empty_thought_that_nobody_knows_is_kept_and_sent_to_nobody() -> None:
+    item = make_item({"type": "reasoning", "id": "rs_1", "summary": []})
+    assert (item.id, item.account) == ("rs_1", NO_ACCOUNT)
+    assert make_item({"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]}).account is None
+
+
+def test_of_several_items_with_one_id_each_reference_means_the_next() -> None:
+    first, second = (make_item(thinks("rs_1", encrypted_content=text), is_output=True) for text in "12")
+    reference = {"type": "item_reference", "id": "rs_1"}
+    given = [reference, {"type": "reasoning", "id": "rs_1", "summary": []}, reference]
+    items = input_items(given, orjson.dumps(given), by_id([first, second]))
+    assert [item.content for item in items] == [first.content, second.content, second.content]
+    assert all(item.twins == () for item in items)
+
+
+def test_a_trigger_is_no_item() -> None:
+    given = [user("Hi"), {"type": "compaction_trigger"}]
+    assert [item.type for item in input_items(given, orjson.dumps(given), {})] == ["message"]
+
+
+def test_an_approval_is_paired_with_its_request() -> None:
+    request = {"type": "mcp_approval_request", "id": "mcpr_1", "arguments": "{}", "name": "f", "server_label": "s"}
+    answer = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
+    assert make_item(request, is_output=True).call_id == make_item(answer).call_id == "mcpr_1"
 
 
 def test_what_stands_already_is_left_out_and_no_two_items_have_one_id() -> None:

@@ -112,13 +112,38 @@ def test_text_is_listed_as_a_part() -> None:
         "status": "completed",
     }
     easy = read_listed({"role": "assistant", "content": "Hi"})
-    assert easy["content"] == [{"type": "output_text", "text": "Hi", "annotations": []}]
+    assert easy["content"] == [{"type": "output_text", "text": "Hi", "annotations": [], "logprobs": []}]
     assert easy["type"] == "message"
 
 
 def test_parts_are_listed_as_they_came() -> None:
     parts = [{"type": "input_text", "text": "Hi"}, {"type": "input_image", "image_url": "u", "detail": "low"}]
     assert read_listed({"role": "developer", "content": parts})["content"] == parts
+
+
+def test_parts_are_listed_with_what_their_types_require() -> None:
+    image = {"type": "input_image", "image_url": "u"}
+    [listed_image] = read_listed({"role": "user", "content": [image]})["content"]
+    assert listed_image == {**image, "detail": "auto"}
+    assert read_listed({"role": "user", "content": [{**image, "detail": None}]})["content"] == [listed_image]
+    said = {"type": "output_text", "text": "Hi"}
+    assert read_listed({"role": "assistant", "content": [said]})["content"] == [
+        {**said, "annotations": [], "logprobs": []}
+    ]
+    shown_by_tool = {"type": "function_call_output", "call_id": "c", "output": [image]}
+    assert read_listed(shown_by_tool)["output"] == [listed_image]
+
+
+def test_items_of_one_id_are_listed_apart_and_a_failed_turn_is_not() -> None:
+    one, two = (thinks("rs_x", encrypted_content=text) for text in "12")
+    first = make_turn([user("1", "msg_1")], [one, says("2", "rs_x_2"), two, says("3", "msg_1")])
+    failed = make_turn([user("poison", "msg_8")], [], status="failed")
+    chain = make_chain(first, failed, make_turn([user("4", "msg_9"), user("1", "msg_1")], []))
+    items = input_of(chain)
+    assert [item.id for item in items] == ["msg_1", "rs_x", "rs_x_2", "rs_x_3", "msg_1_2", "msg_9"]
+    assert [item.content for item in items[1:5]] == [item.content for item in first.items[1:5]]
+    # Each is a cursor, on every page.
+    assert orjson.loads(page(items, PageQuery(after="rs_x_3", ascending=True, limit=1)))["first_id"] == "msg_1_2"
 
 
 _LISTABLE: tuple[dict[str, Any], ...] = (
@@ -154,6 +179,12 @@ _LISTABLE: tuple[dict[str, Any], ...] = (
     },
     {"type": "local_shell_call_output", "id": "c", "output": "{}"},
     {"type": "shell_call", "id": "sh_1", "call_id": "c", "action": {"commands": ["ls"]}, "status": "completed"},
+    {"type": "shell_call_output", "call_id": "c", "output": []},
+    {"type": "tool_search_call", "arguments": {}},
+    {"type": "tool_search_output", "tools": []},
+    {"type": "program", "id": "prog_1", "call_id": "c", "code": "1", "fingerprint": "f"},
+    {"type": "program_output", "id": "progo_1", "call_id": "c", "result": "1"},
+    {"type": "function_call_output", "name": "f", "output": [{"type": "input_image", "image_url": "u"}]},
     {"type": "mcp_call", "id": "mcp_1", "arguments": "{}", "name": "n", "server_label": "s"},
     {"type": "mcp_list_tools", "id": "mcpl_1", "server_label": "s", "tools": []},
     {"type": "mcp_approval_request", "id": "mcpr_1", "arguments": "{}", "name": "n", "server_label": "s"},

@@ -6,9 +6,9 @@ import orjson
 import pytest
 
 from app.state.items import bind
-from app.state.ownership import chain_names_owned, item_names_owned, names_owned
+from app.state.ownership import asked_for_approval, chain_names_owned, has_container, item_names_owned, names_owned
 from app.state.packing import pack
-from tests.builders import ACCOUNT, make_chain, make_item, make_turn, says, user
+from tests.builders import ACCOUNT, OTHER, make_chain, make_item, make_turn, says, user
 
 FILE = {"role": "user", "content": [{"type": "input_file", "file_id": "file_1"}]}
 
@@ -22,6 +22,9 @@ def owned(**fields: Any) -> bool:
     [
         {"input": [FILE]},
         {"input": [{"type": "function_call_output", "call_id": "c", "output": [{"file_id": "file_1"}]}]},
+        {"input": [{"type": "code_interpreter_call", "id": "ci_1", "container_id": "cntr_1", "code": "1"}]},
+        {"input": [{"type": "shell_call", "call_id": "c", "environment": {"container_id": "cntr_1"}}]},
+        {"input": [{"type": "file_search_call", "id": "fs_1", "vector_store_ids": ["vs_1"]}]},
         {"input": "Hi.", "prompt": {"id": "pmpt_1"}},
         {"input": "Hi.", "tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]},
         {"input": "Hi.", "tools": [{"type": "code_interpreter", "container": "cntr_1"}]},
@@ -40,6 +43,12 @@ def test_what_an_account_owns_is_seen(fields: dict[str, Any]) -> None:
         {"input": "file_id"},
         {"input": [user('"file_id": "file_1"')]},
         {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": None, "file_url": "http://x"}]}]},
+        {"input": [{"type": "tool_search_output", "tools": [{"type": "function", "parameters": {"container": "x"}}]}]},
+        {
+            "input": [
+                {"type": "function_call_output", "call_id": "c", "output": [{"type": ["odd"], "text": "container"}]}
+            ]
+        },
         # What a model said of a file is text by now.
         {"input": [{**says("2"), "content": [{"type": "output_text", "annotations": [{"file_id": "file_1"}]}]}]},
         {"input": "Hi.", "tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]},
@@ -68,3 +77,40 @@ def test_a_chain_names_what_its_turns_were_given() -> None:
 def test_what_a_model_made_of_a_file_names_nothing() -> None:
     ran = {"type": "code_interpreter_call", "id": "ci_1", "container_id": "cntr_1", "outputs": [{"file_id": "f"}]}
     assert not chain_names_owned(make_chain(make_turn([user("1")], [ran, says("2")])))
+
+
+@pytest.mark.parametrize("spelled", [b'"file_id"', b'"file\\u005fid"', b'"\\u0066ile_id"', b'"contain\\u0065r_id"'])
+def test_a_name_is_seen_however_its_letters_are_written(spelled: bytes) -> None:
+    content = b'{"type":"input_file",%b:"file_1"}' % spelled
+    assert item_names_owned(content)
+    assert names_owned({"input": [orjson.loads(content)]}, content)
+
+
+_REQUEST = {"type": "mcp_approval_request", "id": "mcpr_1", "arguments": "{}", "name": "f", "server_label": "s"}
+_APPROVAL = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
+_RAN = {"type": "code_interpreter_call", "id": "ci_1", "container_id": "cntr_1", "code": "1", "outputs": []}
+
+
+def test_an_approval_is_for_the_account_that_has_the_request() -> None:
+    request = make_item(_REQUEST, is_output=True, account=OTHER)
+    approval = [make_item(user("1")), make_item(_APPROVAL)]
+    assert asked_for_approval(approval, {"mcpr_1": request}) == OTHER
+    assert asked_for_approval(approval, {}) is None
+    assert asked_for_approval([make_item(user("1"))], {"mcpr_1": request}) is None
+
+
+@pytest.mark.parametrize(
+    ("tool", "account"),
+    [
+        ({"type": "code_interpreter", "container": "cntr_1"}, OTHER),
+        ({"type": "code_interpreter", "container": {"type": "auto"}}, OTHER),
+        ({"type": "shell", "environment": {"type": "container_reference", "container_id": "cntr_1"}}, OTHER),
+        ({"type": "code_interpreter", "container": "cntr_2"}, None),
+        ({"type": "function", "name": "f"}, None),
+    ],
+)
+def test_a_container_that_a_tool_goes_on_in_is_where_it_was_made(tool: dict[str, Any], account: str | None) -> None:
+    chain = make_chain(make_turn([user("1")], [_RAN], account=OTHER), make_turn([user("2")], [says("3")]))
+    assert has_container({"tools": [tool]}, chain) == account
+    assert has_container({"tools": [tool]}, make_chain(make_turn([user("1")], [says("2")]))) is None
+    assert has_container({"tools": None}, chain) is None

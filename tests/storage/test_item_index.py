@@ -21,12 +21,16 @@ async def test_items_are_found_by_id_newest_first(responses: ResponseStore, make
     }
 
 
-async def test_of_equal_ids_in_one_turn_the_last_is_found(
+async def test_of_equal_ids_in_one_turn_the_last_is_found_with_those_before_it(
     responses: ResponseStore, make_response: MakeResponse
 ) -> None:
-    twice = tuple(Item("msg_x", "message", False, content) for content in (b"earlier", b"later"))
-    await responses.save(make_response("one", items=twice))
-    assert (await responses.read_items("proj_a", ["msg_x"], NOW))["msg_x"].content == b"later"
+    earlier, between, later = (
+        Item(item_id, "message", False, content)
+        for item_id, content in (("msg_x", b"earlier"), ("msg_y", b"between"), ("msg_x", b"later"))
+    )
+    await responses.save(make_response("one", items=(earlier, between, later)))
+    found = (await responses.read_items("proj_a", ["msg_x"], NOW))["msg_x"]
+    assert (found.content, [twin.content for twin in found.twins]) == (b"later", [b"earlier"])
 
 
 async def test_any_number_of_item_ids_may_be_asked_for(responses: ResponseStore, make_response: MakeResponse) -> None:

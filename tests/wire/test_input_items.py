@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
-from app.wire.input_items import item_type
+from app.wire.input_items import is_bare, is_stub, item_type
+from app.wire.requests import parse_create_request
 from tests.wire.refusals import Refused, empty, message, missing, refusal, too_long, valid, wrong_type, wrong_value
 
 PARTS = "one of a string or array of objects"
@@ -92,3 +94,31 @@ def test_the_first_faulty_member_of_an_item_is_named() -> None:
 )
 def test_an_item_without_a_type_is_told_by_its_members(item: dict[str, Any], expected: str | None) -> None:
     assert item_type(item) == expected
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "function_call", "id": "fc_1"},
+        {"type": "compaction", "id": "cmp_1"},
+        {"type": "reasoning", "id": "rs_1"},
+        {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"},
+        {"role": "user", "id": "msg_1", "content": None},
+        {"type": "function_call_output", "name": "f", "output": "42"},
+        {"type": "function_call_output", "call_id": None, "name": "f", "output": "42"},
+        {"type": "compaction_trigger"},
+    ],
+)
+def test_what_names_a_stored_item_or_a_tool_needs_no_more(item: dict[str, Any]) -> None:
+    parse_create_request(orjson.dumps(valid(input=[item])), 64)
+
+
+def test_less_than_its_content_is_told_by_type_and_nothing_by_what_else_there_is() -> None:
+    image = {"type": "image_generation_call", "id": "ig_1", "size": "auto"}
+    assert is_stub(image)
+    assert not is_bare(image)
+    assert not is_stub({**image, "result": "AAAA"})
+    assert not is_stub({"type": "image_generation_call", "size": "auto"})
+    assert is_bare({"type": "brand_new", "id": "x_1", "text": None})
+    assert not is_stub({"type": "brand_new", "id": "x_1", "text": "1"})
+    assert not is_bare({"type": "brand_new", "summary": [], "id": "x_1"})

@@ -22,6 +22,12 @@ def test_the_envelope_is_read_and_the_rest_is_left_for_its_turn() -> None:
     assert (read.stream_id, read.previous_response_id) == (None, None)
 
 
+def test_a_receipt_is_told_from_what_asks_for_something() -> None:
+    receipt = orjson.dumps({"type": "response.processed", "response_id": "resp_1"})
+    assert messages.read_message(receipt, 64).is_receipt
+    assert not messages.read_message(message(), 64).is_receipt
+
+
 def test_a_call_is_a_create_body_whose_answer_streams() -> None:
     raw = b'{"type":"response.create","stream_id":"a","model":"demo","x":1.10,"input": "\\u00e9","stream":false}'
     request = messages.read_call(raw, 64).request

@@ -1,7 +1,6 @@
 """Whatever is read in slices is what is read at once, and so is every refusal."""
 
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -275,10 +274,10 @@ def test_elements_are_decoded_for_each_who_asks() -> None:
 
 def test_a_word_is_found_also_where_two_steps_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slices, "_SEARCHED_BYTES", 10)
-    word = re.compile(b"needle")
+    words = (b"pin", b"needle")
     for place in range(40):
-        assert holds(memoryview(b" " * place + b"needle" + b" " * (40 - place)), word)
-    assert not holds(memoryview(b"needl" * 9), word)
+        assert holds(memoryview(b" " * place + b"needle" + b" " * (40 - place)), words)
+    assert not holds(memoryview(b"needl" * 9), words)
 
 
 @pytest.mark.parametrize("text", ["a", "\u00e9", "\u4e2d", "\U0001f600", "\n", '"', "a\U0001f600\u00e9"])
