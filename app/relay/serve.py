@@ -1,6 +1,6 @@
 """One response from accepted to settled: prepare → connect → pump → settle."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -26,6 +26,7 @@ from app.sealing import Sealer
 from app.settings import RelaySettings
 from app.state.records import NO_ACCOUNT, ApiKey
 from app.upstream.answer import UpstreamAnswer
+from app.upstream.call import UpstreamCall
 from app.upstream.connect import UpstreamClient
 from app.wire import response, wording
 from app.wire.requests import CreateRequest
@@ -162,10 +163,7 @@ class Relay:
                 turn.entry = metered.entry
                 if metered.reservation.taken:
                     await metered.asks(exchange)
-                if exchange.asks_compaction:
-                    opening = self._compactor.answer(exchange, call, held.add)
-                else:
-                    opening = self._upstream.open(call)
+                opening = self._open(exchange, call, held)
                 del exchange, call
                 answer = await opening
                 del opening
@@ -187,6 +185,12 @@ class Relay:
             if pump is not None:
                 await pump.fail("gateway_shutdown", "The gateway was stopped before the response was finished.")
                 await client.end_stream()
+
+    def _open(self, exchange: Exchange, call: UpstreamCall, held: Reservation) -> Awaitable[UpstreamAnswer]:
+        """Ask upstream, or have the compaction made that the call asks for."""
+        if exchange.asks_compaction:
+            return self._compactor.answer(exchange, call, held.add)
+        return self._upstream.open(call)
 
     def _pump(self, turn: OpenTurn, fold: Fold, answer: UpstreamAnswer, client: Client, held: Reservation) -> Pump:
         return Pump(

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, case, select, update
 
 from app.storage.clock import DatabaseTime
 from app.storage.database import Database
-from app.storage.meta_store import MetaStore
+from app.storage.meta_store import MetaStore, Replace
 from app.storage.plans import read_by_index
 from app.storage.tables import projects, responses
 from app.storage.writer import Rank, Write, Writer
@@ -81,11 +81,11 @@ class Retention:
 
     async def _compare_default(self) -> None:
         """Mark the projects that have no retention of their own where the setting says less than it did before."""
-        meta, present = MetaStore(self._writer), str(self.default_days)
+        meta, present = MetaStore(self._database, self._writer), str(self.default_days)
         before = await meta.write_once(_SETTING, present)
         if self.default_days < int(before):
             await self._writer.submit(MarkDefault())
-        await meta.replace(_SETTING, before, present)
+        await self._writer.submit(Replace(_SETTING, before, present))
 
 
 @dataclass(frozen=True, slots=True)
