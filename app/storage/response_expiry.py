@@ -49,7 +49,10 @@ _LOOKS: Mapping[str, Sequence[Select[Any]]] = MappingProxyType(
     {
         "postgresql": (
             select(*_COLUMNS)
-            .where(tuple_(*_ORDER) > tuple_(bindparam("at", type_=BigInteger), bindparam("behind")), _over)
+            .where(
+                tuple_(*_ORDER) > tuple_(bindparam("at", type_=BigInteger), bindparam("behind", type_=BigInteger)),
+                _over,
+            )
             .order_by(*_ORDER)
             .limit(_LOOKED_AT),
         ),

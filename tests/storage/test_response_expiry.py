@@ -176,5 +176,5 @@ async def test_no_plan_reads_the_turns_that_live(postgresql_url: str) -> None:
 def explain(statement: Select[Any], connection: Connection, *, by_index: bool = False) -> str:
     if by_index:
         read_by_index(connection)
-    compiled: Any = statement.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
-    return "\n".join(connection.exec_driver_sql(f"EXPLAIN {compiled}", compiled.params).scalars())
+    compiled = statement.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+    return "\n".join(connection.exec_driver_sql(f"EXPLAIN {compiled}").scalars())
