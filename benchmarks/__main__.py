@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--peers] [WORD …]`: measures the scenarios whose names have one of the words; without, all."""
+"""`python -m benchmarks [--peers] [--kept N] [WORD …]`: the scenarios whose names have one of the words, or all."""
 
 import argparse
 import resource
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the gateway beside others.")
     parser.add_argument("words", nargs="*", metavar="WORD", help="scenarios whose names have it; all without any")
     parser.add_argument("--peers", action="store_true", help="other gateways, which are installed into build/")
+    parser.add_argument("--kept", type=int, metavar="N", help="turns that a database keeps, where it grows")
     parser.add_argument("--list", action="store_true", help="name the scenarios and measure none")
     chosen = parser.parse_args(arguments)
     scenarios = [
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="antiphon-bench-") as folder,
-        Stage(Path(folder), _ROOT / "build" / "peers") as stage,
+        Stage(Path(folder), _ROOT / "build" / "peers", chosen.kept) as stage,
     ):
         print(machine(stage.folder), flush=True)
         for scenario in scenarios:

@@ -8,6 +8,8 @@ It prints how many responses there were.
 import asyncio
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -51,6 +53,15 @@ class Filler:
         self._body = body
         self._now = int(time.time())
 
+    async def fill_expired(self, count: int) -> None:
+        """Write so many responses whose time is over."""
+
+        async def save_in_turn(first: int) -> None:
+            for number in range(first, count, _AT_ONCE):
+                await self._save(f"resp_{_digits('expired', number)}", kept_seconds=-1)
+
+        await asyncio.gather(*map(save_in_turn, range(_AT_ONCE)))
+
     async def fill(self, first: int, count: int, seconds: float) -> int:
         """Write responses from `first` on, up to `count` of them, then the chains; how many responses it were."""
         deadline, written = time.monotonic() + seconds, 0
@@ -73,7 +84,7 @@ class Filler:
             chain = await self._store.read_chain(self._caller.project_id, own_id, self._now)
             parent = chain.key if chain else None
 
-    async def _save(self, own_id: str, parent: int | None = None) -> None:
+    async def _save(self, own_id: str, parent: int | None = None, kept_seconds: int = _KEPT_SECONDS) -> None:
         await self._store.save(
             StoredResponse(
                 id=own_id,
@@ -84,7 +95,7 @@ class Filler:
                 model="bench",
                 account=self._turn.account,
                 created_at=self._now,
-                expires_at=self._now + _KEPT_SECONDS,
+                expires_at=self._now + kept_seconds,
                 body=self._body.replace(self._original_id, own_id.encode()),
                 usage=None,
                 items=tuple(
@@ -95,8 +106,9 @@ class Filler:
         )
 
 
-async def main(data: Path, original_id: str, first: int, count: int, seconds: float) -> None:
-    """Open the store of the installation in this data folder, and fill it."""
+@asynccontextmanager
+async def opened_filler(data: Path, original_id: str) -> AsyncIterator[tuple[Filler, Database, Writer, ApiKey]]:
+    """A filler of the installation in this data folder, with its database and its first key."""
     settings = StorageSettings(data_dir=data, commit_timeout_seconds=_PATIENCE_SECONDS)
     async with opened(settings, KeyRing(read_secret(settings), settings.previous_secrets)) as installation:
         (key,) = [key for key in await installation.keys.list() if key.name == "first"]
@@ -108,10 +120,16 @@ async def main(data: Path, original_id: str, first: int, count: int, seconds: fl
         body = await store.read_body(key.project_id, original_id, now)
         if chain is None or body is None:
             raise LookupError(f"{original_id} is not stored")
-        print(await Filler(store, key, original_id, chain.turns[0], body).fill(first, count, seconds))
+        yield Filler(store, key, original_id, chain.turns[0], body), database, writer, key
     finally:
         await writer.aclose()
         await database.aclose()
+
+
+async def main(data: Path, original_id: str, first: int, count: int, seconds: float) -> None:
+    """Fill the database, and tell how many responses that were."""
+    async with opened_filler(data, original_id) as (filler, *_):
+        print(await filler.fill(first, count, seconds))
 
 
 def _digits(*parts: object) -> str:

@@ -1,14 +1,13 @@
 """What calls cost as the database grows: writes, GET and chain turns with 10 thousand, 100 thousand, a million rows."""
 
-import asyncio
 import random
-import sys
 import time
 from pathlib import Path
 
 import orjson
 
 from benchmarks.fill import CHAIN_TURNS, CHAINS, chain_turn_id, response_id
+from benchmarks.filling import fill
 from benchmarks.load import Outcome, connected, drive, percentile
 from benchmarks.loads import asked
 from benchmarks.report import failed, table
@@ -16,7 +15,7 @@ from benchmarks.stage import Stage
 from benchmarks.target import Target
 from benchmarks.usage import used
 
-_SIZES = (10_000, 100_000, 1_000_000)
+_SIZES, _LARGEST = (10_000, 100_000), 1_000_000
 # On a machine that is too slow for the last step, it is told how far it came.
 _FILL_SECONDS = 220
 _GETS, _TURNS, _WRITERS, _WRITES_EACH = 1000, 300, 32, 100
@@ -34,9 +33,9 @@ async def measure_growth(stage: Stage) -> str:
             original = orjson.loads(await connection.ask(gateway.post(asked())))["id"]
     rows, filled = [], 0
     firsts: list[int] = []
-    for size in _SIZES:
+    for size in (*_SIZES, stage.kept or _LARGEST):
         began = time.perf_counter()
-        written = await _fill(data, original, filled, size - filled)
+        written = await fill("benchmarks.fill", data, original, filled, size - filled, _FILL_SECONDS)
         rate = written / (time.perf_counter() - began)
         firsts.append(filled)
         filled += written
@@ -44,17 +43,6 @@ async def measure_growth(stage: Stage) -> str:
             cells = await _measure(stage, gateway, filled, firsts)
         rows.append([f"{filled:,}", f"{_size_of(data) / 1e6:,.0f}", f"{rate:,.0f}", *cells])
     return table("Growth, SQLite", _COLUMNS, rows)
-
-
-async def _fill(data: Path, original: str, first: int, count: int) -> int:
-    arguments = [str(data), original, str(first), str(count), str(_FILL_SECONDS)]
-    filling = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.fill", *arguments, stdout=asyncio.subprocess.PIPE
-    )
-    told, _ = await filling.communicate()
-    if filling.returncode:
-        raise RuntimeError("the database could not be filled")
-    return int(told)
 
 
 async def _measure(stage: Stage, gateway: Target, filled: int, firsts: list[int]) -> list[str]:

@@ -10,6 +10,7 @@ from benchmarks.comparison import compare
 from benchmarks.endurance import measure_endurance
 from benchmarks.growth import measure_growth
 from benchmarks.idle_streams import measure_idle_streams
+from benchmarks.kept import measure_kept
 from benchmarks.keys import measure_keys
 from benchmarks.large_body import measure_large_body
 from benchmarks.loads import LOADS, PEER_LOADS, Load
@@ -37,6 +38,7 @@ SCENARIOS = (
     Scenario("keys", measure_keys),
     Scenario("cold start", measure_cold_start),
     Scenario("growth", measure_growth),
+    Scenario("many turns kept", measure_kept),
     Scenario("endurance", measure_endurance),
 )
 

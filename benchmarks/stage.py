@@ -20,10 +20,14 @@ OGX = "OGX"
 
 
 class Stage:
-    """The servers of one run, with what they keep in `folder`; peers are installed in `installed`."""
+    """The servers of one run, with what they keep in `folder`; peers are installed in `installed`.
 
-    def __init__(self, folder: Path, installed: Path) -> None:
+    `kept` is how many turns a database gets to keep that grows, where it is not what the scenario says.
+    """
+
+    def __init__(self, folder: Path, installed: Path, kept: int | None = None) -> None:
         self.folder = folder
+        self.kept = kept
         self._installed = installed
         self._ending = ExitStack()
         self._targets: dict[str, Target | None] = {}
@@ -57,9 +61,12 @@ class Stage:
         return [target.version for target in self._targets.values() if target is not None and target.version]
 
     @contextmanager
-    def gateway(self, data: Path, upstream_keys: Sequence[str] = UPSTREAM_KEYS) -> Iterator[Target]:
-        """A gateway of a scenario's own, on the SQLite file in this data folder."""
-        target = gateway(SQLITE, data, self.upstream.port, upstream_keys=upstream_keys)
+    def gateway(
+        self, data: Path, upstream_keys: Sequence[str] = UPSTREAM_KEYS, postgres: Postgres | None = None
+    ) -> Iterator[Target]:
+        """A gateway of a scenario's own, on the SQLite file in this data folder or on this PostgreSQL."""
+        name = POSTGRES if postgres else SQLITE
+        target = gateway(name, data, self.upstream.port, postgres, upstream_keys)
         try:
             yield target
         finally:
@@ -73,6 +80,11 @@ class Stage:
         return self._postgres
 
     @property
+    def postgres_data(self) -> Path:
+        """The data folder of every gateway on it."""
+        return self.folder / "postgres"
+
+    @property
     def _starters(self) -> Mapping[str, Callable[[], Target | None]]:
         port = self.upstream.port
         return {
@@ -80,7 +92,7 @@ class Stage:
             HAPROXY: lambda: haproxy(self.folder, port),
             NGINX: lambda: nginx(self.folder, port),
             SQLITE: lambda: gateway(SQLITE, self.folder / "sqlite", port),
-            POSTGRES: lambda: gateway(POSTGRES, self.folder / "postgres", port, self.postgres),
+            POSTGRES: lambda: gateway(POSTGRES, self.postgres_data, port, self.postgres),
             LITELLM: lambda: litellm(LITELLM, self.folder, self._installed, port),
             OGX: lambda: ogx(OGX, self.folder, self._installed, port),
         }

@@ -43,6 +43,11 @@ class Target:
         """One GET of this path."""
         return self._head(f"GET {path}", 0)
 
+    def call(self, verb: str, path: str, body: Mapping[str, object] | None = None, key: str | None = None) -> bytes:
+        """One call of another path than that of responses, with the target's key unless another is given."""
+        content = b"" if body is None else orjson.dumps(body)
+        return self._head(f"{verb} {path}", len(content), key) + content
+
     def stop(self) -> None:
         stop(self.process)
 

@@ -46,6 +46,11 @@ class PageQuery:
     after: str | None = None
     before: str | None = None
 
+    @property
+    def is_read_back(self) -> bool:
+        """Whether the page is the one that ends at its cursor, as `before` alone asks for."""
+        return bool(self.before and not self.after)
+
 
 def input_of(chain: Chain) -> tuple[Item, ...]:
     """All that went into the latest response: the turns before it, and then its own input; oldest first, each once."""
@@ -90,24 +95,28 @@ def choose(ids: Sequence[str], query: PageQuery, sizes: Mapping[str, int]) -> tu
     start = _place(places, query.after, "after", default=-1) + 1
     end = _place(places, query.before, "before", default=len(ordered))
     between = ordered[start:end]
-    # `before` alone asks for the page that ends at its cursor.
-    if query.before and not query.after:
+    if query.is_read_back:
         shown = between[-query.limit :]
-        shown = shown[len(shown) - _fitting(shown[::-1], sizes) :]
+        shown = shown[len(shown) - fitting([sizes[item_id] for item_id in shown[::-1]]) :]
     else:
         shown = between[: query.limit]
-        shown = shown[: _fitting(shown, sizes)]
+        shown = shown[: fitting([sizes[item_id] for item_id in shown])]
     return shown, len(shown) < len(between)
 
 
-def _fitting(ids: Sequence[str], sizes: Mapping[str, int]) -> int:
-    """How many of these a page has room for; always one."""
+def fitting(lengths: Sequence[int]) -> int:
+    """How many items of these lengths a page has room for; always one."""
     room = _PAGE_BYTES
-    for number, item_id in enumerate(ids):
-        room -= sizes[item_id]
+    for number, length in enumerate(lengths):
+        room -= length
         if room < 0 < number:
             return number
-    return len(ids)
+    return len(lengths)
+
+
+def unknown_cursor(name: str, item_id: str) -> InvalidRequestError:
+    """The error for an item that a page is to begin or end at and that is not in its list."""
+    return InvalidRequestError(f"Invalid '{name}': no item with id '{item_id[:100]}' in this list.", param=name)
 
 
 def listing(shown: Sequence[Item], *, has_more: bool) -> bytes:
@@ -167,5 +176,5 @@ def _place(places: dict[str, int], item_id: str | None, name: str, default: int)
         return default
     place = places.get(item_id)
     if place is None:
-        raise InvalidRequestError(f"Invalid '{name}': no item with id '{item_id[:100]}' in this list.", param=name)
+        raise unknown_cursor(name, item_id)
     return place

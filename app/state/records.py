@@ -132,6 +132,11 @@ class Outline(msgspec.Struct, frozen=True, array_like=True):
         """The length of each item's content."""
         return [length for _, _, length, _, _ in _FACTS.decode(self.items)]
 
+    @property
+    def types(self) -> list[str]:
+        """The type of each item."""
+        return [named for named, *_ in _FACTS.decode(self.items)]
+
 
 class Turn(msgspec.Struct, frozen=True):
     """One stored turn of a chain. `content` is that of its items which can be given again, joined by commas."""

@@ -4,14 +4,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from app.byte_budget import Reserve, reserve_nothing
 from app.state.items import distinct
-from app.state.listing import PageQuery, choose
+from app.state.listing import PageQuery
 from app.state.packing import pack
 from app.state.records import NO_ACCOUNT, Conversation, Item, Turn
-from app.storage import conversation_turns
+from app.storage import conversation_items, conversation_pages, conversation_turns
 from app.storage.database import Database
 from app.storage.hold_store import Refused, seize
 from app.storage.row_locks import Row, named
@@ -67,7 +68,7 @@ class ConversationStore:
         added = await self._writer.submit(AddItems(project_id, conversation_id, _turn_of(new)))
         if isinstance(added, Refused):
             raise added.error(conversation_id)
-        return new
+        return [replace(item, id=item_id) for item, item_id in zip(new, added, strict=True)]
 
     async def delete_item(self, project_id: str, conversation_id: str, item_id: str) -> Conversation:
         """Remove the item; NotFoundError too where there is none. InvalidRequestError while a call holds the rest."""
@@ -87,8 +88,8 @@ class ConversationStore:
 
         def read(connection: Connection, most: int) -> tuple[int, dict[str, Item]]:
             key = _key_of(connection, project_id, conversation_id)
-            outlines = conversation_turns.read_outlines(connection, key)
-            return conversation_turns.read_items(connection, outlines, item_ids, most)
+            found = conversation_items.find(connection, key, item_ids)
+            return conversation_turns.read_items(connection, found, item_ids, most)
 
         return await self._database.read_within(read, reserve)
 
@@ -102,17 +103,7 @@ class ConversationStore:
 
         def read(connection: Connection, most: int) -> tuple[int, tuple[list[Item], bool]]:
             key = _key_of(connection, project_id, conversation_id)
-            outlines = conversation_turns.read_outlines(connection, key)
-            # Two clients may have given one id at the same time.
-            sizes = {
-                item_id: length
-                for _, outline, _ in outlines
-                for item_id, length in zip(outline.ids, outline.lengths, strict=True)
-            }
-            shown, has_more = choose(list(sizes), query, sizes)
-            size, found = conversation_turns.read_items(connection, outlines, shown, most)
-            # One may have been deleted since.
-            return size, ([found[item_id] for item_id in shown if item_id in found], has_more)
+            return conversation_pages.read_page(connection, key, query, most)
 
         return await self._database.read_within(read, reserve)
 
@@ -197,8 +188,8 @@ class Delete(Write[bool]):
 
 
 @dataclass(frozen=True, slots=True)
-class AddItems(Write[int | Refused]):
-    """What a client adds to a conversation, as a turn. The result is the conversation's key."""
+class AddItems(Write[Sequence[str] | Refused]):
+    """What a client adds to a conversation, as a turn. The result are the ids that the items have there."""
 
     rank: ClassVar[Rank] = Rank.CONVERSATIONS
 
@@ -212,16 +203,16 @@ class AddItems(Write[int | Refused]):
         return (named("conversations", self.project_id, self.conversation_id),)
 
     @classmethod
-    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[int | Refused]:
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[Sequence[str] | Refused]:
         return [_add(connection, write) for write in writes]
 
 
-def _add(connection: Connection, write: AddItems) -> int | Refused:
+def _add(connection: Connection, write: AddItems) -> Sequence[str] | Refused:
     size = len(write.turn.outline.ids) if write.turn else 0
     key = seize(connection, write.project_id, write.conversation_id, adds=size)
-    if write.turn is not None and not isinstance(key, Refused):
-        conversation_turns.append(connection, key, write.turn)
-    return key
+    if isinstance(key, Refused):
+        return key
+    return () if write.turn is None else conversation_turns.append(connection, key, write.turn)
 
 
 @dataclass(frozen=True, slots=True)

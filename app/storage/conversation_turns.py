@@ -9,7 +9,9 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, case, c
 
 from app.state.packing import pack
 from app.state.records import Item, Outline, Turn
+from app.storage import conversation_items
 from app.storage.clock import DatabaseTime
+from app.storage.conversation_items import Measured
 from app.storage.picked_items import Wanted, pick
 from app.storage.tables import conversation_turns as turns
 from app.storage.tables import conversations
@@ -33,7 +35,6 @@ USED: ColumnElement[Any] = case(
 _OF_CONVERSATION = turns.c.conversation_key == bindparam("conversation_key")
 _UP_TO = (_OF_CONVERSATION, turns.c.key <= bindparam("last_key"))
 # Lengths are known without the content being read.
-_length = cast(func.length(turns.c.content), BigInteger)
 _all = turns.alias("measured")
 _size = (
     select(func.sum(cast(func.length(_all.c.content) + func.length(_all.c.outline), BigInteger)))
@@ -50,7 +51,6 @@ _READ = (
     .where(*_UP_TO)
     .order_by(turns.c.key)
 )
-_READ_OUTLINES = select(turns.c.key, turns.c.outline, _length).where(_OF_CONVERSATION).order_by(turns.c.key)
 _READ_SOME = select(turns.c.key, turns.c.outline, turns.c.content).where(
     turns.c.key.in_(bindparam("keys", expanding=True))
 )
@@ -58,19 +58,29 @@ _EXISTS = select(conversations.c.key).where(conversations.c.key == bindparam("co
 _NEWEST = 2**63 - 1
 
 
-def append(connection: Connection, conversation_key: int, turn: Turn) -> None:
-    """Add a turn at the conversation's end."""
-    connection.execute(insert(turns).values(conversation_key=conversation_key, **_columns(turn)))
-    _count(connection, conversation_key, len(turn.outline.ids))
+def append(connection: Connection, conversation_key: int, turn: Turn) -> Sequence[str]:
+    """Add a turn at the conversation's end; the ids that its items have there.
+
+    An item whose id stands there already gets another: two clients may have given one id at the same time.
+    """
+    outline = conversation_items.distinct(connection, conversation_key, turn.outline)
+    columns = _columns(Turn(outline, turn.content))
+    added = insert(turns).values(conversation_key=conversation_key, **columns).returning(turns.c.key)
+    key = connection.execute(added).scalar_one()
+    conversation_items.add(connection, conversation_key, key, outline.ids)
+    _count(connection, conversation_key, len(outline.ids), indexed_key=key)
+    return outline.ids
 
 
 def remove_item(connection: Connection, conversation_key: int, item_id: str) -> bool:
     """Take the item out of every turn that has it; False when none does. A turn stays, also without items."""
-    keys = [key for key, outline, _ in read_outlines(connection, conversation_key) if item_id in outline.ids]
+    having = conversation_items.find(connection, conversation_key, [item_id])
+    keys = [key for key, outline, _ in having if item_id in outline.ids]
     for key, turn in _read_some(connection, keys):
         left = pack(turn.status, turn.account, [item for item in turn.items if item.id != item_id])
         connection.execute(update(turns).where(turns.c.key == key).values(_columns(left)))
         _count(connection, conversation_key, len(left.outline.ids) - len(turn.outline.ids))
+    conversation_items.remove(connection, conversation_key, item_id)
     return bool(keys)
 
 
@@ -95,37 +105,28 @@ def read_context(
     return size, [turn for _, turn in found]
 
 
-def read_outlines(connection: Connection, conversation_key: int) -> list[tuple[int, Outline, int]]:
-    """The outline of each turn, oldest turn first, with its key and its content's length; no content is read."""
-    rows = connection.execute(_READ_OUTLINES, {"conversation_key": conversation_key})
-    return [(key, _OUTLINE.decode(outline), length) for key, outline, length in rows]
-
-
 def read_items(
-    connection: Connection,
-    outlines: Iterable[tuple[int, Outline, int]],
-    item_ids: Collection[str],
-    most: int,
+    connection: Connection, found: Iterable[Measured], item_ids: Collection[str], most: int
 ) -> tuple[int, dict[str, Item]]:
-    """Those of these items that stand in turns of these outlines; of several with one id, the last.
+    """Those of these items that stand in the turns that were found; of several with one id, the last.
 
     Returned with the bytes that reading them takes; over `most` without them.
     """
     wanted = set(item_ids)
     places: dict[str, tuple[int, int]] = {}
     turns_of: dict[int, Wanted] = {}
-    for key, outline, length in outlines:
+    for key, outline, length in found:
         if not wanted.isdisjoint(outline.ids):
             turns_of[key] = Wanted(key, outline, length, [])
             places.update({item_id: (key, place) for place, item_id in enumerate(outline.ids) if item_id in wanted})
     for key, place in places.values():
         turns_of[key].places.append(place)
     used = [turn for turn in turns_of.values() if turn.places]
-    size, found = pick(connection, _READ_SOME, used, most)
+    size, picked = pick(connection, _READ_SOME, used, most)
     return size, {
-        item_id: replace(found[at], served_by=turns_of[at[0]].outline.account or None)
+        item_id: replace(picked[at], served_by=turns_of[at[0]].outline.account or None)
         for item_id, at in places.items()
-        if at in found
+        if at in picked
     }
 
 
@@ -141,9 +142,9 @@ def _columns(turn: Turn) -> dict[str, Any]:
     return {"outline": msgspec.msgpack.encode(turn.outline), "content": turn.content}
 
 
-def _count(connection: Connection, conversation_key: int, more: int) -> None:
+def _count(connection: Connection, conversation_key: int, more: int, **values: int) -> None:
     connection.execute(
         update(conversations)
         .where(conversations.c.key == conversation_key)
-        .values(item_count=conversations.c.item_count + more, used_at=USED)
+        .values(item_count=conversations.c.item_count + more, used_at=USED, **values)
     )

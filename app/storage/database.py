@@ -106,14 +106,14 @@ class Database:
         self.locks_rows = driver.locks_rows
         self.clock = DatabaseClock()
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T], seconds: float | None = None) -> T:
         """Return what this makes of a connection, in one of the reading threads. It may be run twice.
 
-        Whatever goes wrong with the database is a StorageError.
+        It has so many `seconds`, or what its call has left. Whatever goes wrong with the database is a StorageError.
         """
         ours = allowance.of_call()
         began = time.monotonic()
-        left = self._timeout if ours is None else ours.left(self._timeout)
+        left = seconds or (self._timeout if ours is None else ours.left(self._timeout))
         deadline = self._deadline if left == self._timeout else Deadline(left)
         try:
             return await self._readers.run(lambda session: session.read(work), deadline)

@@ -15,7 +15,7 @@ from app.errors import ApiError, StorageError
 from app.state.items import distinct
 from app.state.packing import pack
 from app.state.records import Item, StoredResponse, Turn
-from app.storage import conversation_turns
+from app.storage import conversation_items, conversation_turns
 from app.storage.clock import DatabaseTime
 from app.storage.database import Database
 from app.storage.response_store import SaveResponse
@@ -133,8 +133,8 @@ class HoldStore:
         """Those of these items that stand in the conversation."""
 
         def read(connection: Connection, most: int) -> tuple[int, dict[str, Item]]:
-            outlines = conversation_turns.read_outlines(connection, key)
-            return conversation_turns.read_items(connection, outlines, item_ids, most)
+            found = conversation_items.find(connection, key, item_ids)
+            return conversation_turns.read_items(connection, found, item_ids, most)
 
         return await self._database.read_within(read, reserve)
 

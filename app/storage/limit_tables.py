@@ -2,7 +2,8 @@
 
 from sqlalchemy import BigInteger, Column, Index, Table
 
-from app.storage.tables import StorableText, metadata
+from app.storage.storable import StorableText
+from app.storage.tables import metadata
 
 # What a key or a project (`owner`) has used of one of its limits, in the window that is counted in now.
 limit_counts = Table(

@@ -67,5 +67,8 @@ class Postgres(Driver):
         # The server looks after its own.
         pass
 
+    def shorten_log(self, connection: psycopg.Connection) -> None:
+        """PostgreSQL's checkpoints are the server's own affair."""
+
     def erase_log(self, connection: psycopg.Connection) -> bool:  # noqa: ARG002 (idem)
         return True

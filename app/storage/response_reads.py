@@ -1,78 +1,96 @@
 """Stored turns as statements read them: measured first, and with their content once that may be read."""
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from operator import itemgetter
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import BigInteger, Connection, bindparam, case, cast, func, select
+from sqlalchemy import BigInteger, Connection, Text, bindparam, case, cast, column, func, select, values
 
 from app.state.records import Chain, Item, Outline, Turn
 from app.state.references import by_id
 from app.storage.conversation_turns import read_context
 from app.storage.picked_items import Wanted, pick
-from app.storage.statements import Query
+from app.storage.statements import MOST_ROWS, Query, unindexed
+from app.storage.storable import storable, storable_id
 from app.storage.tables import conversation_responses, items, responses
 
-# Ids asked for in one statement; drivers limit its parameters.
-_IDS_AT_ONCE = 1000
+# Keys asked for in one statement; drivers limit its parameters.
+_KEYS_AT_ONCE = 1000
 
 _OUTLINE = msgspec.msgpack.Decoder(Outline)
 
 _OWN = (
     responses.c.project_id == bindparam("project_id"),
     responses.c.id == bindparam("response_id"),
-    responses.c.expires_at > bindparam("now"),
+    unindexed(responses.c.expires_at) > bindparam("now"),
 )
 
 # Lengths are known without the content being read.
 _size = cast(func.length(responses.c.content) + func.length(responses.c.outline), BigInteger)
-_tip = select(responses.c.key, responses.c.parent_key, _size.label("size")).where(*_OWN).cte("chain", recursive=True)
+_most = bindparam("most", type_=BigInteger)
+# What is over the measure is left out, and the whole is read again, once there is room for it.
+_tip = (
+    select(
+        responses.c.key,
+        responses.c.parent_key,
+        _size.label("size"),
+        case((_size <= _most, responses.c.outline)).label("outline"),
+    )
+    .where(*_OWN)
+    .cte("chain", recursive=True)
+)
+_all_size = _tip.c.size + _size
 # Ancestors are not asked for their expiry: a chain expires as one.
 _chain = _tip.union_all(
-    select(responses.c.key, responses.c.parent_key, _tip.c.size + _size).where(
-        responses.c.key == _tip.c.parent_key, responses.c.project_id == bindparam("project_id")
+    select(responses.c.key, responses.c.parent_key, _all_size, case((_all_size <= _most, responses.c.outline))).where(
+        responses.c.key == _tip.c.parent_key, unindexed(responses.c.project_id) == bindparam("project_id")
     )
 )
-# What is over the measure is left out, and the whole is read again, once there is room for it.
-_is_within = _chain.c.size <= bindparam("most")
+# Each a value of the turn's row: of a join PostgreSQL makes one of all responses, as long as they are few thousand.
+_content = select(responses.c.content).where(responses.c.key == _chain.c.key).scalar_subquery()
 # What begins a chain may have been made in a conversation, which then stands before it.
 _place = conversation_responses
+_is_first = _chain.c.parent_key.is_(None)
 _READ_CHAIN = Query(
     select(
         _chain.c.key,
         _chain.c.parent_key,
         _chain.c.size,
-        case((_is_within, responses.c.outline)),
-        case((_is_within, responses.c.content)),
-        _place.c.conversation_key,
-        _place.c.last_turn_key,
+        _chain.c.outline,
+        case((_chain.c.size <= _most, _content)),
+        *[
+            case((_is_first, select(one).where(_place.c.response_key == _chain.c.key).scalar_subquery()))
+            for one in (_place.c.conversation_key, _place.c.last_turn_key)
+        ],
     )
-    .select_from(_chain)
-    .join(responses, responses.c.key == _chain.c.key)
-    .outerjoin(_place, (_place.c.response_key == _chain.c.key) & _chain.c.parent_key.is_(None))
 )
 
 _length = func.length(responses.c.body)
 _READ_BODY = Query(select(_length, case((_length <= bindparam("most"), responses.c.body))).where(*_OWN))
 
-# Of each id the newest, and in its turn the last.
-_newest = (
-    select(items.c.id, func.max(items.c.response_key).label("response_key"))
-    .join(responses, responses.c.key == items.c.response_key)
-    .where(
-        items.c.project_id == bindparam("project_id"),
-        items.c.id.in_(bindparam("item_ids", expanding=True)),
-        responses.c.expires_at > bindparam("now"),
-    )
-    .group_by(items.c.id)
-    .subquery("newest")
+# Places for ids that are asked for in one statement; where there are fewer, some stay NULL.
+_IDS = [f"id_{number}" for number in range(MOST_ROWS)]
+_wanted = (
+    values(column("id", Text), name="wanted").data([(bindparam(name, type_=Text),) for name in _IDS]).cte("wanted")
 )
-_FIND_ITEMS = (
-    select(items.c.response_key, items.c.id, func.max(items.c.position))
-    .join(_newest, (_newest.c.response_key == items.c.response_key) & (_newest.c.id == items.c.id))
-    .group_by(items.c.response_key, items.c.id)
+_expires_at = select(responses.c.expires_at).where(responses.c.key == items.c.response_key).scalar_subquery()
+# Of each id the newest response that lives: the first of its entries in the index, taken from their end.
+_FIND_ITEMS = Query(
+    select(
+        _wanted.c.id,
+        select(items.c.response_key)
+        .where(
+            items.c.project_id == bindparam("project_id"),
+            items.c.id == _wanted.c.id,
+            _expires_at > bindparam("now"),
+        )
+        .order_by(items.c.response_key.desc())
+        .suffix_with("LIMIT 1")
+        .scalar_subquery(),
+    )
 )
 _of_keys = responses.c.key.in_(bindparam("keys", expanding=True))
 _READ_OUTLINES = select(responses.c.key, responses.c.outline, func.length(responses.c.content)).where(_of_keys)
@@ -111,19 +129,14 @@ def read_items(
     connection: Connection, project_id: str, wanted: Sequence[str], now: int, most: int
 ) -> tuple[int, dict[str, Item]]:
     """The bytes that reading these items takes, and the items if they are no more than that."""
-    named: dict[int, set[str]] = {}
-    for start in range(0, len(wanted), _IDS_AT_ONCE):
-        for key, item_id, _ in connection.execute(
-            _FIND_ITEMS, {"project_id": project_id, "item_ids": wanted[start : start + _IDS_AT_ONCE], "now": now}
-        ):
-            named.setdefault(key, set()).add(item_id)
+    found_in = _find(connection, project_id, wanted, now)
     turns: dict[int, Wanted] = {}
-    keys = list(named)
-    for start in range(0, len(keys), _IDS_AT_ONCE):
-        for key, raw, length in connection.execute(_READ_OUTLINES, {"keys": keys[start : start + _IDS_AT_ONCE]}):
+    keys = list(found_in)
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        for key, raw, length in connection.execute(_READ_OUTLINES, {"keys": keys[start : start + _KEYS_AT_ONCE]}):
             outline = _OUTLINE.decode(raw)
             # Several items of one turn may have one id.
-            places = [place for place, item_id in enumerate(outline.ids) if item_id in named[key]]
+            places = [place for place, item_id in enumerate(outline.ids) if item_id in found_in[key]]
             turns[key] = Wanted(key, outline, length, places)
     size, found = pick(connection, _READ_CONTENTS, list(turns.values()), most)
     resolved: dict[str, Item] = {}
@@ -131,3 +144,16 @@ def read_items(
         items = [found[key, place] for place in turn.places if (key, place) in found]
         resolved.update(by_id([replace(item, served_by=turn.outline.account) for item in items]))
     return size, resolved
+
+
+def _find(connection: Connection, project_id: str, wanted: Sequence[str], now: int) -> dict[int, set[str]]:
+    """Which of these items each of the project's responses has, by its key."""
+    names = {storable_id(item_id): storable(item_id) for item_id in wanted}
+    ids = list(names)
+    found: dict[int, set[str]] = {}
+    for start in range(0, len(ids), MOST_ROWS):
+        some = dict(zip_longest(_IDS, ids[start : start + MOST_ROWS]), project_id=storable(project_id), now=now)
+        for item_id, key in _FIND_ITEMS.fetch(connection, some):
+            if key is not None:
+                found.setdefault(key, set()).add(names[item_id])
+    return found

@@ -22,15 +22,16 @@ from app.storage.database import Database, is_conflict
 from app.storage.response_expiry import GRACE_SECONDS, remove
 from app.storage.response_reads import read_body, read_chain, read_items
 from app.storage.row_locks import Row, named
-from app.storage.statements import MOST_ROWS, Insertion, Query
-from app.storage.tables import responses, storable
+from app.storage.statements import MOST_ROWS, Insertion, Query, unindexed
+from app.storage.storable import LONGEST_ID, storable, storable_id
+from app.storage.tables import responses
 from app.storage.writer import Rank, Write, Writer
 
 DUPLICATE_RESPONSE = "duplicate_response"
 """The code of the error for a second response with an id that the project has."""
 
 _IDENTITY = (responses.c.project_id == bindparam("project_id"), responses.c.id == bindparam("response_id"))
-_OWN = (*_IDENTITY, responses.c.expires_at > bindparam("now"))
+_OWN = (*_IDENTITY, unindexed(responses.c.expires_at) > bindparam("now"))
 
 _READ_ACCOUNT = Query(select(responses.c.account).where(*_OWN))
 
@@ -155,7 +156,7 @@ class SaveResponse(Write[None]):
     @classmethod
     def of(cls, response: StoredResponse) -> Self:
         """The row of this response: made where it comes from, because the writing thread is the narrow place."""
-        identity = storable(response.project_id), storable(response.id)
+        identity = storable(response.project_id), storable_id(response.id)
         row = _row(response, identity, [_storable_item(item) for item in response.items])
         return cls(identity, row, len(row[_CONTENT]) + len(row[_BODY]) > _LARGE_BYTES)
 
@@ -244,7 +245,7 @@ def _batches(writes: Sequence[SaveResponse]) -> Iterator[Sequence[SaveResponse]]
 
 
 def _own(project_id: str, response_id: str, now: int) -> Mapping[str, Any]:
-    return {"project_id": storable(project_id), "response_id": storable(response_id), "now": now}
+    return {"project_id": storable(project_id), "response_id": storable_id(response_id), "now": now}
 
 
 def _row(response: StoredResponse, identity: tuple[str, str], items: Sequence[Item]) -> tuple[Any, ...]:
@@ -265,8 +266,15 @@ def _row(response: StoredResponse, identity: tuple[str, str], items: Sequence[It
         msgspec.msgpack.encode(turn.outline),
         turn.content,
         response.body,
-        orjson.dumps(turn.outline.ids).decode(),
+        orjson.dumps(_indexed(turn.outline.ids)).decode(),
     )
+
+
+def _indexed(ids: Sequence[str]) -> Sequence[str]:
+    """These ids of items as they are looked up by."""
+    if not ids or max(map(len, ids)) <= LONGEST_ID:
+        return ids
+    return [storable_id(item_id) for item_id in ids]
 
 
 def _storable_item(item: Item) -> Item:

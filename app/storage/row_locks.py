@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from app.storage.tables import storable
+from app.storage.storable import storable, storable_id
 
 LOCKED: Mapping[str, str] = MappingProxyType(
     {"limit_counts": "owner, name", "runs": "key", "conversations": "key", "responses": "key"}
@@ -35,7 +35,7 @@ def keyed(table: str, key: int) -> Row:
 
 def named(table: str, project_id: str, name: str) -> Row:
     """What a project has under an id: a conversation, a run, a response."""
-    return Row(table, ("project_id", "id"), (storable(project_id), storable(name)))
+    return Row(table, ("project_id", "id"), (storable(project_id), storable_id(name)))
 
 
 def lock(connection: Connection, rows: Iterable[Row], *, waits: bool) -> Collection[Row]:

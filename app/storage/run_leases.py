@@ -10,6 +10,7 @@ from app.state.runs import Order, Run
 from app.storage.clock import DatabaseTime
 from app.storage.row_locks import Row, keyed
 from app.storage.run_writes import IS_IN_FLIGHT, SingleWrite
+from app.storage.statements import unindexed
 from app.storage.tables import runs
 
 # Runs without a living owner that are only ended, and that one claim takes over.
@@ -34,7 +35,8 @@ class ClaimRuns(SingleWrite[list[Run]]):
             query = (
                 select(runs.c.key)
                 .where(wanted, runs.c.lease_until <= DatabaseTime(), runs.c.key.not_in(self.beside))
-                .order_by(runs.c.key)
+                # Not by the index of the keys, which has all that have ended.
+                .order_by(unindexed(runs.c.key))
                 .limit(most)
                 .with_for_update(skip_locked=True)
             )

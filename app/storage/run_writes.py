@@ -14,7 +14,9 @@ from app.storage.clock import DatabaseTime
 from app.storage.hold_store import SaveTurn
 from app.storage.response_store import SaveResponse
 from app.storage.row_locks import Row, keyed, named
-from app.storage.tables import insert_if_new, run_events, runs, storable
+from app.storage.statements import unindexed
+from app.storage.storable import storable
+from app.storage.tables import insert_if_new, run_events, runs
 from app.storage.writer import Rank, Write
 
 T = TypeVar("T")
@@ -74,7 +76,8 @@ class CreateRun(SingleWrite[Run | None]):
     def make(self, connection: Connection) -> Run | None:
         order = self.order
         _lock_queue(connection, order.project_id)
-        in_flight = select(func.count()).where(runs.c.project_id == order.project_id, IS_IN_FLIGHT)
+        # By their status: those of the project that have ended are many.
+        in_flight = select(func.count()).where(unindexed(runs.c.project_id) == order.project_id, IS_IN_FLIGHT)
         if (connection.scalar(in_flight) or 0) >= self.most:
             return None
         inserted = connection.execute(

@@ -49,6 +49,10 @@ class Driver(ABC):
         """Have the log's file as long as it will be: a commit that makes it longer takes twice the time."""
 
     @abstractmethod
+    def shorten_log(self, connection: Any) -> None:
+        """Do a part of the log's upkeep now, that no commit has to wait for all of it."""
+
+    @abstractmethod
     def erase_log(self, connection: Any) -> bool:
         """Leave nothing in a log that was deleted from the tables. False when a reader needs the log still."""
 
@@ -61,6 +65,7 @@ class Session:
         self._engine = engine
         self._connection: Connection | None = None
         self._interrupted = False
+        self._has_written = False
         self.locks_rows = driver.locks_rows
 
     def read(self, work: Callable[[Connection], T]) -> T:
@@ -82,7 +87,15 @@ class Session:
             self._driver.write_error = (time.monotonic(), error)
             raise
         self._driver.write_error = None
+        self._has_written = True
         return result
+
+    def rest(self) -> None:
+        """Do what can be done once nobody waits for what was written. Best effort."""
+        if self._has_written:
+            self._has_written = False
+            with suppress(Exception):
+                self._driver.shorten_log(_driven(self._open()))
 
     def lengthen_log(self) -> None:
         """Empty the log, and have the commits that follow find their place in it. Best effort."""

@@ -15,9 +15,12 @@ from app.storage.statements import MOST_ROWS
 _COMMON = ("temp_store=MEMORY", "synchronous=FULL", "foreign_keys=ON")
 # Each commit of the writer empties a reader's cache: a large one would only weigh.
 _READER = ("wal_autocheckpoint=0", "query_only=ON", "cache_size=-500")
-# No commit goes on while the log's pages are copied into the file. Done at four times the default's size, many pages of
-# the indexes are copied once in place of four times.
+# No commit goes on while the log's pages are copied into the file. That is done in steps, between two groups of writes:
+# all of a log of this length at once would hold up everybody for some 40 ms. A commit does it where no step came to it.
 _LOG_PAGES = 4000
+# A step after so many changed rows, which is some 500 pages. In smaller ones the pages of the indexes, which nearly
+# each commit changes, are copied too often.
+_ROWS_OF_STEP = 240
 _PAGE_BYTES = 4096
 _WRITER = ("journal_mode=WAL", "secure_delete=ON", f"wal_autocheckpoint={_LOG_PAGES}")
 # Before SQLite 3.51.3 two processes that copy the log back may lose what a third commits: the one that serves does it.
@@ -42,6 +45,7 @@ class Sqlite(Driver):
     def __init__(self, url: URL, timeout: float, *, is_guest: bool = False) -> None:
         self._url = url
         self._is_guest = is_guest
+        self._rows_copied = 0
         self._patience = f"busy_timeout={int(timeout * 1000)}"
 
     def engine(self, *, writes: bool) -> Engine:
@@ -76,6 +80,13 @@ class Sqlite(Driver):
         connection.execute("CREATE TABLE padding (zeros BLOB)")
         connection.execute("INSERT INTO padding VALUES (zeroblob(?))", (_LOG_PAGES * _PAGE_BYTES,))
         connection.rollback()
+
+    def shorten_log(self, connection: sqlite3.Connection) -> None:
+        # By the connection that writes, and by no other: up to version 3.51.2 two that do either at one time can lose
+        # pages. PASSIVE waits for no reader.
+        if not self._is_guest and abs(connection.total_changes - self._rows_copied) >= _ROWS_OF_STEP:
+            self._rows_copied = connection.total_changes
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def erase_log(self, connection: sqlite3.Connection) -> bool:
         if self._is_guest:

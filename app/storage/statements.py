@@ -7,12 +7,20 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Dialect, Select, literal_column
 
 # A statement for each number of rows up to here, which SQLite's driver keeps prepared. Twice as many would take 40 MB.
 MOST_ROWS = 64
 FEW_SIZES = (1, 8, MOST_ROWS)
 """Statements for what is written in large numbers: few are kept prepared, where some more of them cost little."""
+
+
+def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The column as no index has it: for a condition that a row is only checked by.
+
+    PostgreSQL chooses between the indexes that conditions could go by from its statistics. Here it has no choice.
+    """
+    return column + literal_column("0" if isinstance(column.type, BigInteger) else "''", column.type)
 
 
 class Query:

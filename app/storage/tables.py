@@ -3,7 +3,6 @@
 Payloads are bytes, because JSONB and TEXT alter or refuse some of the JSON that models produce. Times are unix seconds.
 """
 
-import re
 from importlib import import_module
 from typing import Any
 
@@ -19,34 +18,13 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
-    Text,
-    TypeDecorator,
     UniqueConstraint,
 )
 
+from app.storage.storable import StorableId, StorableText
+
 # The newest file in migrations/versions. Ids are four digits, so that an older schema compares as smaller.
 REVISION = "0017"
-
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-
-
-def storable(text: str) -> str:
-    """The text with every NUL (PostgreSQL refuses it) and lone surrogate (SQLite does) replaced by U+FFFD."""
-    # Nearly every text is plain: the search would cost more than all else that is done with it.
-    if text.isascii() and "\x00" not in text:
-        return text
-    return _UNSTORABLE.sub("\ufffd", text)
-
-
-class StorableText(TypeDecorator[str]):
-    """Text made storable on its way in: a stored value always fits, a compared one simply finds no row."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 (SQLAlchemy's signature)
-        return None if value is None else storable(value)
-
 
 metadata = MetaData(
     naming_convention={
@@ -132,7 +110,7 @@ responses = Table(
     metadata,
     _key(),
     Column("project_id", StorableText, ForeignKey("projects.id"), nullable=False),
-    Column("id", StorableText, nullable=False),
+    Column("id", StorableId, nullable=False),
     # No foreign key: a parent that is gone is how a deleted ancestor is seen.
     Column("parent_key", BigInteger, index=True),
     Column("api_key_id", StorableText, nullable=False),
@@ -163,8 +141,9 @@ items = Table(
     Column("response_key", BigInteger, ForeignKey("responses.key", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("project_id", StorableText, nullable=False),
-    Column("id", StorableText, nullable=False),
-    Index(None, "project_id", "id"),
+    Column("id", StorableId, nullable=False),
+    # The newest response with an item is at the end of the item's entries.
+    Index(None, "project_id", "id", "response_key"),
     sqlite_with_rowid=False,
 )
 
@@ -188,6 +167,8 @@ conversations = Table(
     Column("holder", StorableText),
     Column("held_until", BigInteger),
     Column("item_count", BigInteger, nullable=False),
+    # `conversation_items` knows the turns up to this key. Later ones were added by a release without that table.
+    Column("indexed_key", BigInteger),
     Column("metadata", LargeBinary, nullable=False),
     Column("used_at", BigInteger),
     UniqueConstraint("project_id", "id"),
@@ -201,12 +182,21 @@ conversation_turns = Table(
     "conversation_turns",
     metadata,
     _key(),
-    Column(
-        "conversation_key", BigInteger, ForeignKey("conversations.key", ondelete="CASCADE"), nullable=False, index=True
-    ),
+    Column("conversation_key", BigInteger, ForeignKey("conversations.key", ondelete="CASCADE"), nullable=False),
     Column("outline", LargeBinary, nullable=False),
     Column("content", LargeBinary, nullable=False),
+    Index(None, "conversation_key", "key"),
     sqlite_autoincrement=True,
+)
+
+# In which turn of a conversation an item stands.
+conversation_items = Table(
+    "conversation_items",
+    metadata,
+    Column("conversation_key", BigInteger, ForeignKey("conversations.key", ondelete="CASCADE"), primary_key=True),
+    Column("id", StorableId, primary_key=True),
+    Column("turn_key", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # Which responses were made in a conversation, and after which of its turns: their context. No foreign key to the

@@ -2,7 +2,8 @@
 
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, Table, UniqueConstraint
 
-from app.storage.tables import StorableText, metadata
+from app.storage.storable import StorableText
+from app.storage.tables import metadata
 
 # An account's health, or that of one model of it ("" is the whole account), as the process saw it that wrote it last.
 # `state` is an ailment or "usable"; times are the database's. `version` counts the changes of a row.

@@ -2,17 +2,34 @@
 
 from asyncio import Future
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from msgspec.structs import fields
-from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, cast, func, null, or_, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    Subquery,
+    and_,
+    bindparam,
+    cast,
+    func,
+    null,
+    or_,
+    select,
+    union_all,
+)
 
 from app.errors import InvalidRequestError
 from app.state.ledger import Entry, Grouping, Recorded, UsageSum
 from app.state.records import Usage
 from app.storage.database import Database
 from app.storage.tables import meta, responses
-from app.storage.usage_tables import usage, usage_hours
+from app.storage.usage_days import SECONDS_PER_DAY
+from app.storage.usage_tables import usage, usage_days, usage_hours
 from app.storage.usage_writes import IS_STORED, SWEPT, PurgeUsage, RecordUsage
 from app.storage.writer import Writer
 from app.wire import response
@@ -21,13 +38,18 @@ MOST_ROWS = 10_000
 """The rows of one summary."""
 
 _SECONDS_PER_HOUR = 3600
-_SECONDS_PER_DAY = 86_400
 # Responses that one look of the sweep takes in.
 _SWEPT_AT_ONCE = 1000
 # How far ahead the clocks of others may be.
 _AHEAD_SECONDS = 60
 
+# What a summary of all that is kept may take, in seconds.
+_SUMMARY_SECONDS = 30.0
+
 _SUMS = [column.name for column in usage_hours.columns if not column.primary_key]
+_GROUPS: Mapping[Grouping, str] = MappingProxyType(
+    {"project": "project_id", "key": "api_key_id", "model": "model", "upstream": "upstream"}
+)
 
 # What an entry and its row have by the same name.
 _SAME = [field.name for field in fields(Entry) if field.name in usage.columns]
@@ -37,7 +59,11 @@ _SWEEP = (
     select(
         responses.c.key,
         responses.c.created_at,
-        usage.c.key.label("entry"),
+        # As a value of each row: a join of all that is kept would be of one plan while statistics are young.
+        select(usage.c.key)
+        .where(usage.c.project_id == responses.c.project_id, usage.c.response_id == responses.c.id, IS_STORED)
+        .scalar_subquery()
+        .label("entry"),
         responses.c.project_id,
         responses.c.api_key_id,
         responses.c.id,
@@ -48,9 +74,6 @@ _SWEEP = (
         responses.c.cached_tokens,
         responses.c.output_tokens,
         responses.c.reasoning_tokens,
-    )
-    .outerjoin(
-        usage, and_(usage.c.project_id == responses.c.project_id, usage.c.response_id == responses.c.id, IS_STORED)
     )
     .where(responses.c.key > func.coalesce(_swept, 0))
     .order_by(responses.c.key)
@@ -117,19 +140,11 @@ class UsageStore:
 
         In the order of time and names. Raises InvalidRequestError for more than MOST_ROWS of them.
         """
-        wanted = {
-            usage_hours.c.project_id: project_id,
-            usage_hours.c.api_key_id: api_key_id,
-            usage_hours.c.model: model,
-            usage_hours.c.upstream: upstream,
-        }
-        query = (
-            _grouped(group_by)
-            .where(usage_hours.c.hour >= since - since % _SECONDS_PER_HOUR, usage_hours.c.hour < until)
-            .where(*[column == value for column, value in wanted.items() if value is not None])
-            .limit(MOST_ROWS + 1)
-        )
-        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        own = {"project_id": project_id, "api_key_id": api_key_id, "model": model, "upstream": upstream}
+        wanted = {name: value for name, value in own.items() if value is not None}
+        source = _sums_between(since - since % _SECONDS_PER_HOUR, until, wanted, by_hour="hour" in group_by)
+        query = _grouped(source, group_by).limit(MOST_ROWS + 1)
+        rows = await self._database.read(lambda connection: connection.execute(query).all(), _SUMMARY_SECONDS)
         if len(rows) > MOST_ROWS:
             raise InvalidRequestError(
                 f"This would be more than {MOST_ROWS} rows. Ask for a shorter time or for fewer groups.",
@@ -156,22 +171,36 @@ def _unrecorded(connection: Connection, now: int, late_seconds: int) -> tuple[Se
     return [_found(connection, row) for row in missing], late[-1].key if late else None
 
 
-def _grouped(group_by: Collection[Grouping]) -> Select[Any]:
+def _sums_between(since: int, until: int, wanted: Mapping[str, str], *, by_hour: bool) -> Subquery:
+    """The sums of this time: of whole days those of the day, unless each hour is asked for."""
+    first = since + -since % SECONDS_PER_DAY
+    last = until - until % SECONDS_PER_DAY
+    if by_hour or first >= last:
+        return _sums(usage_hours.c.hour, since, until, wanted).subquery("sums")
+    return union_all(
+        _sums(usage_hours.c.hour, since, first, wanted),
+        _sums(usage_days.c.day, first, last, wanted),
+        _sums(usage_hours.c.hour, last, until, wanted),
+    ).subquery("sums")
+
+
+def _sums(begins: Column[int], since: int, until: int, wanted: Mapping[str, str]) -> Select[Any]:
+    columns = begins.table.c
+    return select(begins.label("begins"), *[columns[name] for name in (*_GROUPS.values(), *_SUMS)]).where(
+        begins >= since, begins < until, *[columns[name] == value for name, value in wanted.items()]
+    )
+
+
+def _grouped(source: Subquery, group_by: Collection[Grouping]) -> Select[Any]:
     begins: ColumnElement[Any] = null()
     if "hour" in group_by:
-        begins = usage_hours.c.hour
+        begins = source.c.begins
     elif "day" in group_by:
-        begins = usage_hours.c.hour - usage_hours.c.hour % bindparam("day", _SECONDS_PER_DAY, literal_execute=True)
-    columns: Mapping[Grouping, ColumnElement[Any]] = {
-        "project": usage_hours.c.project_id,
-        "key": usage_hours.c.api_key_id,
-        "model": usage_hours.c.model,
-        "upstream": usage_hours.c.upstream,
-    }
-    groups = {name: column for name, column in columns.items() if name in group_by}
+        begins = source.c.begins - source.c.begins % bindparam("day", SECONDS_PER_DAY, literal_execute=True)
+    groups = {group: source.c[name] for group, name in _GROUPS.items() if group in group_by}
     by = [*([begins] if {"hour", "day"} & {*group_by} else []), *groups.values()]
-    sums = [func.coalesce(func.sum(usage_hours.c[name]), 0).label(name) for name in _SUMS]
-    query = select(*[groups.get(name, null()) for name in columns], begins, *sums)
+    sums = [func.coalesce(func.sum(source.c[name]), 0).label(name) for name in _SUMS]
+    query = select(*[groups.get(group, null()) for group in _GROUPS], begins, *sums)
     return query.group_by(*by).order_by(*by)
 
 

@@ -1,11 +1,12 @@
-"""The tables of the ledger: a row for each call, and their sums by the hour. Must not know who writes them.
+"""The tables of the ledger: a row for each call, and their sums by the hour and by the day.
 
 They hold what calls took and how they ended, never what was said. Times are unix seconds, costs nano-dollars.
 """
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Table, false, text
 
-from app.storage.tables import StorableText, metadata
+from app.storage.storable import StorableId, StorableText
+from app.storage.tables import metadata
 
 # `account` is an upstream's name and the fingerprint of its key. `is_stored`: a response was to be kept under this id,
 # which makes the row the only one of that response. `is_estimated`: upstream did not say what it took.
@@ -37,7 +38,7 @@ usage = Table(
     Column("is_stream", Boolean, nullable=False),
     Column("is_background", Boolean, nullable=False),
     Column("is_stored", Boolean, nullable=False),
-    Column("response_id", StorableText),
+    Column("response_id", StorableId),
     Column("service_tier", StorableText),
     Column("cache_write_tokens", BigInteger),
     Column("web_searches", BigInteger),
@@ -85,5 +86,20 @@ usage_hours = Table(
     Column("estimated_requests", BigInteger, nullable=False, server_default="0"),
     Index(None, "project_id", "hour"),
     Index(None, "api_key_id", "hour"),
+    sqlite_with_rowid=False,
+)
+
+# The same by the day, for long times. Kept by triggers (app.storage.usage_days).
+usage_days = Table(
+    "usage_days",
+    metadata,
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    *[
+        Column(column.name, column.type, primary_key=column.primary_key, nullable=False)
+        for column in usage_hours.columns
+        if column is not usage_hours.c.hour
+    ],
+    Index(None, "project_id", "day"),
+    Index(None, "api_key_id", "day"),
     sqlite_with_rowid=False,
 )

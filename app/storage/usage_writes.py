@@ -10,13 +10,14 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 import msgspec
 from msgspec.structs import astuple
-from sqlalchemy import Connection, bindparam, delete, select, text
+from sqlalchemy import Connection, Text, bindparam, column, delete, select, text, values
 
 from app.state.ledger import Entry
 from app.state.records import Usage
 from app.storage.recovered_budgets import charge
 from app.storage.statements import FEW_SIZES, MOST_ROWS, Insertion, Query
-from app.storage.tables import meta, storable
+from app.storage.storable import storable, storable_id
+from app.storage.tables import meta
 from app.storage.usage_tables import usage, usage_hours
 from app.storage.writer import Rank, Write
 
@@ -30,8 +31,6 @@ _FIRST_ERROR = 400
 _CLIENT_LEFT = 499
 # Names that clients and upstreams give, as far as they are kept.
 _LONGEST_NAME = 200
-# An id that PostgreSQL's index takes, whatever its letters are.
-_LONGEST_ID = 500
 # What an upstream may say that a call took without the sums running over.
 _MOST_TOKENS = 2**40
 _MOST_COST = 2**50
@@ -50,12 +49,17 @@ _Group: TypeAlias = tuple[int, str, str, str, str]
 _INSERT = Insertion(usage.name, [column.name for column in usage.columns if column is not usage.c.key], FEW_SIZES)
 # Places for ids that are asked for in one statement; where there are fewer, some stay NULL.
 _IDS = [f"id_{number}" for number in range(MOST_ROWS)]
+_wanted = (
+    values(column("id", Text), name="wanted").data([(bindparam(name, type_=Text),) for name in _IDS]).cte("wanted")
+)
+# A value for each id, so that PostgreSQL looks for one after the other by the unique index. Of a condition on all of
+# them it makes what its statistics advise, and those of a young table have it read every entry of the project.
 _KNOWN = Query(
-    select(usage.c.response_id).where(
-        usage.c.project_id == bindparam("project_id"),
-        usage.c.response_id.in_([bindparam(name) for name in _IDS]),
-        IS_STORED,
-    )
+    select(
+        select(usage.c.response_id)
+        .where(usage.c.project_id == bindparam("project_id"), usage.c.response_id == _wanted.c.id, IS_STORED)
+        .scalar_subquery()
+    ).select_from(_wanted)
 )
 _ADD = Insertion(
     usage_hours.name,
@@ -154,7 +158,7 @@ def _identity(entry: Entry) -> tuple[str, str]:
     """What a stored response has for itself."""
     if entry.response_id is None or not entry.is_stored:
         return _NOT_STORED
-    return storable(entry.project_id), _id(entry.response_id)
+    return storable(entry.project_id), storable_id(entry.response_id)
 
 
 def _laid_out(entries: Iterable[Entry]) -> tuple[list[_Row], list[_Row]]:
@@ -196,7 +200,7 @@ def _laid_out(entries: Iterable[Entry]) -> tuple[list[_Row], list[_Row]]:
                 entry.is_stream,
                 entry.is_background,
                 entry.is_stored,
-                entry.response_id and _id(entry.response_id),
+                entry.response_id and storable_id(entry.response_id),
                 entry.service_tier and _name(entry.service_tier),
                 *extras,
                 entry.is_estimated,
@@ -277,7 +281,3 @@ def _bounded(counts: tuple[int, ...]) -> tuple[int, ...]:
 @lru_cache(maxsize=_REMEMBERED_NAMES)
 def _name(name: str) -> str:
     return storable(name[:_LONGEST_NAME])
-
-
-def _id(response_id: str) -> str:
-    return storable(response_id[:_LONGEST_ID])

@@ -136,6 +136,7 @@ class _Worker:
                     self._job = None
             self._answer(job, result, error)
             del job, result, error
+            self._session.rest()
         with suppress(Exception):
             self._session.close()
         self._answer(job, None, None)

@@ -8,8 +8,9 @@ from app.errors import OverloadedError
 from app.state.listing import PageQuery
 from app.state.records import Item
 from app.state.runs import Page
+from app.storage.conversation_items import find
 from app.storage.conversation_store import ConversationStore
-from app.storage.conversation_turns import read_items, read_outlines
+from app.storage.conversation_turns import read_items
 from app.storage.database import READ_AT_ONCE_BYTES
 from app.storage.hold_store import HoldStore
 from app.storage.response_store import ResponseStore
@@ -167,9 +168,8 @@ async def test_an_item_is_found_in_a_turn_that_another_was_taken_out_of_meanwhil
 ) -> None:
     await conversations.add_items("proj_a", "conv_1", [said("a", 50), said("b", LARGE), said("c", 70)])
     key = await holds.find("proj_a", "conv_1")
-    outlines = await conversations._database.read(lambda connection: read_outlines(connection, key))
+    named = ["msg_a", "msg_b", "msg_c"]
+    turns = await conversations._database.read(lambda connection: find(connection, key, named))
     await conversations.delete_item("proj_a", "conv_1", "msg_a")
-    _, found = await conversations._database.read(
-        lambda connection: read_items(connection, outlines, ["msg_a", "msg_b", "msg_c"], 1 << 40)
-    )
+    _, found = await conversations._database.read(lambda connection: read_items(connection, turns, named, 1 << 40))
     assert {name: len(item.content) for name, item in found.items()} == {"msg_b": LARGE + 2, "msg_c": 72}

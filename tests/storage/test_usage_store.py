@@ -12,6 +12,7 @@ from app.state.records import Usage
 from app.storage import usage_store
 from app.storage.database import Database
 from app.storage.response_store import ResponseStore
+from app.storage.storable import storable_id
 from app.storage.usage_store import UsageStore
 from app.storage.writer import Writer
 from tests.storage.conftest import NOW, MakeResponse
@@ -123,7 +124,7 @@ async def test_an_id_that_no_index_takes_whole_holds_up_nothing(usage: UsageStor
     endless = secrets.token_hex(50_000)
     await usage.record([entry(response_id=endless, is_stored=True)] * 2)
     await usage.record([entry(response_id=endless, is_stored=True), entry(response_id="resp_1")])
-    assert [one.response_id for one in await all_entries(usage)] == ["resp_1", endless[:500]]
+    assert [one.response_id for one in await all_entries(usage)] == ["resp_1", storable_id(endless)]
 
 
 async def test_sums_are_those_of_the_entries_by_whatever_they_are_grouped(usage: UsageStore) -> None:
