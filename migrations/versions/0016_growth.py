@@ -13,7 +13,7 @@ from alembic import op
 from app.storage import usage_days
 
 revision = "0016"
-down_revision = "0010"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 
