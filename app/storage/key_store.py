@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Select, bindparam, insert, or_, select, updat
 
 from app.state.records import ApiKey
 from app.storage.database import Database
+from app.storage.key_grants import end_granted, granted
 from app.storage.pages import newest_first
 from app.storage.policies import key_policy, packed, packed_tags, project_policy, tags
 from app.storage.statements import Query
@@ -94,7 +95,7 @@ class KeyStore:
 
     async def granted_by(self, key_id: str) -> Sequence[str]:
         """The keys that end with this one: those that owe it their right to administer, and what those gave."""
-        return await self._database.read(lambda connection: _granted(connection, key_id, locks=False))
+        return await self._database.read(lambda connection: granted(connection, key_id))
 
     async def note_uses(self, last_used: Mapping[str, int]) -> None:
         """Keep when each of these keys was last used, by id."""
@@ -138,7 +139,7 @@ class ChangeKey(Write[bool]):
             results.append(_change(connection, write.key_id, write.version, _columns(write.values)))
             end = write.values.get("expires_at")
             if results[-1] and end is not None:
-                _end_granted(connection, write.key_id, "expires_at", end)
+                end_granted(connection, write.key_id, "expires_at", end)
         return results
 
 
@@ -202,7 +203,7 @@ class MarkKey(Write[bool]):
             marked = marked.values({write.mark: write.at, "version": api_keys.c.version + 1})
             results.append(connection.execute(marked).rowcount > 0)
             if results[-1] and write.mark == "revoked_at" and write.at is not None:
-                _end_granted(connection, write.key_id, "revoked_at", write.at)
+                end_granted(connection, write.key_id, "revoked_at", write.at)
         return results
 
 
@@ -230,25 +231,6 @@ def _change(connection: Connection, key_id: str, version: int, values: Mapping[s
         api_keys.c.id == key_id, api_keys.c.version == version, api_keys.c.revoked_at.is_(None)
     )
     return connection.execute(own.values({**values, "version": version + 1})).rowcount > 0
-
-
-def _granted(connection: Connection, key_id: str, *, locks: bool) -> Sequence[str]:
-    found: dict[str, None] = {}
-    makers = [key_id]
-    while makers:
-        owing = select(api_keys.c.id).where(api_keys.c.granted_by.in_(makers), api_keys.c.revoked_at.is_(None))
-        # Locked, a key that makes another at this moment is waited for: the next turn finds what it made.
-        rows = connection.scalars(owing.order_by(api_keys.c.id).with_for_update() if locks else owing)
-        makers = [each for each in rows if each != key_id and each not in found]
-        found |= dict.fromkeys(makers)
-    return sorted(found)
-
-
-def _end_granted(connection: Connection, key_id: str, end: Literal["revoked_at", "expires_at"], at: int) -> None:
-    column = api_keys.c[end]
-    granted = _granted(connection, key_id, locks=True)
-    later = update(api_keys).where(api_keys.c.id.in_(granted), or_(column.is_(None), column > at))
-    connection.execute(later.values({end: at, "version": api_keys.c.version + 1}))
 
 
 def _row(key: ApiKey) -> dict[str, Any]:
