@@ -27,6 +27,7 @@ from app.errors import InvalidRequestError
 from app.state.ledger import Entry, Grouping, Recorded, UsageSum
 from app.state.records import Usage
 from app.storage.database import Database
+from app.storage.statements import unindexed
 from app.storage.tables import meta, responses
 from app.storage.usage_days import SECONDS_PER_DAY
 from app.storage.usage_tables import usage, usage_days, usage_hours
@@ -61,7 +62,9 @@ _SWEEP = (
         responses.c.created_at,
         # As a value of each row: a join of all that is kept would be of one plan while statistics are young.
         select(usage.c.key)
-        .where(usage.c.project_id == responses.c.project_id, usage.c.response_id == responses.c.id, IS_STORED)
+        .where(
+            usage.c.response_id == responses.c.id, unindexed(usage.c.project_id) == responses.c.project_id, IS_STORED
+        )
         .scalar_subquery()
         .label("entry"),
         responses.c.project_id,

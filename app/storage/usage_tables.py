@@ -47,10 +47,11 @@ usage = Table(
     Index(None, "at"),
     Index(None, "project_id", "at"),
     Index(None, "api_key_id", "at"),
+    # The only one that a response's id leads to, whatever statistics say of the project.
     Index(
         "uq_usage_stored",
-        "project_id",
         "response_id",
+        "project_id",
         unique=True,
         sqlite_where=text("is_stored"),
         postgresql_where=text("is_stored"),

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Text, bindparam, column, delete, select, text
 from app.state.ledger import Entry
 from app.state.records import Usage
 from app.storage.recovered_budgets import charge
-from app.storage.statements import FEW_SIZES, MOST_ROWS, Insertion, Query
+from app.storage.statements import FEW_SIZES, MOST_ROWS, Insertion, Query, unindexed
 from app.storage.storable import storable, storable_id
 from app.storage.tables import meta
 from app.storage.usage_tables import usage, usage_hours
@@ -57,7 +57,7 @@ _wanted = (
 _KNOWN = Query(
     select(
         select(usage.c.response_id)
-        .where(usage.c.project_id == bindparam("project_id"), usage.c.response_id == _wanted.c.id, IS_STORED)
+        .where(usage.c.response_id == _wanted.c.id, unindexed(usage.c.project_id) == bindparam("project_id"), IS_STORED)
         .scalar_subquery()
     ).select_from(_wanted)
 )

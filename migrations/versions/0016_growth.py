@@ -44,18 +44,28 @@ def upgrade() -> None:
         ),
         sqlite_with_rowid=False,
     )
+    _index_stored("response_id", "project_id")
     _create_usage_days()
 
 
 def downgrade() -> None:
     usage_days.drop(op.get_bind())
     op.drop_table("usage_days")
+    _index_stored("project_id", "response_id")
     op.drop_table("conversation_items")
     op.execute("ALTER TABLE conversations DROP COLUMN indexed_key")
     op.create_index("ix_conversation_turns_conversation_key", "conversation_turns", ["conversation_key"])
     op.drop_index("ix_conversation_turns_conversation_key_key", "conversation_turns")
     op.create_index("ix_items_project_id_id", "items", ["project_id", "id"])
     op.drop_index("ix_items_project_id_id_response_key", "items")
+
+
+def _index_stored(*columns: str) -> None:
+    is_stored = sa.text("is_stored")
+    op.drop_index("uq_usage_stored", "usage")
+    op.create_index(
+        "uq_usage_stored", "usage", columns, unique=True, sqlite_where=is_stored, postgresql_where=is_stored
+    )
 
 
 def _create_usage_days() -> None:

@@ -37,7 +37,7 @@ from tests.storage.test_usage_store import entry
 
 ROWS = 50_000
 # What a look of the ledger's sweep takes in, twice, and some more: every other statement reads a few.
-MOST_READ = 2500
+MOST_READ = 3500
 
 _OF_CALLS = {Rank.LIMITS, Rank.RUNS, Rank.CONVERSATIONS, Rank.REMOVALS, Rank.TURNS, Rank.USAGE}
 # Made by duties that no call waits for.
