@@ -12,7 +12,7 @@ from sqlalchemy import text
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.raw_http import Answer, RawClient
 from tests.fakes.replies import Act, Reply
-from tests.fakes.streams import frame, item, response, story
+from tests.fakes.streams import events, frame, item, response, story
 from tests.fakes.upstream import FakeUpstream
 
 pytestmark = pytest.mark.live
@@ -281,7 +281,7 @@ async def test_the_first_of_two_last_events_is_kept_and_both_are_relayed(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_an_id_that_is_taken_never_replaces_what_is_kept(
+async def test_an_id_that_is_taken_never_replaces_what_is_kept_and_the_answer_has_another(
     gateway: LiveGateway, upstream: FakeUpstream, stream: bool
 ) -> None:
     upstream.enqueue(Reply.json(200, completed("resp_twice", "First.")))
@@ -289,11 +289,24 @@ async def test_an_id_that_is_taken_never_replaces_what_is_kept(
     again = completed("resp_twice", "Second.")
     upstream.enqueue(Reply.sse(story("resp_twice", "Second.")) if stream else Reply.json(200, again))
     answer = await create(gateway, stream=stream)
-    if stream:
-        (failed,) = failures(answer)
-        assert "duplicate_response" in failed["error"]["message"]
-        assert b"event: response.completed" not in answer.body
-    else:
-        assert (answer.status, error_of(answer)["code"]) == (503, "duplicate_response")
+    assert answer.status == 200
+    told = events(answer.body)[-1]["response"] if stream else answer.json
+    assert told["status"] == "completed"
+    assert told["id"] != "resp_twice"
     assert b"First." in (await read(gateway, "resp_twice")).body
-    assert await kept(gateway) == {"resp_twice": "completed"}
+    assert b"Second." in (await read(gateway, told["id"])).body
+    assert await kept(gateway) == {"resp_twice": "completed", told["id"]: "completed"}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_an_answer_out_of_a_cache_is_the_response_that_is_kept(
+    gateway: LiveGateway, upstream: FakeUpstream, stream: bool
+) -> None:
+    frames = story("resp_cached", "First.")
+    upstream.enqueue(Reply.json(200, completed("resp_cached", "First.")))
+    assert (await create(gateway)).status == 200
+    upstream.enqueue(Reply.sse(frames) if stream else Reply.json(200, completed("resp_cached", "First.")))
+    answer = await create(gateway, stream=stream)
+    assert answer.status == 200
+    assert answer.body == b"".join(frames) if stream else answer.json["id"] == "resp_cached"
+    assert await kept(gateway) == {"resp_cached": "completed"}
