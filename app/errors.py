@@ -118,10 +118,14 @@ class OverloadedError(ApiError):
 
 
 class UpstreamError(ApiError):
-    """No upstream could serve the call, or its answer could not be used."""
+    """No upstream could serve the call, or its answer could not be used.
+
+    `was_taken`: upstream answered with success, and said in the answer that it failed.
+    """
 
     default_status = 502
     default_code = "upstream_error"
+    was_taken = False
 
 
 class UpstreamRefusedError(UpstreamError):

@@ -166,14 +166,16 @@ class Settling:
     def __init__(self) -> None:
         self.given: list[bytes | None] = []
         self.ends: list[str | None] = []
+        self.delivered: list[Sequence[bytes]] = []
         self.errors: list[Exception] = []
         self.began = asyncio.Event()
         self.go = asyncio.Event()
         self.go.set()
 
-    async def __call__(self, raw: bytes | None, status: str | None = None, /) -> bytes:
+    async def __call__(self, raw: bytes | None, status: str | None = None, delivered: Sequence[bytes] = (), /) -> bytes:
         self.given.append(raw)
         self.ends.append(status)
+        self.delivered.append(delivered)
         self.began.set()
         await self.go.wait()
         if self.errors:

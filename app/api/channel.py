@@ -75,7 +75,6 @@ class Channel:
         self._stream_id = stream_id
         # The relay has bounded what it writes.
         self._splitter = FrameSplitter(sys.maxsize)
-        self._streams = False
         self.has_ended = False
 
     def watch(self, gone: Callable[[], None] | None) -> None:
@@ -86,17 +85,9 @@ class Channel:
         return text is None or self._peer.say_now(text)
 
     async def send(self, message: Message) -> None:
-        """Take a part of an answer over HTTP. A stream comes in whole events, any other body whole."""
-        if message["type"] == "http.response.start":
-            self._streams = any(
-                name == b"content-type" and value.lower().startswith(b"text/event-stream")
-                for name, value in message["headers"]
-            )
-        elif self._streams:
+        """Take a part of an answer over HTTP, which is a stream and comes in whole events."""
+        if message["type"] == "http.response.body":
             await self.frames(message["body"], more=message["more_body"])
-        else:
-            await self._peer.say(messages.of_answer(message["body"], self._stream_id))
-            self.has_ended = True
 
     async def frames(self, body: bytes, *, more: bool = True) -> None:
         """Send these events of a stream."""

@@ -5,12 +5,11 @@ from app.wire import events
 
 _FAILED = b'"failed"'
 _ERROR = b'"error"'
-_FAULTS = frozenset({events.ERROR, events.FAILED})
 
 
 def is_suspect(frame: bytes, kind: bytes | None) -> bool:
     """Whether this frame, whose `events.kind` that is, may say what went wrong; some servers name no type for that."""
-    return frame.find(_ERROR) >= 0 if kind is None else kind in _FAULTS
+    return frame.find(_ERROR) >= 0 if kind is None else kind in events.FAULTS
 
 
 def blanked_frame(account: Account, frame: bytes, kind: bytes | None) -> bytes:

@@ -13,6 +13,7 @@ from app.byte_budget import Reserve
 from app.errors import InvalidRequestError, UpstreamError
 from app.ids import new_id
 from app.offload import Offload
+from app.relay.fold import gathered
 from app.relay.prepare import Exchange, sendable
 from app.sealing import Sealer
 from app.state import compaction
@@ -179,9 +180,11 @@ class Compactor:
 
     async def _read(self, answer: UpstreamAnswer, reserve: Reserve) -> bytes:
         try:
-            return await answer.read_whole(self._max_answer_bytes, reserve)
+            raw = await answer.read_whole(self._max_answer_bytes, reserve)
         finally:
             await answer.aclose()
+        # Some upstreams stream whatever they are asked for.
+        return await self._offload.run(len(raw), gathered, raw) if answer.is_stream else raw
 
 
 def context_tokens(exchange: Exchange, context: Iterable[Item]) -> int:

@@ -10,7 +10,7 @@ from app.relay.conversation import HeldConversation
 from app.relay.journal import Journal, Unheard
 from app.relay.memory import Memory
 from app.state.records import Chain, Item, StoredResponse
-from app.state.runs import ENDED, Run
+from app.state.runs import Run
 from app.storage.hold_store import SaveTurn
 from app.storage.response_store import SaveResponse
 from app.storage.run_store import RunStore
@@ -66,9 +66,7 @@ class Ending:
 
         Raises StorageError when the database was away for long, or the conversation was taken over.
         """
-        # What upstream calls by another name has ended all the same.
-        status = response.status if response.status in ENDED else "incomplete"
-        await self.commit(status, response.body, response if self._run.order.is_stored else None)
+        await self.commit(response.status, response.body, response if self._run.order.is_stored else None)
 
     async def commit(self, status: str, body: bytes, stored: StoredResponse | None) -> None:
         """End the run with what it has said, this response object, and what is to be stored. Raises as `save` does."""

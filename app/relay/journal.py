@@ -26,7 +26,7 @@ _RETRY_SECONDS = 0.5
 _LONGEST_NUMBER = 20
 
 _ASKED = frozenset({"id", "background", "conversation", "previous_response_id", "store"})
-_UNLOGGED = frozenset({"response.created", "response.completed", "response.incomplete", "response.failed"})
+_UNLOGGED = frozenset({kind.decode() for kind in (events.CREATED, *events.TERMINAL)})
 
 
 class Journal:
@@ -188,10 +188,8 @@ def stamped(frame: bytes, number: int, asked: Mapping[str, Json]) -> bytes | Non
     Its number is ours, and its response object, where it has one, says what was `asked`. Every other value keeps its
     bytes.
     """
-    # A line break in JSON is white space, and would end the line of data.
-    data = sse.event_data(frame).replace(b"\n", b" ")
+    event = events.parts(frame)
     try:
-        event = members(data)
         kind = orjson.loads(bytes(event["type"]))
         if not isinstance(kind, str) or not _is_name(kind) or kind in _UNLOGGED:
             return None
@@ -200,7 +198,8 @@ def stamped(frame: bytes, number: int, asked: Mapping[str, Json]) -> bytes | Non
             event["response"] = Json(join_object({**members(event["response"]), **asked}))
     except (msgspec.MsgspecError, orjson.JSONDecodeError, KeyError, RecursionError):
         return None
-    return sse.frame(kind, join_object(event))
+    # A line break in JSON is white space, and would end the line of data.
+    return sse.frame(kind, join_object(event).replace(b"\n", b" "))
 
 
 def _is_name(kind: str) -> bool:

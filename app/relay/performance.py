@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from app.relay.calls import upstream_call
 from app.relay.context_room import ContextRoom
 from app.relay.conversation import OpenConversation
 from app.relay.ending import Ending
-from app.relay.fold import PartialFold
+from app.relay.fold import Fold
 from app.relay.journal import Journal, Unheard, recall
 from app.relay.memory import Memory
 from app.relay.meter import MeteredCall
@@ -24,23 +25,17 @@ from app.relay.order import FIRST_NUMBER, request_of, turn_of
 from app.relay.prepare import Exchange, OpenTurn, prepare
 from app.relay.pump import Pump
 from app.relay.registry import Place
-from app.relay.run_faults import PAUSE_SECONDS, Stop, failure_of, pause_after
+from app.relay.run_faults import LEFT, ORPHANED, PAUSE_SECONDS, Stop, failure_of, is_passing, pause_after
 from app.relay.stage import Stage
 from app.state.ledger import Entry
 from app.state.records import NO_ACCOUNT
 from app.state.runs import Run
 from app.upstream.answer import UpstreamAnswer
-from app.wire import response, wording
+from app.wire import response, response_events, wording
 from app.wire.requests import CreateRequest
 
-_EVENT_STREAM = "text/event-stream"
-_TOO_MANY_REQUESTS = 429
-_LOCKED = "conversation_locked"
 # A prompt is held as it was ordered, and as it is sent; what is kept of it as its items, and as the row of them.
 _COPIES = 2
-
-_LEFT = "The gateway was stopped before the response was finished. (gateway_shutdown)"
-_ORPHANED = "The process that generated this response ended before the response was finished. (run_interrupted)"
 
 _log = structlog.get_logger("antiphon.background")
 
@@ -144,7 +139,7 @@ class Performance:
         if self._stop is not None:
             await self._end_early(self._stop)
 
-    async def _open(self, place: Place) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
+    async def _open(self, place: Place) -> tuple[UpstreamAnswer, OpenTurn, Fold] | None:
         """Upstream's answer, and what listening to it needs; None when there is nothing to be heard."""
         run, stage, held = self.run, self._stage, place.bytes
         held.add_now(len(self._order.request) * _COPIES)
@@ -167,7 +162,7 @@ class Performance:
         elif run.status == "in_progress":
             # Whoever had it has asked: what that cost is not known, and not given back.
             self._metered.entry.attempts = 1
-            await self._end("failed", _ORPHANED)
+            await self._end("failed", ORPHANED)
         elif not caller.is_usable(int(time.time())):
             raise AuthenticationError("The API key of this response was revoked or ended before the response began.")
         elif not caller.may_use(request.model):
@@ -176,7 +171,7 @@ class Performance:
             return await self._ask(exchange, held)
         return None
 
-    async def _ask(self, exchange: Exchange, held: Reservation) -> tuple[UpstreamAnswer, OpenTurn, PartialFold] | None:
+    async def _ask(self, exchange: Exchange, held: Reservation) -> tuple[UpstreamAnswer, OpenTurn, Fold] | None:
         run, stage, request = self.run, self._stage, exchange.request
         call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams, self._entry)
         # Where every account rests, upstream is not asked at all.
@@ -188,7 +183,7 @@ class Performance:
             exchange = await stage.compactor.relieve(exchange, call, held.add)
             call = replace(call, render=exchange.render)
         turn = self._turn = self._ours(exchange.turn)
-        fold = PartialFold(request.fields, stage.relay.max_answer_bytes)
+        fold = Fold(request.fields, stage.relay.max_answer_bytes)
         if self._metered is not None:
             self._metered.answer = fold
             await self._metered.asks(exchange)
@@ -201,10 +196,10 @@ class Performance:
         held.shrink(turn.size * _COPIES)
         return answer, turn, fold
 
-    async def _listen_to(self, answer: UpstreamAnswer, turn: OpenTurn, fold: PartialFold, held: Reservation) -> None:
+    async def _listen_to(self, answer: UpstreamAnswer, turn: OpenTurn, fold: Fold, held: Reservation) -> None:
         settle = partial(self._stage.settler.settle, turn, answer.account.name)
         try:
-            if answer.content_type == _EVENT_STREAM:
+            if answer.is_stream:
                 limit = self._stage.relay.max_event_bytes
                 offload = self._stage.offload
                 self._pump = Pump(
@@ -212,8 +207,12 @@ class Performance:
                 )
                 await self._pump.run()
             else:
-                whole = await answer.read_whole(self._stage.relay.max_answer_bytes, held.add)
-                await settle(blanked_answer(answer.account, whole))
+                raw = await answer.read_whole(self._stage.relay.max_answer_bytes, held.add)
+                raw = blanked_answer(answer.account, raw)
+                if self.run.order.is_streamed:
+                    frames = await self._stage.offload.run(len(raw), response_events.told, raw)
+                    await self._journal.write(b"".join(frames))
+                await settle(raw)
         finally:
             await answer.aclose()
         if not self._ending.is_over:
@@ -249,7 +248,7 @@ class Performance:
         forget_frames(error)
         # For bytes of the budget it waits as a row, which holds none.
         has_no_room = isinstance(error, OverloadedError) and not self._is_started
-        waits = error.status == _TOO_MANY_REQUESTS or error.code == _LOCKED or has_no_room
+        waits = has_no_room or is_passing(error)
         if waits and not self._ending.began and self.run.waited < self._stage.background.background_wait_seconds:
             await self._leave(pause_after(error))
             return
@@ -268,25 +267,24 @@ class Performance:
                 if self._pump is not None:
                     await self._pump.fail("gateway_shutdown", "The gateway was stopped before it was finished.")
                 if not self._ending.is_over:
-                    await self._end("failed", _LEFT)
+                    await self._end("failed", LEFT)
             case Stop.LOST:
                 _log.warning("a run was lost to another process", run=self.run.order.id)
 
-    async def _end(self, status: str, message: str | None = None) -> None:
+    async def _end(self, status: str, error: Mapping[str, str] | None = None) -> None:
         """End the run as it stands, in upstream's stead."""
-        error = None if message is None else {"code": "server_error", "message": message}
         raw = await self._so_far(status, error)
         if self._turn is None:
             await self._ending.commit(status, raw, None)
         else:
             await self._stage.settler.settle(self._turn, NO_ACCOUNT, raw)
 
-    async def _so_far(self, status: str, error: dict[str, str] | None) -> bytes:
+    async def _so_far(self, status: str, error: Mapping[str, str] | None) -> bytes:
         """The response object with what another process has logged of it; else without any output."""
         run, limits = self.run, self._stage.relay
         if run.status != "in_progress" or not run.order.is_streamed:
             return response.ended(run.body, status, [], error)
-        fold = PartialFold({}, limits.max_answer_bytes)
+        fold = Fold({}, limits.max_answer_bytes)
         await recall(self._stage.runs, run, fold, limits.max_event_bytes, self._stage.offload)
         return fold.ended(status, error)
 

@@ -1,29 +1,41 @@
 """A stream from upstream to the client, byte for byte; its last word waits for the commit."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
 from app.byte_budget import UNCOUNTED_BYTES, Reservation
-from app.errors import OverloadedError, StorageError, UpstreamError
+from app.errors import ApiError, OverloadedError, StorageError, UpstreamError
+from app.ids import new_id
 from app.offload import Offload
 from app.relay.blanking import blanked_frame, is_suspect
 from app.relay.fold import Fold
+from app.relay.settle import not_a_response
+from app.storage.response_store import DUPLICATE_RESPONSE
 from app.upstream.answer import UpstreamAnswer
-from app.wire import events
+from app.upstream.faults import refusal_of
+from app.upstream.told_fault import told_in_event
+from app.wire import events, response
 from app.wire.body import LARGE_BYTES
+from app.wire.error_words import ErrorWords
 from app.wire.sse import FrameSplitter, FrameTooLargeError
 
 _TAIL_SECONDS = 5.0
 # An event is held as it comes, and as it is written; an item as it came, and as it is kept.
 _COPIES = 2
+_LAST = events.TERMINAL | {events.DONE_MARK}
+_SILENT = b"{}"
+_LIMITED = 429
+_NO_END = "Upstream ended the stream before the response was finished."
 
 
 class Settle(Protocol):
     """Commits a response object, or what stands for one, as `Settler.settle` does."""
 
-    def __call__(self, raw: bytes | None, status: str | None = None, /) -> Awaitable[bytes | None]: ...
+    def __call__(
+        self, raw: bytes | None, status: str | None = None, delivered: Sequence[bytes] = (), /
+    ) -> Awaitable[bytes | None]: ...
 
 
 class Listener(Protocol):
@@ -43,8 +55,10 @@ class Pump:
     """One stream.
 
     Invariant: what the client receives is what upstream sent, in whole frames, but for upstream's key where an error
-    quotes it, plus at most one `response.failed` when upstream did not end it. Invariant: a terminal event is written
-    only after `settle` has returned.
+    quotes it and the id of a response that the project has already, plus at most one `response.failed` when upstream
+    did not end it. Invariant: a terminal event is written only after `settle` has returned.
+
+    `settled` is the response as it was settled by its terminal event, `failure` why it was not.
     """
 
     def __init__(
@@ -69,6 +83,16 @@ class Pump:
         self._ended = False
         self._last_word_said = False
         self._tail_follows = False
+        self.settled: bytes | None = None
+        self.failure: ApiError | None = None
+
+    def whole(self) -> bytes:
+        """The response of a stream that has ended, for a client that asked for none. Raises ApiError."""
+        if self.settled is not None:
+            return self.settled
+        if self._fold.error is not None and not isinstance(self.failure, StorageError):
+            raise refusal_of(self._fold.error)
+        raise self.failure or not_a_response()
 
     async def run(self) -> None:
         """Relay until upstream ends, or has ended the response."""
@@ -93,9 +117,9 @@ class Pump:
         """
         if not self._ended:
             self._ended = True
-            await self._end_as_failed(code, message)
+            await self._end_as_failed(UpstreamError(message, code=code))
         elif not self._last_word_said and not self._fold.saw_error:
-            await self._write_failure(self._failure(code, message))
+            await self._write_failure(self._failure(UpstreamError(message, code=code)))
 
     async def abandon(self) -> None:
         """Settle what there is of a response whose client has left. One that was never announced leaves nothing."""
@@ -138,10 +162,10 @@ class Pump:
             kinds.append(kind)
             frames.append(frame)
         for place, (frame, kind) in enumerate(zip(frames, kinds, strict=True)):
-            if kind is not None and kind in events.TERMINAL:
+            if kind is not None and kind in _LAST:
                 if place:
                     await self._listener.write(b"".join(frames[:place]))
-                self._tail_follows = await self._finish(frame, kind, b"".join(frames[place:]))
+                self._tail_follows = await self._end(frame, kind, b"".join(frames[place + 1 :]))
                 return True
             if len(frame) < LARGE_BYTES:
                 self._fold.see(frame, kind)
@@ -153,26 +177,52 @@ class Pump:
             await self._listener.write(joined)
         return True
 
-    async def _finish(self, terminal: bytes, kind: bytes, held: bytes) -> bool:
+    async def _end(self, last: bytes, kind: bytes, rest: bytes) -> bool:
+        """End with this frame, behind which `rest` came; whether more may follow.
+
+        Readers stop at a `[DONE]`, so a failure to end the response before it has to come first.
+        """
+        if kind == events.DONE_MARK:
+            await self.fail("upstream_disconnected", _NO_END)
+            await self._listener.write(last + rest)
+            return True
+        return await self._finish(last, kind, rest)
+
+    async def _finish(self, terminal: bytes, kind: bytes, rest: bytes) -> bool:
         """Commit, then write the terminal event and what came with it; False when the commit was not made.
 
         What cannot be kept is not announced: the client gets a failure, and not a `completed` that nobody could find.
+        Only where all that is wrong is an id that the project has already, it is kept and told under another.
         """
         self._ended = True
+        said, status = events.member(terminal, "response"), events.status(kind)
+        if said is None and events.payload(terminal):
+            said = _SILENT
+        said = self._fold.completed(said)
         try:
-            await self._settle(events.member(terminal, "response"), events.status(kind))
+            self.settled = await self._settle(said, status, self._fold.items(status))
         except StorageError as error:
-            await self._write_failure(self._failure(error.code or "server_error", error.message))
+            if error.code == DUPLICATE_RESPONSE and said is not None:
+                return await self._finish(await self._renamed(terminal, said), kind, rest)
+            self.failure = error
+            await self._write_failure(self._failure(error))
             return False
         except UpstreamError as error:
-            await self._end_as_failed(error.code or "server_error", error.message)
+            await self._end_as_failed(error)
             return False
         self._last_word_said = True
-        await self._listener.write(held)
+        await self._listener.write(terminal + rest)
         return True
 
-    async def _end_as_failed(self, code: str, message: str) -> None:
-        body = self._failure(code, message)
+    async def _renamed(self, terminal: bytes, said: bytes) -> bytes:
+        name = new_id("resp")
+        if len(terminal) < LARGE_BYTES:
+            return events.renamed(terminal, said, name)
+        return await self._offload.run(len(terminal), events.renamed, terminal, said, name)
+
+    async def _end_as_failed(self, error: ApiError) -> None:
+        self.failure = error
+        body = self._failure(error)
         with suppress(StorageError, UpstreamError):
             # The client learns of a failure either way; whether it could be kept changes nothing in that.
             body = await self._settle(body) or body
@@ -183,16 +233,20 @@ class Pump:
         self._last_word_said = True
         await self._listener.write(events.failed(body, self._fold.next_number()))
 
-    def _failure(self, code: str, message: str) -> bytes:
-        return self._fold.ended("failed", {"code": "server_error", "message": f"{message} ({code})"})
+    def _failure(self, error: ApiError) -> bytes:
+        """The response as failed: as upstream has said, if it has, and else for this."""
+        said = self._fold.error or ErrorWords(error.message, error.code or "server_error")
+        return self._fold.ended("failed", response.error_of(said))
 
     async def _pass_on_unfinished_frame(self) -> None:
         """Handle an end of file: a last event without its blank line still counts; anything less is a failure."""
         kind, rest = await self._understand(self._splitter.rest)
-        if kind is not None and kind in events.TERMINAL and events.member(rest, "response") is not None:
-            await self._finish(rest, kind, rest)
+        if kind in events.TERMINAL and events.member(rest, "response") is not None:
+            await self._finish(rest, kind, b"")
         else:
-            await self.fail("upstream_disconnected", "Upstream ended the stream before the response was finished.")
+            await self.fail("upstream_disconnected", _NO_END)
+            if kind == events.DONE_MARK:
+                await self._listener.write(rest)
 
     async def _pass_on_tail(self) -> None:
         """Relay what upstream sends after its terminal event (a `[DONE]`), for a short while."""
@@ -210,4 +264,7 @@ class Pump:
 
     def _read(self, frame: bytes) -> tuple[bytes | None, bytes]:
         kind = events.kind(frame)
-        return kind, blanked_frame(self._answer.account, frame, kind)
+        frame = blanked_frame(self._answer.account, frame, kind)
+        if kind in events.FAULTS and (words := told_in_event(frame)) is not None and words.status == _LIMITED:
+            self._answer.limited(words)
+        return kind, frame

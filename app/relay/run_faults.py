@@ -1,16 +1,37 @@
 """Say what ends a run in the background before upstream does, and what an error means for it: a pause or a failure."""
 
 import enum
+from collections.abc import Mapping
+from types import MappingProxyType
 
-import orjson
-
-from app.errors import ApiError
+from app.errors import ApiError, UpstreamError
+from app.wire import response
+from app.wire.error_words import ErrorWords, read_words
 
 PAUSE_SECONDS = 1
 """The pause of a run that waits for something nobody knows the time of."""
 
 # The longest of any: its client may cancel it.
 _LONGEST_PAUSE_SECONDS = 30
+
+
+_TOO_MANY_REQUESTS = 429
+_LOCKED = "conversation_locked"
+
+LEFT: Mapping[str, str] = MappingProxyType(
+    {
+        "code": "server_error",
+        "message": "The gateway was stopped before the response was finished. (gateway_shutdown)",
+    }
+)
+ORPHANED: Mapping[str, str] = MappingProxyType(
+    {
+        "code": "server_error",
+        "message": (
+            "The process that generated this response ended before the response was finished. (run_interrupted)"
+        ),
+    }
+)
 
 
 class Stop(enum.Enum):
@@ -21,13 +42,19 @@ class Stop(enum.Enum):
     LOST = enum.auto()
 
 
+def is_passing(error: ApiError) -> bool:
+    """Whether the run may wait for the end of this: upstream has not taken it, as it takes it once."""
+    is_limited = error.status == _TOO_MANY_REQUESTS and not (isinstance(error, UpstreamError) and error.was_taken)
+    return is_limited or error.code == _LOCKED
+
+
 def pause_after(error: ApiError) -> int:
     """Whole seconds until this may be over."""
     asked = error.headers.get("retry-after", "")
     return min(int(asked), _LONGEST_PAUSE_SECONDS) if asked.isdecimal() else PAUSE_SECONDS
 
 
-def failure_of(error: ApiError) -> str:
-    """What the error says to a client, with its code."""
-    told = orjson.loads(error.body())["error"]
-    return f"{told['message']} ({told['code']})" if told.get("code") else str(told["message"])
+def failure_of(error: ApiError) -> Mapping[str, str]:
+    """The error of a response that ends by this one: it says the same, with its code."""
+    said = read_words(error.body()) or ErrorWords(error.message, error.code)
+    return response.error_of(said)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from app.byte_budget import Reservation
-from app.errors import ApiError, OverloadedError
+from app.errors import ApiError, OverloadedError, StorageError
 from app.ids import new_id
 from app.observability.logging import note
 from app.offload import Offload
@@ -16,26 +16,30 @@ from app.relay.compaction import Compactor
 from app.relay.context_room import ContextRoom
 from app.relay.conversation import Conversations, OpenConversation
 from app.relay.fold import Fold
+from app.relay.journal import Unheard
 from app.relay.memory import Memory
 from app.relay.meter import Meter, MeteredCall
 from app.relay.prepare import Exchange, OpenTurn, prepare
-from app.relay.pump import Pump
+from app.relay.pump import Listener, Pump
 from app.relay.registry import Place, Registry
 from app.relay.settle import Settler, not_a_response
 from app.sealing import Sealer
 from app.settings import RelaySettings
 from app.state.records import NO_ACCOUNT, ApiKey
+from app.storage.response_store import DUPLICATE_RESPONSE
 from app.upstream.answer import UpstreamAnswer
 from app.upstream.call import UpstreamCall
 from app.upstream.connect import UpstreamClient
-from app.wire import response, wording
+from app.wire import response, response_events, wording
+from app.wire.body import LARGE_BYTES
 from app.wire.requests import CreateRequest
+from app.wire.sse import DONE
 
 _STREAM_HEADERS = ((b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no"))
 _CLIENT_LEFT = 499
 # What is kept of a call is held as its items, and as the row that is written of them.
 _KEPT_COPIES = 2
-_EVENT_STREAM = "text/event-stream"
+_LABEL, _JSON, _EVENT_STREAM = b"content-type", b"application/json", b"text/event-stream; charset=utf-8"
 # Of what a client calls its model, as much as a line of the log shows.
 _LONGEST_LOGGED = 200
 
@@ -159,7 +163,7 @@ class Relay:
                 if "context_management" in exchange.request.members and not exchange.asks_compaction:
                     exchange = await self._compactor.relieve(exchange, call, held.add)
                     call = replace(call, render=exchange.render)
-                turn = exchange.turn
+                turn, wants_stream = exchange.turn, exchange.request.stream
                 turn.entry = metered.entry
                 if metered.reservation.taken:
                     await metered.asks(exchange)
@@ -171,9 +175,9 @@ class Relay:
                     # What was sent is not held any more, but for the turn's own input and the row that it becomes.
                     held.shrink(turn.size * _KEPT_COPIES)
                 note(account=answer.account.name)
-                if answer.content_type == _EVENT_STREAM:
-                    pump = self._pump(turn, fold, answer, client, held)
-                await self._relay(turn, answer, client, pump, metered=metered, held=held)
+                if answer.is_stream:
+                    pump = self._pump(turn, fold, answer, client if wants_stream else Unheard(), held)
+                await self._relay(turn, answer, client, pump, wants_stream=wants_stream, metered=metered, held=held)
         except ClientGoneError:
             note(client_gone=True)
             metered.entry.status = _CLIENT_LEFT
@@ -192,10 +196,10 @@ class Relay:
             return self._compactor.answer(exchange, call, held.add)
         return self._upstream.open(call)
 
-    def _pump(self, turn: OpenTurn, fold: Fold, answer: UpstreamAnswer, client: Client, held: Reservation) -> Pump:
+    def _pump(self, turn: OpenTurn, fold: Fold, answer: UpstreamAnswer, listener: Listener, held: Reservation) -> Pump:
         return Pump(
             answer,
-            client,
+            listener,
             fold,
             partial(self._settler.settle, turn, answer.account.name),
             max_event_bytes=self._max_event_bytes,
@@ -210,16 +214,25 @@ class Relay:
         client: Client,
         pump: Pump | None,
         *,
+        wants_stream: bool,
         metered: MeteredCall,
         held: Reservation,
     ) -> None:
+        """Give the client the form that it asked for, whichever upstream answers in."""
         headers = metered.dressed(answer.headers)
         try:
-            if pump is None:
-                await self._relay_whole(turn, answer, client, headers, held)
-            else:
+            if pump is not None and wants_stream:
                 await client.begin_stream(answer.status, [*headers, *_STREAM_HEADERS])
                 await pump.run()
+            elif pump is not None:
+                await pump.run()
+                await client.answer(answer.status, _labelled(headers, _JSON), pump.whole())
+            else:
+                body = await self._settle_whole(turn, answer, held)
+                if wants_stream:
+                    await self._tell(body, client, answer.status, _labelled(headers, _EVENT_STREAM))
+                else:
+                    await client.answer(answer.status, headers, body)
         except ApiError as error:
             # Upstream has done its work: an SDK that tries again by itself would pay for it twice.
             error.headers = {**error.headers, "x-should-retry": "false"}
@@ -227,16 +240,31 @@ class Relay:
         finally:
             await answer.aclose()
 
-    async def _relay_whole(
-        self,
-        turn: OpenTurn,
-        answer: UpstreamAnswer,
-        client: Client,
-        headers: Sequence[RawHeader],
-        held: Reservation,
-    ) -> None:
-        raw = blanked_answer(answer.account, await answer.read_whole(self._max_answer_bytes, held.add))
-        body = await self._settler.settle(turn, answer.account.name, raw)
+    async def _settle_whole(self, turn: OpenTurn, answer: UpstreamAnswer, held: Reservation) -> bytes:
+        """The response of a whole answer, settled: under an id of ours where its own is another response's already."""
+        account = answer.account
+        raw = blanked_answer(account, await answer.read_whole(self._max_answer_bytes, held.add))
+        try:
+            body = await self._settler.settle(turn, account.name, raw)
+        except StorageError as error:
+            if error.code != DUPLICATE_RESPONSE:
+                raise
+            renamed = await self._offload.run(len(raw), response.renamed, raw, new_id("resp"))
+            body = await self._settler.settle(turn, account.name, renamed)
         if body is None:
             raise not_a_response()
-        await client.answer(answer.status, headers, body)
+        return body
+
+    async def _tell(self, body: bytes, client: Client, status: int, headers: Sequence[RawHeader]) -> None:
+        """Send a whole response as the stream that the client asked for."""
+        told = response_events.told
+        frames = told(body) if len(body) < LARGE_BYTES else await self._offload.run(len(body), told, body)
+        await client.begin_stream(status, [*headers, *_STREAM_HEADERS])
+        for frame in [*frames, DONE]:
+            await client.write(frame)
+        await client.end_stream()
+
+
+def _labelled(headers: Sequence[RawHeader], label: bytes) -> list[RawHeader]:
+    """The headers with this media type."""
+    return [(name, value) for name, value in headers if name != _LABEL] + [(_LABEL, label)]

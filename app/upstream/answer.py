@@ -1,28 +1,34 @@
 """Upstream's answer, once its first bytes are here. Must not know what the bytes mean, nor ask for them again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from app.byte_budget import UNCOUNTED_BYTES, Reserve, reserve_nothing
 from app.errors import UpstreamError
 from app.upstream.account import Account
-from app.upstream.faults import TRANSPORT_ERRORS, broken_off
+from app.upstream.faults import TRANSPORT_ERRORS, broken_off, limit_of
 from app.upstream.lease import Lease
 from app.upstream.transport import AnswerBody
+from app.wire.answer_form import EVENT_STREAM, JSON, is_event_stream
+from app.wire.error_words import ErrorWords
 
 # A whole answer is held as it came, as it is told to the client, and as its items and the row of them.
 _COPIES = 3
+_LABEL = b"content-type"
 
 
 class UpstreamAnswer:
-    """A 2xx answer, with what it keeps in use: the connection and the lease. It must be closed."""
+    """A 2xx answer, with what it keeps in use: the connection and the lease. It must be closed.
 
-    __slots__ = ("_body", "_first", "_lease", "account", "status", "told")
+    `is_stream`: it comes as events, whatever its label says; the label that is handed on is the right one.
+    """
+
+    __slots__ = ("_body", "_error", "_first", "_lease", "account", "is_stream", "status", "told")
 
     def __init__(
         self,
         account: Account,
         status: int,
-        headers: Mapping[bytes, bytes],
+        headers: dict[bytes, bytes],
         *,
         first: bytes,
         body: AnswerBody,
@@ -34,6 +40,12 @@ class UpstreamAnswer:
         self._first = first
         self._body = body
         self._lease = lease
+        self._error: UpstreamError | None = None
+        label = headers.get(_LABEL, b"")
+        self.is_stream = is_event_stream(first, label)
+        right = EVENT_STREAM if self.is_stream else JSON
+        if not label.startswith(right) and not label.lower().startswith(right):
+            headers[_LABEL] = right
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -41,15 +53,37 @@ class UpstreamAnswer:
         return [*self.told.items()]
 
     @property
-    def content_type(self) -> str:
-        """The media type without its parameters, in lower case; empty when upstream names none."""
-        return self.told.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+    def first(self) -> bytes:
+        """What has come of the body and was not read."""
+        return self._first
+
+    def limited(self, words: ErrorWords) -> None:
+        """Have the account rest once the answer is closed: it has met a limit, in these words."""
+        self._lease.fault = limit_of(words)
+
+    async def read_soon(self, seconds: float) -> bool:
+        """Have more of the body in `first`, if it comes within this time."""
+        more = await self._body.read_soon(seconds)
+        self._first += more
+        return bool(more)
+
+    async def read_ahead(self) -> bool:
+        """Have more of the body in `first`; whether there was more. What goes wrong is for the next reader."""
+        try:
+            more = b"" if self._body.is_over else await self._body.read()
+        except TRANSPORT_ERRORS as exception:
+            self._error = broken_off(exception)
+            return False
+        self._first += more
+        return bool(more)
 
     async def read(self) -> bytes:
         """The next bytes of the body as they came, for one task; none at its end. Raises UpstreamBrokenError."""
         if self._first:
             first, self._first = self._first, b""
             return first
+        if self._error is not None:
+            raise self._error
         try:
             return await self._body.read()
         except TRANSPORT_ERRORS as exception:
@@ -76,7 +110,7 @@ class UpstreamAnswer:
             raise UpstreamError("Upstream's answer is larger than this gateway accepts.", code="upstream_too_large")
         return b"".join(chunks) if len(chunks) > 1 else first
 
-    def rewritten(self, headers: Mapping[bytes, bytes], body: bytes) -> "UpstreamAnswer":
+    def rewritten(self, headers: dict[bytes, bytes], body: bytes) -> "UpstreamAnswer":
         """The answer, read to its end, with a body in the place of its own. Whoever takes it closes both."""
         return UpstreamAnswer(self.account, self.status, headers, first=body, body=self._body, lease=self._lease)
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TypeAlias, get_args
 
 import httpx
@@ -22,11 +23,17 @@ from app.upstream.headers import answer_headers, client_headers, request_headers
 from app.upstream.lease import Lease
 from app.upstream.local_faults import LocalFaultLog, local_fault
 from app.upstream.reach import OutOfReachError
+from app.upstream.told_fault import may_tell_fault, told_in_body, told_in_event
 from app.upstream.transport import Answer, Ask, Transport, UpstreamRequest
 from app.upstream.tunnel import ProxyRefusedError
+from app.wire.answer_form import opening, tells_failure
+from app.wire.error_words import ErrorWords
 
 _MAX_ERROR_BYTES = 64 * 1024
 _TEST_SECONDS = 10.0
+# Upstream announces a response at once, and meets its limits soon after.
+_ANNOUNCED_SECONDS = 0.25
+_FRAME_ENDS = b"\n\n"
 
 _log = structlog.get_logger("antiphon.upstreams")
 
@@ -96,7 +103,7 @@ class Attempts:
         self._destinations: dict[str, _Destination] = {}
         self._local_faults = LocalFaultLog()
 
-    async def make(
+    async def make(  # noqa: C901 (each branch is a fate of the one try)
         self, lease: Lease, call: UpstreamCall, *, on_new_connection: bool = False
     ) -> UpstreamAnswer | Fault:
         """Ask the account of this lease, which goes with the answer or ends.
@@ -126,17 +133,18 @@ class Attempts:
                     first = answer.body.take() or await answer.body.read()
             if not first:
                 return await self._fault(account, answer)
-            told, is_encoded = answer_headers(answer.headers, account.secret)
-            if is_encoded:
-                raise encoded()
-            kept = True
-            if entry is not None:
-                entry.first_byte_ms = round((time.monotonic() - entry.started) * 1000)
-            return UpstreamAnswer(account, answer.status, told, first=first, body=answer.body, lease=lease)
+            opened = _opened(lease, answer, first)
+            if opened.is_stream or may_tell_fault(first):
+                told = await self._told_fault(call, opened, answer)
+                if told is not None:
+                    return told
         except TRANSPORT_ERRORS as exception:
             fault = self._broken(account, exception)
             forget_frames(exception)
             return fault
+        else:
+            kept = True
+            return opened
         finally:
             if not kept:
                 lease.end()
@@ -179,6 +187,29 @@ class Attempts:
             now=time.time(),
         )
 
+    async def _told_fault(self, call: UpstreamCall, opened: UpstreamAnswer, answer: Answer) -> Fault | None:
+        """The fault that the beginning of an answer tells, where it tells one. Raises as `refused` does.
+
+        A stream that only announces a response is heard a little longer: a limit is met in that time, or later.
+        """
+        if call.path:
+            # What is below a response may have failed long ago.
+            return None
+        frame: bytes | None = None
+        if opened.is_stream:
+            while (frame := opening(opened.first)) is None and len(opened.first) < _MAX_ERROR_BYTES:
+                if not await opened.read_soon(_ANNOUNCED_SECONDS):
+                    break
+            if frame is None or not tells_failure(frame):
+                return None
+        with suppress(TimeoutError), self._first_byte.block():
+            while len(opened.first) < _MAX_ERROR_BYTES and not (frame and frame + _FRAME_ENDS in opened.first):
+                if not await opened.read_ahead():
+                    break
+                frame = frame and opening(opened.first)
+        words = told_in_body(opened.first) if frame is None else told_in_event(frame)
+        return None if words is None else _taken(opened.account, answer, words)
+
     def _broken(self, account: Account, exception: BaseException) -> Fault:
         if isinstance(exception, OutOfReachError):
             _log.warning(
@@ -197,6 +228,30 @@ class Attempts:
         transport = self._transport_of(account.upstream)
         there = self._destinations[account.name] = _Destination(account, transport, self._settings)
         return there
+
+
+def _opened(lease: Lease, answer: Answer, first: bytes) -> UpstreamAnswer:
+    """The answer whose first bytes these are. Raises UpstreamError where it is encoded."""
+    account, entry = lease.account, lease.entry
+    told, is_encoded = answer_headers(answer.headers, account.secret)
+    if is_encoded:
+        raise encoded()
+    if entry is not None:
+        entry.first_byte_ms = round((time.monotonic() - entry.started) * 1000)
+    return UpstreamAnswer(account, answer.status, told, first=first, body=answer.body, lease=lease)
+
+
+def _taken(account: Account, answer: Answer, words: ErrorWords) -> Fault:
+    """The fault of a call that upstream took, and then failed with these words. Raises as `refused` does."""
+    status = words.status or HTTPStatus.BAD_GATEWAY
+    headers = httpx.Headers(account.unquoted(answer.headers))
+    try:
+        fault = refused(status, headers, account.blanked(words.body(status)), now=time.time())
+    except UpstreamRefusedError as refusal:
+        refusal.was_taken = True
+        raise
+    fault.error.was_taken = True
+    return fault
 
 
 def _urls(upstream: UpstreamSettings) -> Mapping[Endpoint | None, httpx.URL]:

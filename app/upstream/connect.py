@@ -23,7 +23,7 @@ from app.upstream.pool import Pool
 class UpstreamClient:
     """Opens calls. `possible_duplicates` counts those sent again though upstream may have done the work.
 
-    Invariant: a call is sent again only while no byte of an answer's body is here.
+    Invariant: a call is sent again only while no byte of an answer's body is here, but of one that tells a fault.
     """
 
     def __init__(
@@ -107,9 +107,12 @@ class UpstreamClient:
                 # Where waiting is of no use, this fault says more than the pool.
                 with suppress(ApiError):
                     following = await self._pool.wait(call, until - self._clock())
-            if following is not None and walk.is_paid and not self._budget.spend(self._clock()):
-                following.end()
-                following = None
+            if following is not None and walk.is_paid:
+                # An account that nothing speaks against is no part of an outage.
+                is_granted = self._budget.spend(self._clock()) or following.seat.health.is_sound
+                if not is_granted:
+                    following.end()
+                    following = None
         if following is None:
             # Who is told of a limit or a fault of ours comes again: not after a try that may have been generated.
             is_passing = fault.is_local or fault.error.status == HTTPStatus.TOO_MANY_REQUESTS

@@ -14,10 +14,11 @@ class Failover:
 
     An account that is out (its key, its quota, its rate, its model) costs nothing, and one that cannot be reached has
     done nothing. A fault of this machine ends the call, as every other account would meet it; one of its name
-    resolution leaves the upstreams of other names. After any other fault upstream may have done the work (RFC 9110
-    9.2.2): it is asked once more, in all. Where that fault is a kept connection that was closed, the same account is
-    asked on a new one, at nobody's cost: it is the usual end of such a connection. Otherwise another account is, and
-    the retry budget pays.
+    resolution leaves the upstreams of other names. Where upstream says itself that it failed, nothing was generated,
+    and each other account may be asked. After silence upstream may have done the work (RFC 9110 9.2.2): it is asked
+    once more, in all. Where that silence is a kept connection that was closed, the same account is asked on a new one,
+    at nobody's cost: it is the usual end of such a connection. Otherwise another account is. What a server failed at is
+    paid for by the retry budget, which is for outages.
 
     Invariant: one call is generated twice at the most. `costly` is the fault after which it may have been.
     """
@@ -53,7 +54,7 @@ class Failover:
                 self.tried.update(other.name for other in present() if upstream_name(other.name) == upstream)
             case "model":
                 self.lacking.append((account, fault.reason))
-            case "server":
+            case "server" if not fault.is_told:
                 return self._allows_one_more(fault, account)
         return True
 

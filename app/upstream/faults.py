@@ -1,13 +1,14 @@
 """What a failed try means: for the account, and for the client if it was the last one. Must not choose an account."""
 
 import re
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Literal, TypeAlias
 
 import httpx
 import orjson
 
-from app.errors import ApiError, InvalidRequestError, UpstreamError, UpstreamRefusedError
+from app.errors import ApiError, UpstreamError, UpstreamRefusedError
 from app.upstream.exhausted import PoolExhaustedError, retry_headers
 from app.upstream.headers import answer_headers, as_text
 from app.upstream.local_faults import local_fault
@@ -15,6 +16,7 @@ from app.upstream.reach import OutOfReachError
 from app.upstream.retry_after import retry_after
 from app.upstream.transport import UnansweredError
 from app.upstream.tunnel import ProxyRefusedError
+from app.wire.error_words import ErrorWords, plain_words, read_words
 
 # Everything that a call over a transport can raise. TimeoutError: of a deadline of ours.
 # InvalidURL: of a base_url whose host is almost an address, such as 010.1.1.1.
@@ -28,6 +30,10 @@ _FORBIDDEN = 403
 _PROXY_AUTHENTICATION = 407
 _TOO_MANY_REQUESTS = 429
 _FIRST_ERROR_STATUS = 400
+_BAD_GATEWAY = 502
+_ERROR = b'"error"'
+# Where the API itself refuses, its plain text is for the client. What is before it speaks of hosts, and mostly in 5xx.
+_SPOKEN_PLAINLY = _CLIENT_FAULTS | {_TOO_MANY_REQUESTS}
 _LOCAL_REST_SECONDS = 1.0
 _MODEL_LACKING = frozenset({400, 403, 404})
 _CODE = re.compile(r"[a-z0-9_.-]{1,64}")
@@ -48,7 +54,8 @@ resolution of this machine, or the machine itself, which say nothing of any acco
 class Fault:
     """Why one try failed. `rest` is what upstream asks for, in seconds. `reason` is for people, and no secret.
 
-    `is_stale`: the connection was one that had been kept, and was closed before any byte of an answer.
+    `is_stale`: the connection was one that had been kept, and was closed before any byte of an answer. `is_told`:
+    upstream itself has said that the call ended without an answer.
     """
 
     error: UpstreamError
@@ -56,6 +63,7 @@ class Fault:
     reason: str
     rest: float | None = None
     is_stale: bool = False
+    is_told: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -132,14 +140,16 @@ def refused(status: int, headers: httpx.Headers, body: bytes, *, now: float) -> 
 
     Raises UpstreamRefusedError when the fault is the client's: no other account would answer differently.
     """
-    error = _read_error(body)
+    words = read_words(body)
+    if words is None and status in _SPOKEN_PLAINLY:
+        words = plain_words(body)
     told, _ = answer_headers(headers.raw)
     shown = as_text(told)
     shown.pop("content-type", None)
-    named = error.get("code")
-    code = named if isinstance(named, str) and _CODE.fullmatch(named) else None
+    named = None if words is None else words.code
+    code = named if named is not None and _CODE.fullmatch(named) else None
     reason = f"HTTP {status}" if code is None else f"HTTP {status} {code}"
-    relayed = UpstreamRefusedError(status, _relayable(status, body, error), shown, code)
+    relayed = UpstreamRefusedError(status, _relayable(status, body, words), shown, code)
     if status in _MODEL_LACKING and code == "model_not_found":
         return Fault(relayed, "model", reason)
     if code == "invalid_encrypted_content":
@@ -150,21 +160,32 @@ def refused(status: int, headers: httpx.Headers, body: bytes, *, now: float) -> 
         # Only a proxy says it; to an http origin its answer comes in place of upstream's.
         return _refused_by_proxy(status)
     # A 403 that is not the API's own comes from something before it, a filter say, and tells nothing of the key.
-    if status in _KEY_FAULTS and (error or status != _FORBIDDEN):
+    if status in _KEY_FAULTS and (status != _FORBIDDEN or (words is not None and _ERROR in body)):
         unusable = UpstreamError(
             f"Upstream did not accept this gateway's credentials (HTTP {status}).", code="upstream_authentication_error"
         )
         return Fault(unusable, "key", reason)
     asked = retry_after(headers, now)
     if status == _TOO_MANY_REQUESTS:
-        if not _QUOTA_SPENT.isdisjoint((code, str(error.get("type")))):
+        if words is not None and not _QUOTA_SPENT.isdisjoint((words.code, words.type)):
             return Fault(relayed, "quota", reason)
         return Fault(relayed, "rate", reason, rest=asked)
-    if status >= _FIRST_ERROR_STATUS and error:
-        return Fault(UpstreamRefusedError(status, body, shown, code), "server", reason, rest=asked)
-    return Fault(
-        UpstreamError(f"Upstream answered with HTTP {status} and no usable error."), "server", reason, rest=asked
-    )
+    error: UpstreamError = relayed
+    if words is None or status < _FIRST_ERROR_STATUS:
+        error = UpstreamError(f"Upstream answered with HTTP {status} and no usable error.")
+    # A gateway that has lost patience knows nothing of what is behind it.
+    return Fault(error, "server", reason, rest=asked, is_told=status != HTTPStatus.GATEWAY_TIMEOUT)
+
+
+def limit_of(words: ErrorWords) -> Fault:
+    """The fault of an account that met a limit in the midst of its answer."""
+    return refused(_TOO_MANY_REQUESTS, httpx.Headers(), words.body(_TOO_MANY_REQUESTS), now=0.0)
+
+
+def refusal_of(words: ErrorWords) -> UpstreamRefusedError:
+    """The error of an answer of success that says in its body what went wrong."""
+    status = words.status or _BAD_GATEWAY
+    return UpstreamRefusedError(status, words.body(status), {}, words.code)
 
 
 def last_word(fault: Fault, pool: ApiError) -> ApiError:
@@ -185,33 +206,24 @@ def last_word(fault: Fault, pool: ApiError) -> ApiError:
     return fault.error
 
 
-def _read_error(body: bytes) -> dict[str, Any]:
-    """The `error` object of an answer in OpenAI's shape; empty when it has another."""
-    try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    error = answer.get("error") if isinstance(answer, dict) else None
-    return error if isinstance(error, dict) and isinstance(error.get("message"), str) else {}
-
-
-def _relayable(status: int, body: bytes, error: dict[str, Any]) -> bytes:
-    """The body as it came, or an error of ours in OpenAI's shape around upstream's own words, if it has any."""
-    if error:
+def _relayable(status: int, body: bytes, words: ErrorWords | None) -> bytes:
+    """The body as it came where it has OpenAI's shape, else upstream's own words in that shape."""
+    if _is_ours(body):
         return body
-    message = _plain_message(body) or f"Upstream answered with HTTP {status} and no usable error."
-    wrapped: ApiError = InvalidRequestError(message)
-    if status == _TOO_MANY_REQUESTS:
-        wrapped = PoolExhaustedError(message)
-    return wrapped.body()
+    if words is None:
+        words = ErrorWords(f"Upstream answered with HTTP {status} and no usable error.")
+    if status == _TOO_MANY_REQUESTS and words.code is None:
+        words = replace(words, code=PoolExhaustedError.default_code, type=PoolExhaustedError.type)
+    return words.body(status)
 
 
-def _plain_message(body: bytes) -> str | None:
-    """The message of servers that answer in JSON of another shape: FastAPI's `detail`, `message`, a bare `error`."""
+def _is_ours(body: bytes) -> bool:
+    """Whether an SDK reads this error as it is."""
     try:
-        answer = orjson.loads(body)
+        said = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return None
-    if not isinstance(answer, dict):
-        return None
-    return next((text for name in ("detail", "message", "error") if isinstance(text := answer.get(name), str)), None)
+        return False
+    error = said.get("error") if isinstance(said, dict) else None
+    return (
+        isinstance(error, dict) and isinstance(error.get("message"), str) and isinstance(error.get("code"), str | None)
+    )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from app.state.ledger import Entry
 from app.upstream.account import Account
+from app.upstream.faults import Fault
 from app.upstream.health import Illness
 from app.upstream.seat import Seat
 
@@ -12,10 +13,10 @@ class Lease:
     """It counts until it is ended. `wanted` names the account that was wished for, if one was.
 
     `probed` is the illness whose end the call is to find out, if it is a probe. The `entry` knows in the end how many
-    tokens the call has used.
+    tokens the call has used, and `fault` is what its answer has said against the account.
     """
 
-    __slots__ = ("_ended", "_is_live", "account", "entry", "model", "probed", "seat", "wanted")
+    __slots__ = ("_ended", "_is_live", "account", "entry", "fault", "model", "probed", "seat", "wanted")
 
     def __init__(self, seat: Seat, model: str, ended: Callable[["Lease"], None], wanted: str | None = None) -> None:
         self.seat = seat
@@ -24,6 +25,7 @@ class Lease:
         self.wanted = wanted
         self.probed: Illness | None = None
         self.entry: Entry | None = None
+        self.fault: Fault | None = None
         self._ended = ended
         self._is_live = True
         seat.in_flight += 1

@@ -248,6 +248,8 @@ class Pool:
             self._seats.changed()
 
     def _ended(self, lease: Lease) -> None:
+        if lease.fault is not None:
+            self.fail(lease, lease.fault)
         if lease.probed is not None:
             # It has found out nothing: its client left, perhaps. Another may.
             lease.probed.is_probed = False

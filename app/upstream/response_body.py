@@ -82,6 +82,16 @@ class ResponseBody:
             await self._wait()
         return self.take()
 
+    async def read_soon(self, seconds: float) -> bytes:
+        """The next bytes, if they come in that time. What goes wrong meanwhile is for the next reader."""
+        if not self.pieces and self._source is not None:
+            timer = self._loop.call_later(seconds, self._wake)
+            try:
+                await self._wait()
+            finally:
+                timer.cancel()
+        return self.take()
+
     async def pour(self, take: Callable[[bytes], bool]) -> None:
         self._take = take
         try:

@@ -47,6 +47,9 @@ class AnswerBody(Protocol):
     async def read(self) -> bytes:
         """The next bytes; none at its end. Raises one of httpx's errors where that comes too early."""
 
+    async def read_soon(self, seconds: float) -> bytes:
+        """The next bytes, if they come in that time; none too where a body cannot be waited for so long."""
+
     async def pour(self, take: Callable[[bytes], bool]) -> None:
         """Hand what comes to `take` without waking a task, until it declines or the end; at once where that cannot be.
 
@@ -104,6 +107,9 @@ class Chunks:
 
     async def read(self) -> bytes:
         return await anext(self._chunks, b"")
+
+    async def read_soon(self, seconds: float) -> bytes:  # noqa: ARG002 - a chunk that is waited for cannot be left
+        return b""
 
     async def pour(self, take: Callable[[bytes], bool]) -> None:
         pass

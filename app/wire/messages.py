@@ -23,7 +23,6 @@ _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 _LONGEST_READ = 4096
 # Of this message, and not of the create call in it. Every answer is a stream here, whatever `stream` says.
 _ENVELOPE = ("type", "stream_id", "generate", "stream")
-_TERMINAL_EVENTS = {"failed": "response.failed", "incomplete": "response.incomplete"}
 _ERROR_MEMBERS = ("code", "message", "param")
 
 
@@ -130,12 +129,6 @@ def of_frame(frame: bytes, stream_id: str | None) -> bytes | None:
     if not data.isascii():
         data = data.decode(errors="replace").encode()
     return _in_lane(data, stream_id)
-
-
-def of_answer(body: bytes, stream_id: str | None) -> bytes:
-    """The response object of an upstream that did not stream, as the one event that ends a stream."""
-    kind = _TERMINAL_EVENTS.get(str(_text(members(body), "status")), "response.completed")
-    return _in_lane(b'{"type":"%b","sequence_number":0,"response":%b}' % (kind.encode(), body), stream_id)
 
 
 def warm_up(body: bytes) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
 """The response object: what the gateway reads from it, and the few members it answers for itself."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -9,6 +9,8 @@ import orjson
 
 from app.ids import new_id
 from app.wire.body import Json, check_depth, elements, is_large, join_array, join_object, members
+from app.wire.error_words import ErrorWords
+from app.wire.mending import mended
 from app.wire.slices import Elements, Reader
 from app.wire.tokens import DEEPEST, NotJsonError
 
@@ -18,17 +20,36 @@ _ARRAY = ord("[")
 _TYPES_OF_TYPE = (str, type(None))
 _ABSENT = object()
 _KNOWN = (
-    "background",
-    "conversation",
-    "error",
-    "id",
-    "model",
-    "output",
-    "previous_response_id",
-    "service_tier",
-    "status",
-    "usage",
+    *("background", "conversation", "error", "id", "incomplete_details"),
+    *("model", "output", "previous_response_id", "service_tier", "status", "usage"),
 )
+_ERROR_CODES = frozenset(
+    {
+        "bio_policy",
+        "data_residency_mismatch",
+        "empty_image_file",
+        "failed_to_download_image",
+        "image_content_policy_violation",
+        "image_file_not_found",
+        "image_file_too_large",
+        "image_parse_error",
+        "image_too_large",
+        "image_too_small",
+        "invalid_base64_image",
+        "invalid_image",
+        "invalid_image_format",
+        "invalid_image_mode",
+        "invalid_image_url",
+        "invalid_prompt",
+        "misalignment_policy_violation",
+        "rate_limit_exceeded",
+        "server_error",
+        "unsupported_image_media_type",
+        "vector_store_timeout",
+    }
+)
+_STATUSES = frozenset({"queued", "in_progress", "completed", "incomplete", "failed", "cancelled"})
+_BAD_REQUEST = 400
 _ECHOED = (
     "instructions",
     "max_output_tokens",
@@ -48,10 +69,11 @@ _ECHOED = (
 class ResponseFacts(msgspec.Struct):
     """What the gateway reads of a response object, whose bytes are `raw`; `usage` is None until known.
 
-    `error_code` is that of a failed one, `service_tier` the one it was served in. `web_searches` and `file_searches`
-    are the calls in its output that upstreams charge for. `is_stateless`: it says that it is not stored, goes on from
-    nothing and ran in no background, and of a conversation null, or nothing where not `names_conversation`. `parts` are
-    its members, once they have been asked for; `split` are the items of a large output.
+    `error_code` is that of its error, `service_tier` the one it was served in. `web_searches` and `file_searches` are
+    the calls in its output that upstreams charge for. `is_stateless`: it says that it is not stored, goes on from
+    nothing and ran in no background, and of a conversation null, or nothing where not `names_conversation`.
+    `names_status` and `has_output`: whether it says how it ended, and what was said. `parts` are its members, once they
+    have been asked for; `split` are the items of a large output.
     """
 
     id: str
@@ -62,6 +84,8 @@ class ResponseFacts(msgspec.Struct):
     raw: bytes
     is_stateless: bool
     names_conversation: bool
+    names_status: bool
+    has_output: bool
     parts: dict[str, Json] | None = None
     split: Elements | None = None
     service_tier: str | None = None
@@ -85,12 +109,18 @@ class ResponseFacts(msgspec.Struct):
 
     def with_status(self, status: str, error: Mapping[str, str] | None = None) -> "ResponseFacts":
         """The same response with this status, and this error if there is one."""
-        said = {"status": Json(orjson.dumps(status))}
+        said: dict[str, Json] = {"status": Json(orjson.dumps(status))}
         if error is not None:
             said["error"] = Json(orjson.dumps(error))
         parts = {**self.members, **said}
         code = self.error_code if error is None else error["code"]
-        return msgspec.structs.replace(self, status=status, error_code=code, raw=join_object(parts), parts=parts)
+        raw = join_object(parts)
+        return msgspec.structs.replace(self, status=status, error_code=code, names_status=True, raw=raw, parts=parts)
+
+    def with_output(self, items: Sequence[bytes]) -> "ResponseFacts":
+        """The same response with these items as its output."""
+        parts = {**self.members, "output": Json(join_array(items))}
+        return msgspec.structs.replace(self, has_output=True, raw=join_object(parts), parts=parts, split=None)
 
     def as_asked(
         self,
@@ -125,7 +155,17 @@ class ResponseFacts(msgspec.Struct):
 
 
 def read(raw: bytes) -> ResponseFacts | None:
-    """Read a response object; None when these bytes are not one (strict JSON, an id, output items)."""
+    """Read a response object; None when these bytes are not one (JSON, an id, output items).
+
+    Where nothing but half a surrogate pair or a byte that is no UTF-8 is wrong with it, it is read mended.
+    """
+    facts = _read(raw)
+    if facts is None and (good := mended(raw)) != raw:
+        return _read(good)
+    return facts
+
+
+def _read(raw: bytes) -> ResponseFacts | None:
     parts: dict[str, Json] | None = None
     try:
         if is_large(raw):
@@ -139,7 +179,9 @@ def read(raw: bytes) -> ResponseFacts | None:
         return None
     told = response.get
     output = told("output")
-    named, status = told("id"), str(told("status") or "completed")
+    named, said = told("id"), told("status")
+    names_status = type(said) is str and said in _STATUSES
+    status = str(said) if names_status else _implied(told)
     if type(named) is not str or not named or not _are_items(output or []):
         return None
     usage, tier = told("usage"), told("service_tier")
@@ -150,13 +192,15 @@ def read(raw: bytes) -> ResponseFacts | None:
         status,
         str(told("model") or ""),
         usage if type(usage) is dict else None,
-        _error_code(told("error")) if status == "failed" else None,
+        _error_code(told("error")),
         raw,
         told("store") is False
         and told("background") is False
         and told("previous_response_id", _ABSENT) is None
         and (conversation is None or conversation is _ABSENT),
         conversation is not _ABSENT,
+        names_status,
+        bool(output),
         parts,
         output if type(output) is Elements else None,
         tier if type(tier) is str else None,
@@ -201,6 +245,13 @@ def _searches(output: Iterable[dict[str, Any]]) -> tuple[int, int]:
     return web, files
 
 
+def _implied(told: Callable[[str], Any]) -> str:
+    """The status of a response that names none that there is."""
+    if told("error"):
+        return "failed"
+    return "incomplete" if told("incomplete_details") else "completed"
+
+
 def _error_code(error: object) -> str | None:
     code = error.get("code") if isinstance(error, dict) else None
     return code if isinstance(code, str) else None
@@ -216,6 +267,28 @@ def ended(raw: bytes, status: str, output: Sequence[bytes], error: Mapping[str, 
         # What some say of it when they begin is not what it took.
         parts["usage"] = _NULL
     return join_object(parts)
+
+
+def merged(announced: bytes, said: Mapping[str, Json]) -> bytes:
+    """The response that was announced, with the members that were said of it later."""
+    return join_object({**members(announced), **said})
+
+
+def renamed(raw: bytes, response_id: str) -> bytes:
+    """The response object with this id; what is none stays as it is."""
+    facts = read(raw)
+    return raw if facts is None else join_object({**facts.members, "id": Json(orjson.dumps(response_id))})
+
+
+def error_of(words: ErrorWords) -> dict[str, str]:
+    """What upstream said went wrong, as the error of a response: of its codes there are few, so others are in the text.
+
+    The client's fault is an `invalid_prompt` there, everybody else's a `server_error`.
+    """
+    if words.code in _ERROR_CODES:
+        return {"code": words.code, "message": words.message}
+    code = "invalid_prompt" if words.status == _BAD_REQUEST else "server_error"
+    return {"code": code, "message": f"{words.message} ({words.code})" if words.code else words.message}
 
 
 def unannounced(fields: Mapping[str, Any]) -> bytes:

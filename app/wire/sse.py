@@ -11,7 +11,7 @@ _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _LONGEST_PARTIAL_BLANK_LINE = len(b"\r\n\r")
 _NAME_BEGINS = len(b"event: ")
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -113,7 +113,7 @@ def event_data(frame: bytes) -> bytes:
 
 
 def _field(frame: bytes, name: bytes) -> Iterator[bytes]:
-    for line in _LINE_END.split(frame.removeprefix(_BOM)):
+    for line in _LINE_END.split(frame.removeprefix(BOM)):
         field, _, value = line.partition(b":")
         if field == name:
             yield value.removeprefix(b" ")

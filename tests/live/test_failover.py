@@ -9,6 +9,7 @@ import pytest
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.raw_http import Answer, RawClient
 from tests.fakes.replies import Reply
+from tests.fakes.streams import frame
 from tests.fakes.upstream import FakeUpstream, Recorded
 
 pytestmark = pytest.mark.live
@@ -60,12 +61,15 @@ FAULTS = {
     "403": Reply.error(403, "unsupported_country_region_territory"),
     "429": Reply.error(429, "rate_limit_exceeded", {"retry-after": "30"}),
     "429 of the quota": Reply.error(429, "insufficient_quota"),
+    "a limit in a 200": Reply.json(200, {"error": {"message": "Slower.", "code": 429}}, {"retry-after": "30"}),
+    "a limit in an event": Reply.sse([frame("error", 0, code="rate_limit_exceeded", message="Slower.", param=None)]),
     "500": Reply.error(500, "server_error"),
     "502": Reply.html(502),
     "503": Reply.error(503, "server_is_overloaded"),
+    "an error in a 200": Reply.json(200, {"error": {"message": "The server had an error.", "code": 500}}),
     "a reset": Reply.reset(),
 }
-OUT = ("401", "402", "403", "429", "429 of the quota")
+OUT = ("401", "402", "403", "429", "429 of the quota", "a limit in a 200", "a limit in an event")
 
 
 @pytest.mark.parametrize("name", OUT)
@@ -86,12 +90,13 @@ async def test_one_healthy_key_of_three_serves_every_call(
 
 @pytest.mark.parametrize("name", sorted(FAULTS.keys() - {*OUT, "a reset"}))
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_one_failing_key_of_three_costs_no_call(pooled: LiveGateway, keys: Keys, name: str, stream: bool) -> None:
-    keys.bad = {KEYS[0]: FAULTS[name]}
+async def test_two_failing_keys_of_three_cost_no_call(pooled: LiveGateway, keys: Keys, name: str, stream: bool) -> None:
+    keys.bad = dict.fromkeys(KEYS[:2], FAULTS[name])
     for _ in range(8):
         answer = await create(pooled, stream=stream)
         assert answer.status == 200
     assert keys.asked.count(KEYS[0]) <= 1
+    assert keys.asked.count(KEYS[1]) <= 1
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -109,12 +114,12 @@ async def test_one_key_of_three_whose_connections_are_reset_costs_one_call_and_n
     assert statuses.count(502) <= 1
 
 
-async def test_a_failing_upstream_is_asked_at_most_twice_for_a_call(pooled: LiveGateway, keys: Keys) -> None:
+async def test_a_failing_upstream_is_asked_once_with_each_key_for_a_call(pooled: LiveGateway, keys: Keys) -> None:
     keys.bad = dict.fromkeys(KEYS, FAULTS["500"])
     answer = await create(pooled)
     assert (answer.status, answer.json["error"]["code"]) == (500, "server_error")
     assert answer.headers["x-should-retry"] == "false"
-    assert len(keys.asked) == len(set(keys.asked)) == 2
+    assert len(keys.asked) == len(set(keys.asked)) == 3
 
 
 async def test_keys_that_upstream_does_not_accept_are_the_gateways_fault_and_not_the_clients(

@@ -27,7 +27,6 @@ _NO_EVENTS = {
     "a comment": b": ping\n\n",
     "blank lines": b"\n\n\n\n",
     "a retry field": b"retry: 10\n\n",
-    "a done mark": b"data: [DONE]\n\n",
 }
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.raw_http import Answer, RawClient
 from tests.fakes.replies import Act, Reply
-from tests.fakes.streams import frame, item, response, story
+from tests.fakes.streams import events, frame, item, response, story
 from tests.fakes.upstream import FakeUpstream
 
 pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
@@ -199,10 +199,6 @@ UNFINISHED: Mapping[str, tuple[Reply, str]] = {
         Reply.sse([*EVENTS[:3], b"data: " + b"x" * MOST * 2], pause=0.01),
         "upstream_event_too_large",
     ),
-    "a last event without a response": (
-        Reply.sse([*EVENTS[:3], frame("response.completed", 3)]),
-        "upstream_invalid_answer",
-    ),
     "a last event that is no JSON": (
         Reply.sse([*EVENTS[:3], b"event: response.completed\ndata: {\n\n"]),
         "upstream_invalid_answer",
@@ -257,14 +253,14 @@ async def test_a_stream_that_is_compressed_unasked_is_refused_before_its_first_b
     assert (await create(limited, stream=True)).body.count(b"event: response.completed") == 1
 
 
-async def test_what_upstream_sends_decides_how_it_is_read(limited: LiveGateway, upstream: FakeUpstream) -> None:
+async def test_the_client_gets_the_form_that_it_asked_for(limited: LiveGateway, upstream: FakeUpstream) -> None:
     upstream.enqueue(Reply.json(200, completed("resp_whole")), Reply.sse(story("resp_streamed")))
-    whole = await create(limited, stream=True)
+    streamed = await create(limited, stream=True)
+    assert streamed.headers["content-type"].startswith("text/event-stream")
+    assert events(streamed.body.removesuffix(b"data: [DONE]\n\n"))[-1]["response"]["id"] == "resp_whole"
+    whole = await create(limited, stream=False)
     assert whole.headers["content-type"] == "application/json"
-    assert whole.json["id"] == "resp_whole"
-    streamed = await create(limited, stream=False)
-    assert streamed.headers["content-type"] == "text/event-stream"
-    assert streamed.body == b"".join(story("resp_streamed"))
+    assert (whole.json["id"], whole.json["output"]) == ("resp_streamed", [item("Once upon a time")])
     assert await kept(limited) == {"resp_whole": "completed", "resp_streamed": "completed"}
     assert (await read(limited, "resp_streamed")).json["output"] == [item("Once upon a time")]
 
@@ -281,7 +277,7 @@ async def test_the_first_of_two_last_events_is_kept_and_both_are_relayed(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_an_id_that_is_taken_never_replaces_what_is_kept(
+async def test_an_id_that_is_taken_never_replaces_what_is_kept_and_the_answer_has_another(
     gateway: LiveGateway, upstream: FakeUpstream, stream: bool
 ) -> None:
     upstream.enqueue(Reply.json(200, completed("resp_twice", "First.")))
@@ -289,11 +285,24 @@ async def test_an_id_that_is_taken_never_replaces_what_is_kept(
     again = completed("resp_twice", "Second.")
     upstream.enqueue(Reply.sse(story("resp_twice", "Second.")) if stream else Reply.json(200, again))
     answer = await create(gateway, stream=stream)
-    if stream:
-        (failed,) = failures(answer)
-        assert "duplicate_response" in failed["error"]["message"]
-        assert b"event: response.completed" not in answer.body
-    else:
-        assert (answer.status, error_of(answer)["code"]) == (503, "duplicate_response")
+    assert answer.status == 200
+    told = events(answer.body)[-1]["response"] if stream else answer.json
+    assert told["status"] == "completed"
+    assert told["id"] != "resp_twice"
     assert b"First." in (await read(gateway, "resp_twice")).body
-    assert await kept(gateway) == {"resp_twice": "completed"}
+    assert b"Second." in (await read(gateway, told["id"])).body
+    assert await kept(gateway) == {"resp_twice": "completed", told["id"]: "completed"}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_an_answer_out_of_a_cache_is_the_response_that_is_kept(
+    gateway: LiveGateway, upstream: FakeUpstream, stream: bool
+) -> None:
+    frames = story("resp_cached", "First.")
+    upstream.enqueue(Reply.json(200, completed("resp_cached", "First.")))
+    assert (await create(gateway)).status == 200
+    upstream.enqueue(Reply.sse(frames) if stream else Reply.json(200, completed("resp_cached", "First.")))
+    answer = await create(gateway, stream=stream)
+    assert answer.status == 200
+    assert answer.body == b"".join(frames) if stream else answer.json["id"] == "resp_cached"
+    assert await kept(gateway) == {"resp_cached": "completed"}

@@ -3,10 +3,10 @@ from typing import Any
 import orjson
 import pytest
 
-from app.relay.fold import Fold, PartialFold
+from app.relay.fold import Fold, gathered
 from app.wire import events
 from app.wire.sse import KEEP_ALIVE
-from tests.fakes.streams import frame, item, response
+from tests.fakes.streams import frame, item, response, story
 
 _CREATED = frame("response.created", 0, response=response("resp_1", "in_progress"))
 
@@ -106,23 +106,35 @@ def test_the_next_number_follows_the_last_that_was_given(frames: list[bytes], nu
     assert fold_of(*frames).next_number() == number
 
 
-@pytest.mark.parametrize("raw", [b'{"type":"message","n":NaN}', b'{"type":"\xff"}', b'{"type":"\\ud800"}'])
-def test_an_item_that_is_no_strict_json_is_not_kept(raw: bytes) -> None:
+def test_an_item_that_is_no_json_is_not_kept() -> None:
+    raw = b'{"type":"message","n":NaN}'
     fold = fold_of(_CREATED, b'event: response.output_item.done\ndata: {"item":%b}\n\n' % raw, done("two", 3))
     assert ended(fold)["output"] == [item("two")]
 
 
-def test_a_partial_fold_keeps_the_text_of_a_message_that_was_not_finished() -> None:
-    fold = PartialFold({"model": "demo"}, 100_000)
-    begun = {**item(""), "id": "msg_2", "status": "in_progress", "content": []}
-    deltas = [
-        frame("response.output_text.delta", 4 + number, output_index=1, item_id="msg_2", content_index=0, delta=text)
-        for number, text in enumerate(("tw", "o"))
-    ]
+@pytest.mark.parametrize("raw", [b'{"type":"\xff"}', b'{"type":"\\ud800"}'])
+def test_an_item_with_half_a_character_is_kept_without_it(raw: bytes) -> None:
+    fold = fold_of(_CREATED, b'event: response.output_item.done\ndata: {"item":%b}\n\n' % raw, done("two", 3))
+    assert ended(fold)["output"] == [{"type": "\ufffd"}, item("two")]
+
+
+def begun(place: int, item_id: str) -> bytes:
+    message = {**item(""), "id": item_id, "status": "in_progress", "content": []}
+    return frame("response.output_item.added", 3, output_index=place, item=message)
+
+
+def delta(text: str, place: int = 1, number: int = 4) -> bytes:
+    return frame("response.output_text.delta", number, item_id="m", output_index=place, content_index=0, delta=text)
+
+
+def texts(fold: Fold, status: str = "cancelled") -> list[tuple[str, str]]:
+    return [(each["status"], each["content"][0]["text"]) for each in map(orjson.loads, fold.items(status))]
+
+
+def test_the_text_of_a_message_that_was_not_finished_is_kept() -> None:
     strange = frame("response.output_text.delta", 6, output_index=[1], delta=None)
-    added = frame("response.output_item.added", 3, output_index=1, item=begun)
-    for seen in (_CREATED, done("one"), added, *deltas, strange, b"data: response.output_text.delta\n\n"):
-        fold.see(seen, events.kind(seen))
+    nonsense = b"data: response.output_text.delta\n\n"
+    fold = fold_of(_CREATED, done("one"), begun(1, "msg_2"), delta("tw"), delta("o"), strange, nonsense)
     first, second = ended(fold, "cancelled")["output"]
     assert first == item("one")
     assert (second["id"], second["status"], second["content"][0]["text"]) == ("msg_2", "incomplete", "two")
@@ -169,3 +181,68 @@ def test_an_item_that_nobody_can_read_is_counted_by_its_size() -> None:
     strange = b'{"type":[1],"n":"' + b"x" * 400 + b'"}'
     fold = fold_of(_CREATED, b'event: response.output_item.done\ndata: {"item":%b}\n\n' % strange)
     assert 90 < fold.tokens() < 120
+
+
+@pytest.mark.parametrize("said", ['a "quote"', "a \\ at the end \\", "line\nbreak", "\u2028 é \U0001f600", '","x":"'])
+@pytest.mark.parametrize("is_spaced", [True, False])
+def test_text_is_kept_whatever_it_holds_and_however_it_is_written(said: str, is_spaced: bool) -> None:
+    fold = fold_of(_CREATED, begun(1, "msg_2"))
+    for piece in (said[:3], said[3:]):
+        sent = delta(piece)
+        sent = sent.replace(b'"delta":"', b'"delta": "') if is_spaced else sent
+        fold.see(sent, events.kind(sent))
+    assert texts(fold) == [("incomplete", said)]
+
+
+def test_a_character_that_came_in_two_deltas_is_whole_and_half_of_one_is_marked() -> None:
+    halves = [delta("x").replace(b'"x"', b'"%b"' % half) for half in (b"\\ud83d", b"\\ude00", b"\\ud83d")]
+    assert texts(fold_of(_CREATED, begun(1, "msg_2"), *halves)) == [("incomplete", "\U0001f600\ufffd")]
+
+
+def test_messages_that_are_said_at_once_are_kept_apart() -> None:
+    fold = fold_of(_CREATED, begun(0, "a"), begun(1, "b"), delta("A", 0), delta("B", 1), delta("A", 0), delta("C", 9))
+    assert texts(fold) == [("incomplete", "AA"), ("incomplete", "B")]
+
+
+def test_a_message_of_a_completed_response_is_complete() -> None:
+    assert texts(fold_of(_CREATED, begun(1, "msg_2"), delta("two")), "completed") == [("completed", "two")]
+
+
+def test_text_is_kept_as_far_as_there_is_room_which_a_finished_item_gives_back() -> None:
+    fold = fold_of(_CREATED, begun(1, "msg_2"), delta("x" * 300), delta("y" * 300), max_bytes=400)
+    assert texts(fold) == [("incomplete", "x" * 300)]
+    finished = frame("response.output_item.done", 7, output_index=1, item=item("x" * 200))
+    fold.see(finished, events.kind(finished))
+    assert [status for status, _ in texts(fold)] == ["completed"]
+
+
+def test_what_an_error_event_said_is_remembered() -> None:
+    for said in (
+        frame("error", 1, code="rate_limit_exceeded", message="Slower.", param=None),
+        frame("error", 1, error={"type": "requests", "code": "rate_limit_exceeded", "message": "Slower."}),
+    ):
+        error = fold_of(_CREATED, said).error
+        assert error is not None
+        assert (error.message, error.code, error.status) == ("Slower.", "rate_limit_exceeded", 429)
+
+
+def test_a_last_word_without_an_id_is_completed_by_what_was_announced() -> None:
+    fold = fold_of(_CREATED)
+    said = fold.completed(b'{"status":"completed","usage":{"input_tokens":1}}')
+    assert said is not None
+    assert orjson.loads(said) == {
+        **response("resp_1", "completed"),
+        "usage": {"input_tokens": 1},
+    }
+    for other in (b'{"id":"resp_2"}', b"null", None):
+        assert fold.completed(other) == other
+    assert fold_of().completed(b"{}") == b"{}"
+
+
+def test_a_whole_stream_is_the_response_in_which_it_ends() -> None:
+    frames = story("resp_1", "Hm.")
+    assert orjson.loads(gathered(b"".join(frames))) == response("resp_1", "completed", [item("Hm.")])
+    empty = frame("response.completed", 5, response=response("resp_1", "completed")).rstrip(b"\n")
+    assert orjson.loads(gathered(b"".join([*frames[:-1], empty])))["output"] == [item("Hm.")]
+    for stream in (b"".join(frames[:-1]), b"", b"event: response.completed\ndata: {}\n\n"):
+        assert gathered(stream) == stream

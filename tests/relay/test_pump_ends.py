@@ -2,12 +2,14 @@
 
 import asyncio
 
+import orjson
 import pytest
 
-from app.errors import StorageError, UpstreamError
+from app.errors import StorageError, UpstreamError, UpstreamRefusedError
 from app.relay import pump as pump_module
+from app.storage.response_store import DUPLICATE_RESPONSE
 from tests.builders import StreamRun
-from tests.fakes.streams import frame, item, story
+from tests.fakes.streams import events, frame, item, story
 
 _STORY = story("resp_1")
 _BODY = b"".join(_STORY)
@@ -73,6 +75,94 @@ async def test_the_client_is_told_of_a_failure_that_cannot_be_kept_either(error:
     (failed,) = await run.ending(_CUT)
     assert failed["type"] == "response.failed"
     assert run.settling.statuses == ["failed"]
+
+
+async def test_a_terminal_event_brings_the_items_that_came_before_it() -> None:
+    run = StreamRun([_BODY])
+    await run.body()
+    assert [orjson.loads(each) for each in run.settling.delivered[0]] == [item("Once upon a time")]
+
+
+@pytest.mark.parametrize("last", [{"usage": {"input_tokens": 3}}, None])
+async def test_what_a_last_word_does_not_say_was_announced(last: dict[str, object] | None) -> None:
+    end = frame("response.done", 5, **({} if last is None else {"response": last}))
+    run = StreamRun([_CUT + end])
+    assert await run.body() == _CUT + end
+    assert run.settling.ends == ["done"]
+    said = orjson.loads(run.settling.given[0] or b"")
+    assert (said["id"], said.get("usage")) == ("resp_1", last and last["usage"])
+
+
+async def test_an_id_that_is_another_turns_is_told_as_the_one_under_which_it_is_kept() -> None:
+    run = StreamRun([_BODY + b"data: [DONE]\n\n"])
+    run.settling.errors = [StorageError("Taken.", code=DUPLICATE_RESPONSE)]
+    body = (await run.body()).removesuffix(b"data: [DONE]\n\n")
+    (completed,) = events(body.removeprefix(_CUT))
+    kept = orjson.loads(run.settling.given[1] or b"")
+    assert kept["id"] == completed["response"]["id"] != "resp_1"
+    assert kept == {**orjson.loads(run.settling.given[0] or b""), "id": kept["id"]}
+    assert (completed["type"], completed["sequence_number"]) == ("response.completed", 5)
+
+
+@pytest.mark.parametrize("rest", [b"data: [DONE]\n\n", b"data: [DONE]", b"data: [DONE]\n\n: bye\n\n"])
+@pytest.mark.parametrize("is_apart", [True, False])
+async def test_a_failure_to_end_comes_before_the_mark_of_the_end(rest: bytes, is_apart: bool) -> None:
+    run = StreamRun([_CUT, rest] if is_apart else [_CUT + rest])
+    body = await run.body()
+    assert body.endswith(rest)
+    (failed,) = events(body.removeprefix(_CUT).removesuffix(rest))
+    assert (failed["type"], failed["sequence_number"]) == ("response.failed", 5)
+    assert run.settling.statuses == ["failed"]
+
+
+_ERROR = frame("error", 5, code="context_length_exceeded", message="Too long.", param=None)
+
+
+@pytest.mark.parametrize("rest", [b"", b"data: [DONE]\n\n"])
+async def test_what_an_error_event_said_is_the_error_of_the_response_that_is_kept(rest: bytes) -> None:
+    run = StreamRun([_CUT + _ERROR + rest])
+    assert await run.body() == _CUT + _ERROR + rest
+    assert orjson.loads(run.settling.given[0] or b"")["error"] == {
+        "code": "invalid_prompt",
+        "message": "Too long. (context_length_exceeded)",
+    }
+    with pytest.raises(UpstreamRefusedError) as caught:
+        run.pump.whole()
+    assert (caught.value.status, caught.value.code) == (400, "context_length_exceeded")
+
+
+async def test_who_asked_for_a_body_gets_the_response_of_the_stream() -> None:
+    run = StreamRun([_BODY])
+    await run.body()
+    assert orjson.loads(run.pump.whole())["id"] == "resp_1"
+
+
+async def test_who_asked_for_a_body_is_told_why_there_is_none() -> None:
+    run = StreamRun([_CUT])
+    await run.body()
+    with pytest.raises(UpstreamError, match="before the response was finished"):
+        run.pump.whole()
+    run = StreamRun([_BODY])
+    run.settling.errors = [StorageError("Gone.")]
+    await run.body()
+    with pytest.raises(StorageError, match="Gone"):
+        run.pump.whole()
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        frame("error", 5, code="insufficient_quota", message="Spent.", param=None),
+        frame(
+            "response.failed", 5, response={"id": "resp_1", "error": {"code": "rate_limit_exceeded", "message": "S"}}
+        ),
+    ],
+)
+async def test_an_account_that_says_in_the_stream_that_it_is_limited_rests_afterwards(last: bytes) -> None:
+    run = StreamRun([_STORY[0], last])
+    await run.body()
+    assert run.answer._lease.fault is not None
+    assert run.answer._lease.fault.blame in {"quota", "rate"}
 
 
 _TAILS = (b"data: [DONE]\n\n", b": bye\n\n", frame("response.completed", 6), b"data: half")

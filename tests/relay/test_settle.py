@@ -10,7 +10,8 @@ from app.observability import logging
 from app.offload import Offload
 from app.relay.prepare import Exchange, OpenTurn
 from app.relay.settle import Settler
-from app.state.records import Chain, StoredResponse, Usage
+from app.state.records import Chain, StoredResponse, Turn, Usage
+from app.storage.response_store import DUPLICATE_RESPONSE
 from tests.builders import ACCOUNT, make_caller, make_chain, make_item, make_request, make_turn, says, thinks, user
 
 _DAY = 86_400
@@ -127,6 +128,87 @@ async def test_an_answer_that_says_it_goes_on_ends_too_unless_upstream_runs_it_i
     failed = orjson.loads(store.saved[2].body)
     assert (failed["id"], failed["status"], failed["output"]) == ("resp_ours", "failed", [says("Hm.")])
     assert "upstream_unfinished" in failed["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("event", "said", "status"),
+    [
+        ("completed", "incomplete", "completed"),
+        ("incomplete", "completed", "incomplete"),
+        ("failed", "completed", "failed"),
+        ("failed", "cancelled", "cancelled"),
+        ("completed", "finished", "completed"),
+        ("done", "incomplete", "incomplete"),
+        ("done", "in_progress", "completed"),
+        ("done", None, "completed"),
+        (None, "finished", "completed"),
+        (None, None, "completed"),
+    ],
+)
+async def test_a_body_says_the_status_of_its_row_and_the_event_outranks_it(
+    event: str | None, said: str | None, status: str
+) -> None:
+    store = _Store()
+    await Settler(30, Offload()).settle(exchange(store), ACCOUNT, body(status=said), event)
+    (kept,) = store.saved
+    assert kept.status == orjson.loads(kept.body)["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("members", "status"),
+    [({"error": {"code": "x"}}, "failed"), ({"incomplete_details": {"reason": "x"}}, "incomplete")],
+)
+async def test_a_body_without_a_status_ended_as_its_other_members_say(members: dict[str, Any], status: str) -> None:
+    store = _Store()
+    await Settler(30, Offload()).settle(exchange(store), ACCOUNT, body(status=None, **members))
+    assert store.saved[0].status == status
+
+
+@pytest.mark.parametrize("output", [[], None])
+@pytest.mark.parametrize("store_it", [True, False])
+async def test_items_that_were_delivered_are_the_output_of_a_response_without_any(output: Any, store_it: bool) -> None:
+    store = _Store()
+    delivered = [orjson.dumps(says("2"))]
+    settle = Settler(30, Offload()).settle
+    answered = await settle(exchange(store, store=store_it), ACCOUNT, body(output=output), "completed", delivered)
+    assert orjson.loads(answered or b"")["output"] == [says("2")]
+    if store_it:
+        assert [item.type for item in store.saved[0].items] == ["message"]
+    said = body(output=[says("3")])
+    answered = await settle(exchange(store, store=store_it), ACCOUNT, said, "completed", delivered)
+    assert orjson.loads(answered or b"")["output"] == [says("3")]
+
+
+class _Taken(_Store):
+    """Has a turn of the id already."""
+
+    def __init__(self, turn: Turn) -> None:
+        super().__init__(StorageError("Taken.", code=DUPLICATE_RESPONSE))
+        self._turn = turn
+
+    async def read_chain(self, *_: object) -> Chain:
+        return make_chain(self._turn)
+
+
+async def test_a_response_that_a_cache_repeats_is_the_one_that_is_kept() -> None:
+    raw = body(output=[says("2", "msg_other")])
+    kept = _Taken(make_turn([user("1")], [says("2")]))
+    assert await Settler(30, Offload()).settle(exchange(kept, given=(user("1"),)), ACCOUNT, raw) is not None
+    for other in (make_turn([user("0")], [says("2")]), make_turn([user("1")], [says("3")])):
+        with pytest.raises(StorageError, match="Taken"):
+            await Settler(30, Offload()).settle(exchange(_Taken(other), given=(user("1"),)), ACCOUNT, raw)
+    # After something else it is not the same, whatever it says.
+    chain = make_chain(make_turn([user("0")], []))
+    asked = exchange(kept, chain=chain, given=(user("1"),), previous_response_id="resp_0")
+    with pytest.raises(StorageError, match="Taken"):
+        await Settler(30, Offload()).settle(asked, ACCOUNT, raw)
+
+
+async def test_a_response_with_half_a_character_is_kept_without_it() -> None:
+    store = _Store()
+    raw = body(output=[says("half @")]).replace(b"@", b"\\ud83d")
+    await Settler(30, Offload()).settle(exchange(store), ACCOUNT, raw)
+    assert orjson.loads(store.saved[0].body)["output"] == [says("half \ufffd")]
 
 
 async def test_who_polls_a_run_of_ours_finds_a_status_though_upstream_named_none() -> None:

@@ -24,7 +24,7 @@ async def test_an_answer_arrives_as_upstream_sent_it(upstream: FakeUpstream, one
     await answer.aclose()
     await answer.aclose()
     assert one.in_flight == 0
-    assert (answer.status, answer.content_type) == (200, "text/event-stream")
+    assert (answer.status, answer.is_stream) == (200, True)
     assert dict(answer.headers) == {b"content-type": b"text/event-stream", b"x-upstream-request-id": b"req_up"}
     assert answer.account is one.rendered[0]
     (request,) = upstream.requests

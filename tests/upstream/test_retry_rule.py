@@ -68,13 +68,23 @@ async def test_a_connection_that_was_refused_costs_no_retry(
     assert names.count("dead") <= 30
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
-async def test_a_server_error_is_followed_by_one_more_attempt_that_is_counted(
+@pytest.mark.parametrize("status", [500, 502, 503])
+async def test_a_server_that_says_it_failed_is_followed_by_every_other_account(
     keys: Keys, three: Rig, status: int
 ) -> None:
     keys.bad = dict.fromkeys(KEYS, Reply.error(status, "server_error"))
     error = await failure(three.open())
     assert (error.status, error.headers) == (status, {"x-should-retry": "false"})
+    assert len(set(keys.asked)) == len(keys.asked) == 3
+    assert three.client.possible_duplicates == 2
+
+
+async def test_a_gateway_that_lost_patience_is_followed_by_one_more_attempt_that_is_counted(
+    keys: Keys, three: Rig
+) -> None:
+    keys.bad = dict.fromkeys(KEYS, Reply.error(504, "server_error"))
+    error = await failure(three.open())
+    assert (error.status, error.headers) == (504, {"x-should-retry": "false"})
     assert len(set(keys.asked)) == len(keys.asked) == 2
     assert three.client.possible_duplicates == 1
 

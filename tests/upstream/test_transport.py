@@ -51,7 +51,7 @@ async def test_a_model_in_this_process_is_called_like_any_other() -> None:
     await opened.aclose()
     assert received.startswith(b"0\n1\n")
     assert received.endswith(b"999\n")
-    assert opened.content_type == "text/plain"
+    assert not opened.is_stream
     assert heard == [("POST", "/responses", b"x" * 600_000)]
 
 

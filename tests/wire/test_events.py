@@ -38,7 +38,7 @@ def test_without_a_name_of_the_api_the_type_in_the_data_says_it(name: bytes, pre
         named(b"response.completed.soon"),
         named(b"response.brand_new"),
         named(b"response.brand_new", b'{"type":"response.completed"}'),
-        b"data: [DONE]\n\n",
+        b'data: {"delta":"[DONE]"}\n\n',
         b'data: "response.completed"\n\n',
         b'data: ["response.completed"]\n\n',
         b'data: {"type":["response.completed"]}\n\n',
@@ -51,6 +51,11 @@ def test_without_a_name_of_the_api_the_type_in_the_data_says_it(name: bytes, pre
 )
 def test_what_only_speaks_of_an_event_is_none(frame: bytes) -> None:
     assert events.kind(frame) is None
+
+
+@pytest.mark.parametrize("frame", [b"data: [DONE]\n\n", b"data:[DONE]\r\n\r\n", b"event: done\ndata: [DONE] \n\n"])
+def test_the_mark_of_an_end_is_known(frame: bytes) -> None:
+    assert events.kind(frame) == events.DONE_MARK
 
 
 def test_data_over_several_lines_is_read_as_one() -> None:
@@ -91,6 +96,14 @@ def test_a_member_in_data_too_deep_to_be_split_is_not_there() -> None:
 )
 def test_a_sequence_number_is_an_integer(data: bytes, number: int | None) -> None:
     assert events.sequence_number(named(b"response.created", data)) == number
+
+
+def test_an_event_under_another_id_says_the_same() -> None:
+    frame = named(b"response.completed", b'{"type":"response.completed",\ndata: "response":{"id":"a","n":1.50}}')
+    renamed = events.renamed(frame, b'{"id":"a","n":1.50}', "resp_b")
+    assert events.kind(renamed) == b"response.completed"
+    assert events.member(renamed, "response") == b'{"id":"resp_b","n":1.50}'
+    assert renamed.count(b"\n") == 3
 
 
 def test_a_failure_of_our_own_carries_the_response_and_its_number() -> None:

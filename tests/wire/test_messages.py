@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import InvalidRequestError, OverloadedError, UpstreamRefusedError
 from app.wire import messages
-from tests.fakes.streams import frame, response
+from tests.fakes.streams import frame
 
 
 def message(**members: Any) -> bytes:
@@ -147,16 +147,6 @@ def test_an_error_event_is_nested(code: str | None, kind: str, status: int) -> N
 def test_one_that_is_nested_already_stays_as_it_is() -> None:
     sent = frame("error", 3, error={"message": "No."})
     assert messages.of_frame(sent, None) == sent.split(b"data: ")[1].strip()
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [("completed", "completed"), ("failed", "failed"), ("incomplete", "incomplete"), ("queued", "completed")],
-)
-def test_a_whole_answer_is_the_event_that_ends_a_stream(status: str, kind: str) -> None:
-    whole = response("resp_1", status)
-    event = error_of(messages.of_answer(orjson.dumps(whole), None))
-    assert event == {"type": f"response.{kind}", "sequence_number": 0, "response": whole}
 
 
 def test_steering_is_declined_with_what_was_sent() -> None:

@@ -36,7 +36,9 @@ def test_output_items_keep_their_bytes() -> None:
         ({}, "completed", "", None),
         ({"status": None, "model": None, "usage": None, "output": None}, "completed", "", None),
         ({"status": "incomplete", "usage": "many"}, "incomplete", "", None),
-        ({"status": 5, "model": 5, "usage": [1]}, "5", "5", None),
+        ({"status": 5, "model": 5, "usage": [1]}, "completed", "5", None),
+        ({"status": "finished", "error": {"code": "x"}}, "failed", "", None),
+        ({"status": "finished", "incomplete_details": {"reason": "x"}}, "incomplete", "", None),
         ({"output": [], "usage": {}}, "completed", "", {}),
     ],
 )
@@ -61,8 +63,6 @@ def test_odd_members_are_read_as_unknown(
         b'{"id":""}',
         b'{"id":7}',
         b'{"id":"r","temperature":NaN}',
-        b'{"id":"r","model":"\xff"}',
-        b'{"id":"r","model":"\\ud800"}',
         b'{"id":"r","output":{"type":"message"}}',
         b'{"id":"r","output":"text"}',
         b'{"id":"r","output":[1]}',
@@ -212,3 +212,19 @@ def test_what_a_request_leaves_out_has_the_apis_defaults() -> None:
     assert read["temperature"] is None
     assert Response.model_validate(read).output == []
     assert response.read(orjson.dumps(read)) is not None
+
+
+@pytest.mark.parametrize("raw", [b'{"id":"r","model":"a\xff"}', b'{"id":"r","model":"a\\ud800"}'])
+def test_half_a_character_is_read_as_a_lost_one(raw: bytes) -> None:
+    facts = response.read(raw)
+    assert facts is not None
+    assert facts.model == orjson.loads(facts.raw)["model"] == "a\ufffd"
+
+
+def test_a_response_under_another_id_says_the_same() -> None:
+    assert orjson.loads(response.renamed(b'{"id":"a","model":"m","x":1.50}', "b")) == {
+        "id": "b",
+        "model": "m",
+        "x": 1.5,
+    }
+    assert response.renamed(b"[]", "b") == b"[]"
