@@ -25,6 +25,7 @@ from app.wire.body import HUGE_BYTES, Json, elements, join_around, join_array, j
 from app.wire.input_items import item_type
 from app.wire.requests import CreateRequest
 from app.wire.slices import decode
+from app.wire.tools import ToolSecrets
 
 _GATEWAY_STATE = ("previous_response_id", "conversation", "background")
 _NOT_STORED = Json(b"false")
@@ -38,8 +39,8 @@ class OpenTurn:
 
     It will be kept in `memory`, if anywhere. `items` is the turn's input: none where nothing will be kept. `store` is
     what the client asked. `parent_key` is the row of the turn it continues, `background_id` the id that a response in
-    the background was given before it began. The `entry` is told how the turn ended. `is_large`: its settling is for
-    `app.offload`.
+    the background was given before it began. The `entry` is told how the turn ended. The `secrets` of its tools are in
+    nothing that is made or kept of it. `is_large`: its settling is for `app.offload`.
     """
 
     caller: ApiKey
@@ -54,6 +55,7 @@ class OpenTurn:
     background_id: str | None = None
     compaction: Compaction | None = None
     entry: Entry | None = None
+    secrets: ToolSecrets | None = None
     is_large: bool = False
 
     @property
@@ -85,6 +87,7 @@ class Exchange:
     is_owned: bool = False
     is_large: bool = False
     compaction: Compaction | None = None
+    secrets: ToolSecrets | None = None
 
     @property
     def size(self) -> int:
@@ -106,6 +109,7 @@ class Exchange:
             conversation_id=request.conversation_id,
             background=request.background,
             compaction=self.compaction,
+            secrets=self.secrets,
             is_large=self.request.is_large,
         )
 
@@ -236,6 +240,7 @@ async def prepare(
         refers=bool(named),
         memory=memory if keep else None,
         expand=partial(expand, unseal),
+        secrets=ToolSecrets.of(request.fields),
         is_large=request.is_large or (chain is not None and chain.is_large) or room.used >= HUGE_BYTES,
     )
     if made.is_large:

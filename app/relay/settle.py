@@ -8,7 +8,7 @@ from app.observability.logging import note
 from app.offload import Offload
 from app.relay.prepare import OpenTurn
 from app.state.compaction import placed
-from app.state.items import bind, output_items
+from app.state.items import bind, output_items, storable
 from app.state.records import StoredResponse, Usage
 from app.state.runs import IN_FLIGHT
 from app.storage.response_store import DUPLICATE_RESPONSE
@@ -76,6 +76,9 @@ class Settler:
 
     def _outcome(self, turn: OpenTurn, account: str, raw: bytes, status: str | None) -> _Outcome | None:
         """What this response object says, what the client gets and what is kept; None when it is no response object."""
+        if turn.secrets is not None:
+            # Some upstreams repeat a request with all that is in it.
+            raw = turn.secrets.hidden_in(raw)
         facts = response.read(raw)
         if facts is None:
             return None
@@ -112,7 +115,9 @@ class Settler:
             body=body,
             usage=usage,
             # No account has read what no upstream was sent.
-            items=(bind(turn.items, account) if account else turn.items) + output_items(facts.output, account),
+            items=storable(
+                (bind(turn.items, account) if account else turn.items) + output_items(facts.output, account)
+            ),
         )
 
 

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 import orjson
 
 from app.errors import InvalidRequestError
+from app.state.listed_item import listed
 from app.state.records import Chain, Item
-from app.wire.body import Json, join_object, members
 
 DEFAULT_LIMIT = 20
 
 # A page of large items is shorter than it could be: whoever reads on gets the rest.
 _PAGE_BYTES = 16 * 1024 * 1024
-
-_ASSISTANT, _COMPLETED, _NOTHING = Json(b'"assistant"'), Json(b'"completed"'), Json(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +81,6 @@ def listing(shown: Sequence[Item], *, has_more: bool) -> bytes:
     ends = [orjson.dumps(item.id) for item in (shown[0], shown[-1])] if shown else [b"null", b"null"]
     parts.append(b'],"first_id":%b,"last_id":%b,"has_more":%b}' % (*ends, orjson.dumps(has_more)))
     return b"".join(parts)
-
-
-def listed(item: Item) -> bytes:
-    """The item as it is shown: with its id, its type, and content in parts."""
-    item_id = Json(orjson.dumps(item.id))
-    parts = {"id": item_id, "type": Json(orjson.dumps(item.type)), **members(item.content)}
-    parts["id"] = item_id
-    if item.type == "message":
-        content = parts.get("content", _NOTHING)
-        if memoryview(content)[:1].tobytes() == b'"':
-            parts["content"] = Json(_text_part(bytes(content), by_assistant=parts.get("role") == _ASSISTANT))
-        parts.setdefault("status", _COMPLETED)
-    elif item.type.endswith(("_call", "_call_output")):
-        parts.setdefault("status", _COMPLETED)
-    return join_object(parts)
-
-
-def _text_part(text: bytes, *, by_assistant: bool) -> bytes:
-    if by_assistant:
-        return b'[{"type":"output_text","text":' + text + b',"annotations":[]}]'
-    return b'[{"type":"input_text","text":' + text + b"}]"
 
 
 def _place(places: dict[str, int], item_id: str | None, name: str, default: int) -> int:

@@ -24,6 +24,7 @@ from app.upstream.local_faults import LocalFaultLog, local_fault
 from app.upstream.reach import OutOfReachError
 from app.upstream.transport import Answer, Ask, Transport, UpstreamRequest
 from app.upstream.tunnel import ProxyRefusedError
+from app.wire.tools import ToolSecrets
 
 _MAX_ERROR_BYTES = 64 * 1024
 _TEST_SECONDS = 10.0
@@ -125,7 +126,7 @@ class Attempts:
                 if answer.is_success:
                     first = answer.body.take() or await answer.body.read()
             if not first:
-                return await self._fault(account, answer)
+                return await self._fault(account, answer, call.secrets)
             told, is_encoded = answer_headers(answer.headers, account.secret)
             if is_encoded:
                 raise encoded()
@@ -164,7 +165,7 @@ class Attempts:
             code = f"HTTP {refusal.status}"
         return TestResult(code is None, status, round((time.monotonic() - started) * 1000), code)
 
-    async def _fault(self, account: Account, answer: Answer) -> Fault:
+    async def _fault(self, account: Account, answer: Answer, secrets: ToolSecrets | None = None) -> Fault:
         if answer.is_success:
             return disconnected()
         body = bytearray()
@@ -172,12 +173,10 @@ class Attempts:
         with suppress(*TRANSPORT_ERRORS), self._first_byte.block():
             while len(body) < _MAX_ERROR_BYTES and (chunk := await answer.body.read()):
                 body += chunk
-        return refused(
-            answer.status,
-            httpx.Headers(account.unquoted(answer.headers)),
-            account.blanked(bytes(body[:_MAX_ERROR_BYTES])),
-            now=time.time(),
-        )
+        said = account.blanked(bytes(body[:_MAX_ERROR_BYTES]))
+        if secrets is not None:
+            said = secrets.hidden(said)
+        return refused(answer.status, httpx.Headers(account.unquoted(answer.headers)), said, now=time.time())
 
     def _broken(self, account: Account, exception: BaseException) -> Fault:
         if isinstance(exception, OutOfReachError):

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from app.ids import new_id
 from app.wire.body import Json, check_depth, elements, is_large, join_array, join_object, members
+from app.wire.echo import NOTHING_USED, REQUIRED, echo
 from app.wire.slices import Elements, Reader
 from app.wire.tokens import DEEPEST, NotJsonError
 
@@ -18,20 +18,8 @@ _ARRAY = ord("[")
 _TYPES_OF_TYPE = (str, type(None))
 _ABSENT = object()
 _KNOWN = ("background", "conversation", "error", "id", "model", "output", "previous_response_id", "status", "usage")
-_ECHOED = (
-    "instructions",
-    "max_output_tokens",
-    "max_tool_calls",
-    "prompt_cache_key",
-    "reasoning",
-    "safety_identifier",
-    "service_tier",
-    "temperature",
-    "text",
-    "top_p",
-    "truncation",
-    "user",
-)
+# Upstreams send null for these, which the API does not.
+_NEVER_NULL = ("object", "created_at", "metadata", "model", "parallel_tool_calls", "tool_choice", "tools")
 
 
 class ResponseFacts(msgspec.Struct):
@@ -175,30 +163,34 @@ def _error_code(error: object) -> str | None:
 
 
 def ended(raw: bytes, status: str, output: Sequence[bytes], error: Mapping[str, str] | None = None) -> bytes:
-    """The response object as it stands when it ends without upstream's last word: `status`, the items finished."""
-    parts = members(raw)
+    """The response object as it stands without upstream's last word: `status`, the items finished.
+
+    What upstream left out of the object that it announced, and OpenAI's types ask for, is there.
+    """
+    now = Json(b"%d" % time.time())
+    parts = {"created_at": now, **REQUIRED, **members(raw)}
+    for name in _NEVER_NULL:
+        if parts[name] == _NULL:
+            parts[name] = REQUIRED.get(name, now)
     parts["status"] = Json(orjson.dumps(status))
     parts["output"] = Json(join_array(output))
     parts["error"] = Json(orjson.dumps(error))
+    parts["completed_at"] = now if status == "completed" else _NULL
+    if status == "in_progress":
+        parts["usage"] = _NULL
     return join_object(parts)
 
 
 def unannounced(fields: Mapping[str, Any]) -> bytes:
-    """A response object for a run of which upstream never sent one, with an id of ours, echoing the request."""
-    response: dict[str, Any] = {
-        "id": new_id("resp"),
-        "object": "response",
-        "created_at": int(time.time()),
-        "completed_at": None,
-        "status": "in_progress",
-        "error": None,
-        "incomplete_details": None,
-        "model": fields["model"],
-        "output": [],
-        "usage": None,
-        "metadata": fields.get("metadata") or {},
-        "parallel_tool_calls": fields.get("parallel_tool_calls", True),
-        "tool_choice": fields.get("tool_choice") or "auto",
-        "tools": fields.get("tools") or [],
-    }
-    return orjson.dumps(response | {name: fields.get(name) for name in _ECHOED})
+    """A response object for a run of which upstream never sent one, with an id of ours, echoing the request.
+
+    Nothing in it authenticates: a client's tools may have secrets.
+    """
+    return orjson.dumps(echo(fields))
+
+
+def warmed(fields: Mapping[str, Any]) -> bytes:
+    """The response object of a request that asked for no answer, and so is complete, for nothing."""
+    made = echo(fields)
+    completed = {"completed_at": made["created_at"], "status": "completed", "usage": {**NOTHING_USED}}
+    return orjson.dumps({**made, **completed})
