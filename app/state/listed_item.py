@@ -50,10 +50,10 @@ def listed(item: Item) -> bytes:
             del parts[name]
     if item.type == "message":
         content = parts.get("content", _NOTHING)
-        if memoryview(content)[:1] == b'"':
+        if memoryview(content)[:1].tobytes() == b'"':
             parts["content"] = Json(_text_part(bytes(content), by_assistant=parts.get("role") == _ASSISTANT))
     for name in _IN_PARTS:
-        if name in parts and memoryview(parts[name])[:1] == b"[":
+        if name in parts and memoryview(parts[name])[:1].tobytes() == b"[":
             parts[name] = Json(join_array([*_listed_parts(parts[name])]))
     if item.type == "shell_call" and "action" in parts:
         parts["action"] = Json(join_object({**_LEFT_OUT_OF_ACTIONS, **members(parts["action"])}))
