@@ -8,7 +8,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 COVERAGE = --cov --cov-append --cov-report=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-all test-faults lint bench bench-peers format docs lock clean
+.PHONY: help run test test-slow test-all test-faults mutants lint bench bench-peers format docs lock clean
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test-all: .venv ## run every test, and hold the floors of branch coverage
 
 test-faults: .venv ## attack a gateway, FAULTS_SECONDS with each attack, and print what it promises and keeps
 	$(BIN)/python -m pytest -m faults $(or $(ARGS),tests/faults)
+
+mutants: .venv ## take each rule out of a copy of the source and see its test fail; ARGS="secret" tries some
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: .venv ## ruff, mypy, the layers and the generated docs
 	$(BIN)/ruff check .

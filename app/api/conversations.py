@@ -14,8 +14,9 @@ from app.byte_budget import Reservation
 from app.ids import new_id
 from app.offload import Offload
 from app.relay.memory import Memory, resolve
-from app.state.items import input_items
-from app.state.listing import listed, listing
+from app.state.items import input_items, storable
+from app.state.listed_item import listed
+from app.state.listing import listing
 from app.state.records import Conversation, Item
 from app.state.references import references
 from app.wire import wording
@@ -99,7 +100,7 @@ async def _items_of(
     named = references(given.given)
     resolved = await resolve(memory, project_id, named, held.add) if named.ids else {}
     size = len(given.raw)
-    return (
+    return storable(
         await offload.run(size, input_items, given.given, given.raw, resolved)
         if size >= LARGE_BYTES
         else input_items(given.given, given.raw, resolved)

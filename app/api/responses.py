@@ -81,7 +81,7 @@ async def delete_response(response_id: str, caller: Caller, services: ServicesOf
     """Delete a stored response and its items."""
     if not await services.archive.delete(caller.project_id, response_id):
         raise not_found(response_id)
-    deleted = {"id": response_id, "object": "response", "deleted": True}
+    deleted = {"id": response_id, "object": "response.deleted", "deleted": True}
     return Response(orjson.dumps(deleted), media_type=_JSON)
 
 

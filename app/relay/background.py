@@ -74,7 +74,7 @@ class Background:
 
         An upstream that keeps the state itself runs it, too. Raises ApiError while nothing has been sent.
         """
-        order = order_of(request, caller, headers)
+        order = order_of(request, caller, headers, self._stage.sealer)
         note(model=request.model[:200], stream=request.stream, background=True, response_id=order.id)
         client = self._client(send, connection)
         place.ends_by(client.stop)

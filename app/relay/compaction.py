@@ -19,7 +19,7 @@ from app.sealing import Sealer
 from app.state import compaction
 from app.state.compaction import Compaction
 from app.state.estimate import estimate_request
-from app.state.listing import listed
+from app.state.listed_item import listed
 from app.state.records import Item, Usage
 from app.upstream.account import Account
 from app.upstream.answer import UpstreamAnswer

@@ -18,6 +18,7 @@ from app.storage.run_store import RunStore
 from app.wire import events, sse
 from app.wire.body import LARGE_BYTES, Json, join_object, members
 from app.wire.sse import FrameSplitter, FrameTooLargeError
+from app.wire.tools import ToolSecrets
 
 # What waits to be committed before the stream has to wait too; a single event may be larger.
 _MOST_WAITING = 256 * 1024
@@ -32,8 +33,8 @@ _UNLOGGED = frozenset({kind.decode() for kind in (events.CREATED, *events.TERMIN
 class Journal:
     """What a run says, from event number `number` on, as the events of the response that it was ordered as.
 
-    `wrote` is called after each page. When the run is somebody else's by now, the rest is dropped. A log larger than
-    `max_bytes` is an UpstreamError, as is an event that is larger than `max_event_bytes`.
+    `wrote` is called after each page. The `secrets` are never logged. When the run is somebody else's by now, the rest
+    is dropped. A log larger than `max_bytes` is an UpstreamError, as is an event that is larger than `max_event_bytes`.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Journal:
         self._asked = asked_of(run.body)
         self._wrote = wrote
         self._registry = registry
+        self.secrets: ToolSecrets | None = None
         self._number = number
         self._room = max_bytes
         self._splitter = FrameSplitter(max_event_bytes)
@@ -72,7 +74,7 @@ class Journal:
                 if len(frame) < LARGE_BYTES:
                     self._take(frame)
                 else:
-                    told = (frame, self._number, self._asked)
+                    told = (frame, self._number, self._asked, self.secrets)
                     self._log(await self._offload.run(len(frame), stamped, *told))
         except FrameTooLargeError:
             raise _too_large() from None
@@ -101,7 +103,7 @@ class Journal:
 
     def _take(self, frame: bytes) -> None:
         if not self._closed:
-            self._log(stamped(frame, self._number, self._asked))
+            self._log(stamped(frame, self._number, self._asked, self.secrets))
 
     def _log(self, logged: bytes | None) -> None:
         if logged is None or self._closed:
@@ -144,6 +146,8 @@ class Journal:
 class Unheard:
     """The journal of a run that nobody can listen to: only its end is kept."""
 
+    secrets: ToolSecrets | None = None
+
     async def write(self, frames: bytes) -> None:
         """Take the frames, and forget them."""
 
@@ -182,20 +186,21 @@ def asked_of(body: bytes) -> Mapping[str, Json]:
     return {name: value for name, value in members(body).items() if name in _ASKED}
 
 
-def stamped(frame: bytes, number: int, asked: Mapping[str, Json]) -> bytes | None:
+def stamped(frame: bytes, number: int, asked: Mapping[str, Json], secrets: ToolSecrets | None = None) -> bytes | None:
     """Upstream's event as the log holds it; None for what has no place there.
 
-    Its number is ours, and its response object, where it has one, says what was `asked`. Every other value keeps its
-    bytes.
+    Its number is ours, its response object, where it has one, says what was `asked`, and it has none of the `secrets`.
+    Every other value keeps its bytes.
     """
-    event = events.parts(frame)
+    event = events.parts(frame if secrets is None else secrets.hidden(frame))
     try:
         kind = orjson.loads(bytes(event["type"]))
         if not isinstance(kind, str) or not _is_name(kind) or kind in _UNLOGGED:
             return None
         event["sequence_number"] = Json(b"%d" % number)
         if "response" in event:
-            event["response"] = Json(join_object({**members(event["response"]), **asked}))
+            shown = event["response"] if secrets is None else secrets.hidden_in(bytes(event["response"]))
+            event["response"] = Json(join_object({**members(shown), **asked}))
     except (msgspec.MsgspecError, orjson.JSONDecodeError, KeyError, RecursionError):
         return None
     # A line break in JSON is white space, and would end the line of data.

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from app.errors import AuthenticationError
 from app.ids import new_id
 from app.offload import Offload
 from app.relay.memory import Memory
 from app.relay.prepare import OpenTurn
+from app.sealing import Sealer, SealError
+from app.state.compaction import SEAL
 from app.state.ledger import Entry
 from app.state.records import ApiKey
 from app.state.runs import Order, Page
@@ -14,15 +17,21 @@ from app.upstream.headers import FROM_CLIENT
 from app.wire import events, response
 from app.wire.body import Json, is_large, join_object
 from app.wire.requests import CreateRequest, parse_create_request
+from app.wire.tools import TOOL_LISTS, ToolSecrets
 
 # What means something to this gateway alone, which asks upstream for an ordinary stream.
 _OURS = ("background", "background_options")
+_SEAL = SEAL.encode()
 FIRST_NUMBER = 2
 """The number of the first event after those that every log begins with."""
 
 
-def order_of(request: CreateRequest, caller: ApiKey, headers: Mapping[str, str]) -> Order:
-    """The order that this request is, under an id of its own. `headers` are the client's, by lower-case name."""
+def order_of(request: CreateRequest, caller: ApiKey, headers: Mapping[str, str], sealer: Sealer) -> Order:
+    """The order that this request is, under an id of its own. `headers` are the client's, by lower-case name.
+
+    What has tools that authenticate waits sealed: the row may be read by whoever reads the database.
+    """
+    body = join_object(request.members)
     return Order(
         id=new_id("resp"),
         project_id=caller.project_id,
@@ -30,7 +39,7 @@ def order_of(request: CreateRequest, caller: ApiKey, headers: Mapping[str, str])
         is_stored=request.store,
         is_streamed=request.stream,
         headers={name: headers[name] for name in FROM_CLIENT if name in headers},
-        request=join_object(request.members),
+        request=sealer.seal(caller.project_id, body).encode() if _may_have_secrets(request, body) else body,
     )
 
 
@@ -52,12 +61,17 @@ def queued(order: Order, request: CreateRequest) -> tuple[bytes, Page | None]:
     return body, Page(0, FIRST_NUMBER - 1, b"".join(frames))
 
 
-async def request_of(order: Order, max_depth: int, offload: Offload) -> CreateRequest:
+async def request_of(order: Order, max_depth: int, offload: Offload, sealer: Sealer) -> CreateRequest:
     """The request again, as one that upstream streams, so that a part of its answer is there to be kept.
 
-    Raises InvalidRequestError when it is not valid any more.
+    Raises InvalidRequestError when it is not valid any more, and AuthenticationError when it cannot be opened.
     """
     sent = order.request
+    if sent.startswith(_SEAL):
+        try:
+            sent = sealer.open(order.project_id, sent.decode())
+        except SealError:
+            raise AuthenticationError("The secrets of this response's tools cannot be read any more.") from None
     asked = (
         await offload.run(len(sent), parse_create_request, sent, max_depth)
         if is_large(sent)
@@ -81,4 +95,9 @@ def turn_of(order: Order, request: CreateRequest, caller: ApiKey, memory: Memory
         conversation_id=request.conversation_id,
         background_id=order.id,
         entry=entry,
+        secrets=ToolSecrets.of(request.fields),
     )
+
+
+def _may_have_secrets(request: CreateRequest, body: bytes) -> bool:
+    return ToolSecrets.of(request.fields) is not None or any(kind.encode() in body for kind in TOOL_LISTS)

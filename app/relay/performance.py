@@ -143,13 +143,14 @@ class Performance:
         """Upstream's answer, and what listening to it needs; None when there is nothing to be heard."""
         run, stage, held = self.run, self._stage, place.bytes
         held.add_now(len(self._order.request) * _COPIES)
-        request = await request_of(self._order, stage.max_json_depth, stage.offload)
+        request = await request_of(self._order, stage.max_json_depth, stage.offload, stage.sealer)
         self._order = run.order
         caller = await stage.keys.get(run.order.api_key_id)
         if caller is None:
             raise AuthenticationError("The API key of this response does not exist any more.")
         self._metered = await stage.meter.run(request, caller, int(time.time()) - run.waited)
         self._turn = turn_of(run.order, request, caller, self._ending, self._metered.entry)
+        self._journal.secrets = self._turn.secrets
         memory = await self._open_memory(request)
         room = ContextRoom(stage.max_context_bytes, held)
         exchange = await prepare(

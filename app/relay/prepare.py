@@ -27,6 +27,7 @@ from app.wire.body import HUGE_BYTES, Json, elements, join_around, join_array, j
 from app.wire.input_items import TRIGGER, item_type
 from app.wire.requests import CreateRequest
 from app.wire.slices import decode
+from app.wire.tools import ToolSecrets
 
 _GATEWAY_STATE = ("previous_response_id", "conversation", "background")
 _NOT_STORED = Json(b"false")
@@ -41,8 +42,8 @@ class OpenTurn:
 
     It will be kept in `memory`, if anywhere. `items` is the turn's input: none where nothing will be kept. `store` is
     what the client asked. `parent_key` is the row of the turn it continues, `background_id` the id that a response in
-    the background was given before it began. The `entry` is told how the turn ended. `is_large`: its settling is for
-    `app.offload`.
+    the background was given before it began. The `entry` is told how the turn ended. The `secrets` of its tools are in
+    nothing that is made or kept of it. `is_large`: its settling is for `app.offload`.
     """
 
     caller: ApiKey
@@ -57,6 +58,7 @@ class OpenTurn:
     background_id: str | None = None
     compaction: Compaction | None = None
     entry: Entry | None = None
+    secrets: ToolSecrets | None = None
     is_large: bool = False
 
     @property
@@ -93,6 +95,7 @@ class Exchange:
     owner: str | None = None
     has_triggers: bool = False
     asks_compaction: bool = False
+    secrets: ToolSecrets | None = None
 
     @property
     def size(self) -> int:
@@ -125,6 +128,7 @@ class Exchange:
             conversation_id=request.conversation_id,
             background=request.background,
             compaction=self.compaction,
+            secrets=self.secrets,
             is_large=self.request.is_large,
         )
 
@@ -261,6 +265,7 @@ async def prepare(
         refers=named.has_stubs or bool(resolved),
         memory=memory if keep else None,
         expand=partial(expand, unseal),
+        secrets=ToolSecrets.of(request.fields),
         is_large=request.is_large or (chain is not None and chain.is_large) or room.used >= HUGE_BYTES,
         has_triggers=named.has_triggers,
         asks_compaction=named.asks_compaction,

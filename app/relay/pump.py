@@ -16,9 +16,9 @@ from app.storage.response_store import DUPLICATE_RESPONSE
 from app.upstream.answer import UpstreamAnswer
 from app.upstream.faults import refusal_of
 from app.upstream.told_fault import told_in_event
-from app.wire import events, response
+from app.wire import events
 from app.wire.body import LARGE_BYTES
-from app.wire.error_words import ErrorWords
+from app.wire.error_words import ErrorWords, response_error
 from app.wire.sse import FrameSplitter, FrameTooLargeError
 
 _TAIL_SECONDS = 5.0
@@ -236,7 +236,7 @@ class Pump:
     def _failure(self, error: ApiError) -> bytes:
         """The response as failed: as upstream has said, if it has, and else for this."""
         said = self._fold.error or ErrorWords(error.message, error.code or "server_error")
-        return self._fold.ended("failed", response.error_of(said))
+        return self._fold.ended("failed", response_error(said))
 
     async def _pass_on_unfinished_frame(self) -> None:
         """Handle an end of file: a last event without its blank line still counts; anything less is a failure."""

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from app.errors import ApiError, UpstreamError
-from app.wire import response
-from app.wire.error_words import ErrorWords, read_words
+from app.wire.error_words import ErrorWords, read_words, response_error
 
 PAUSE_SECONDS = 1
 """The pause of a run that waits for something nobody knows the time of."""
@@ -57,4 +56,4 @@ def pause_after(error: ApiError) -> int:
 def failure_of(error: ApiError) -> Mapping[str, str]:
     """The error of a response that ends by this one: it says the same, with its code."""
     said = read_words(error.body()) or ErrorWords(error.message, error.code)
-    return response.error_of(said)
+    return response_error(said)

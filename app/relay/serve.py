@@ -132,7 +132,7 @@ class Relay:
         note(model=request.model[:_LONGEST_LOGGED])
         if request.conversation_id is not None:
             raise wording.unsupported("conversation", "without an answer for it to keep")
-        made = response.ended(response.unannounced(request.fields), "completed", [])
+        made = response.warmed(request.fields)
         room = ContextRoom(self._max_context_bytes, place.bytes)
         exchange = await prepare(
             request, caller, lane, keep=True, sealer=self._sealer, room=room, offload=self._offload

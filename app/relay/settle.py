@@ -12,7 +12,7 @@ from app.offload import Offload
 from app.relay.prepare import OpenTurn
 from app.state.compaction import placed
 from app.state.estimate import estimate_items
-from app.state.items import bind, output_items
+from app.state.items import bind, output_items, storable
 from app.state.packing import pack
 from app.state.records import StoredResponse, Usage
 from app.state.runs import IN_FLIGHT
@@ -110,6 +110,9 @@ class Settler:
 
         Where it does not say what it took, with how many tokens its output has by estimate.
         """
+        if turn.secrets is not None:
+            # Some upstreams repeat a request with all that is in it.
+            raw = turn.secrets.hidden_in(raw)
         facts = response.read(raw)
         if facts is None:
             return None
@@ -158,8 +161,10 @@ class Settler:
             body=body,
             usage=usage,
             # No account has read what no upstream was sent.
-            items=(bind(turn.items, account) if account else turn.items)
-            + output_items(facts.output, account, facts.status),
+            items=storable(
+                (bind(turn.items, account) if account else turn.items)
+                + output_items(facts.output, account, facts.status)
+            ),
         )
 
 

@@ -14,6 +14,7 @@ from app.state.records import NO_ACCOUNT, Item
 from app.wire.body import Json, elements_of, join_object, members
 from app.wire.input_items import TRIGGER, is_stub, item_type
 from app.wire.slices import decode
+from app.wire.tools import TOOL_LISTS, without_secrets
 
 # Only the account that made these can read them again: the first two are encrypted for it, the others
 # name objects and runs that it owns.
@@ -89,6 +90,11 @@ def bind(items: Sequence[Item], account: str) -> tuple[Item, ...]:
     )
 
 
+def storable(items: Sequence[Item]) -> tuple[Item, ...]:
+    """The items as they are kept: tools among them are without what authenticates, which each request brings anew."""
+    return tuple([_without_secrets(item) if item.type in TOOL_LISTS else item for item in items])
+
+
 def distinct(items: Sequence[Item], standing: Mapping[str, Item]) -> tuple[Item, ...]:
     """The items that are new beside those `standing`, each with an id that no other has.
 
@@ -105,6 +111,12 @@ def distinct(items: Sequence[Item], standing: Mapping[str, Item]) -> tuple[Item,
         seen[kept.id] = kept
         new.append(kept)
     return tuple(new)
+
+
+def _without_secrets(item: Item) -> Item:
+    kept = orjson.loads(item.content)
+    shown = without_secrets(kept)
+    return item if shown == kept else replace(item, content=orjson.dumps(shown))
 
 
 def _is_bound(item: Item) -> bool:

@@ -8,33 +8,14 @@ import orjson
 from msgspec.structs import replace
 
 from app.errors import InvalidRequestError
+from app.state.listed_item import listed
 from app.state.records import Chain, Item
 from app.state.replay import once, said_in
-from app.wire.body import Json, elements, join_array, join_object, members
 
 DEFAULT_LIMIT = 20
 
 # A page of large items is shorter than it could be: whoever reads on gets the rest.
 _PAGE_BYTES = 16 * 1024 * 1024
-
-_ASSISTANT, _COMPLETED, _NOTHING = Json(b'"assistant"'), Json(b'"completed"'), Json(b"")
-_NULL, _NONE, _CLIENT = Json(b"null"), Json(b"[]"), Json(b'"client"')
-_PARTS = ("content", "output")
-# What OpenAI lists, and the SDK's types require, of parts and items that a client may send without it.
-_COMPLETE_PART: Mapping[str, Mapping[str, Json]] = {
-    "input_image": {"detail": Json(b'"auto"')},
-    "output_text": {"annotations": _NONE, "logprobs": _NONE},
-}
-_COMPLETE: Mapping[str, Mapping[str, Json]] = {
-    "code_interpreter_call": {"code": _NULL, "outputs": _NULL},
-    "computer_call": {"pending_safety_checks": _NONE},
-    "image_generation_call": {"result": _NULL},
-    "reasoning": {"summary": _NONE},
-    "shell_call": {"environment": _NULL},
-    "shell_call_output": {"max_output_length": _NULL},
-    "tool_search_call": {"call_id": _NULL, "execution": _CLIENT},
-    "tool_search_output": {"call_id": _NULL, "execution": _CLIENT},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,45 +111,6 @@ def listing(shown: Sequence[Item], *, has_more: bool) -> bytes:
     ends = [orjson.dumps(item.id) for item in (shown[0], shown[-1])] if shown else [b"null", b"null"]
     parts.append(b'],"first_id":%b,"last_id":%b,"has_more":%b}' % (*ends, orjson.dumps(has_more)))
     return b"".join(parts)
-
-
-def listed(item: Item) -> bytes:
-    """The item as it is shown: with its id, its type, and content in parts."""
-    item_id = Json(orjson.dumps(item.id))
-    parts = {"id": item_id, "type": Json(orjson.dumps(item.type)), **members(item.content)}
-    parts["id"] = item_id
-    if item.type == "message":
-        content = parts.get("content", _NOTHING)
-        if memoryview(content)[:1].tobytes() == b'"':
-            parts["content"] = Json(_text_part(bytes(content), by_assistant=parts.get("role") == _ASSISTANT))
-        parts.setdefault("status", _COMPLETED)
-    elif item.type.endswith(("_call", "_output")):
-        parts.setdefault("status", _COMPLETED)
-    for name in _PARTS:
-        if name in parts and memoryview(parts[name])[:1].tobytes() == b"[":
-            parts[name] = _complete_parts(parts[name])
-    for name, member in _COMPLETE.get(item.type, {}).items():
-        parts.setdefault(name, member)
-    return join_object(parts)
-
-
-def _complete_parts(sent: Json) -> Json:
-    """An array of parts, each with what its type requires; the same bytes where none lacks anything."""
-    complete: list[bytes] = []
-    is_changed = False
-    for raw in elements(sent):
-        part = members(raw) if raw[:1] == b"{" else {}
-        needs = _COMPLETE_PART.get(str(orjson.loads(bytes(part.get("type", _NULL)))), {})
-        lacking = {name: member for name, member in needs.items() if part.get(name, _NULL) == _NULL}
-        is_changed = is_changed or bool(lacking)
-        complete.append(join_object({**part, **lacking}) if lacking else raw)
-    return Json(join_array(complete)) if is_changed else sent
-
-
-def _text_part(text: bytes, *, by_assistant: bool) -> bytes:
-    if by_assistant:
-        return b'[{"type":"output_text","text":' + text + b',"annotations":[],"logprobs":[]}]'
-    return b'[{"type":"input_text","text":' + text + b"}]"
 
 
 def _place(places: dict[str, int], item_id: str | None, name: str, default: int) -> int:

@@ -28,6 +28,7 @@ from app.upstream.transport import Answer, Ask, Transport, UpstreamRequest
 from app.upstream.tunnel import ProxyRefusedError
 from app.wire.answer_form import opening, tells_failure
 from app.wire.error_words import ErrorWords
+from app.wire.tools import ToolSecrets
 
 _MAX_ERROR_BYTES = 64 * 1024
 _TEST_SECONDS = 10.0
@@ -132,7 +133,7 @@ class Attempts:
                 if answer.is_success:
                     first = answer.body.take() or await answer.body.read()
             if not first:
-                return await self._fault(account, answer)
+                return await self._fault(account, answer, call.secrets)
             opened = _opened(lease, answer, first)
             if opened.is_stream or may_tell_fault(first):
                 told = await self._told_fault(call, opened, answer)
@@ -172,7 +173,7 @@ class Attempts:
             code = f"HTTP {refusal.status}"
         return TestResult(code is None, status, round((time.monotonic() - started) * 1000), code)
 
-    async def _fault(self, account: Account, answer: Answer) -> Fault:
+    async def _fault(self, account: Account, answer: Answer, secrets: ToolSecrets | None = None) -> Fault:
         if answer.is_success:
             return disconnected()
         body = bytearray()
@@ -180,12 +181,10 @@ class Attempts:
         with suppress(*TRANSPORT_ERRORS), self._first_byte.block():
             while len(body) < _MAX_ERROR_BYTES and (chunk := await answer.body.read()):
                 body += chunk
-        return refused(
-            answer.status,
-            httpx.Headers(account.unquoted(answer.headers)),
-            account.blanked(bytes(body[:_MAX_ERROR_BYTES])),
-            now=time.time(),
-        )
+        said = account.blanked(bytes(body[:_MAX_ERROR_BYTES]))
+        if secrets is not None:
+            said = secrets.hidden(said)
+        return refused(answer.status, httpx.Headers(account.unquoted(answer.headers)), said, now=time.time())
 
     async def _told_fault(self, call: UpstreamCall, opened: UpstreamAnswer, answer: Answer) -> Fault | None:
         """The fault that the beginning of an answer tells, where it tells one. Raises as `refused` does.

@@ -7,6 +7,7 @@ from app.settings_upstream import Endpoint
 from app.state.ledger import Entry
 from app.upstream.account import Account
 from app.upstream.choice import Wish
+from app.wire.tools import ToolSecrets
 
 
 # Not frozen, though nobody changes it: every call makes one, and a frozen one costs thrice as much.
@@ -17,7 +18,8 @@ class UpstreamCall(Wish):
     `headers` are the client's, by lower-case name. With an `endpoint` the call goes there where the account's upstream
     offers it, and elsewhere to where responses are made. A `path` (`/resp_1/cancel`) names what is below that. The
     `entry` is told who was asked, and how often. One in the background waits for no account, and is not made twice.
-    `large_bytes`: what `render` works on where that is for `app.offload`, else 0.
+    `large_bytes`: what `render` works on where that is for `app.offload`, else 0. The `secrets` of its tools are in no
+    error.
     """
 
     render: Callable[[Account], bytes] = field(repr=False)
@@ -29,3 +31,4 @@ class UpstreamCall(Wish):
     entry: Entry | None = None
     is_background: bool = False
     large_bytes: int = 0
+    secrets: ToolSecrets | None = field(default=None, repr=False)

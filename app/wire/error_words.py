@@ -16,6 +16,33 @@ _DEEPEST = 4
 _STATUSES = range(400, 600)
 _MESSAGE_NAMES = ("message", "msg", "detail", "error_description", "error", "description", "title", "reason")
 _UNPROCESSABLE = 422
+_BAD_REQUEST = 400
+# The codes that the error of a response may have.
+_ERROR_CODES = frozenset(
+    {
+        "bio_policy",
+        "data_residency_mismatch",
+        "empty_image_file",
+        "failed_to_download_image",
+        "image_content_policy_violation",
+        "image_file_not_found",
+        "image_file_too_large",
+        "image_parse_error",
+        "image_too_large",
+        "image_too_small",
+        "invalid_base64_image",
+        "invalid_image",
+        "invalid_image_format",
+        "invalid_image_mode",
+        "invalid_image_url",
+        "invalid_prompt",
+        "misalignment_policy_violation",
+        "rate_limit_exceeded",
+        "server_error",
+        "unsupported_image_media_type",
+        "vector_store_timeout",
+    }
+)
 # What a code or a type means where no status goes with it. Codes are compared in lower case.
 _STATUS_OF: Mapping[str, int] = MappingProxyType(
     {
@@ -163,3 +190,14 @@ def _status(value: Any) -> int | None:
 def _text(value: Any) -> str | None:
     """A short text that is no number: a number is a status, and says so in its place."""
     return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and not value.isdecimal() else None
+
+
+def response_error(words: ErrorWords) -> dict[str, str]:
+    """What upstream said went wrong, as the error of a response: of its codes there are few, so others are in the text.
+
+    The client's fault is an `invalid_prompt` there, everybody else's a `server_error`.
+    """
+    if words.code in _ERROR_CODES:
+        return {"code": words.code, "message": words.message}
+    code = "invalid_prompt" if words.status == _BAD_REQUEST else "server_error"
+    return {"code": code, "message": f"{words.message} ({words.code})" if words.code else words.message}

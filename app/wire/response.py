@@ -7,9 +7,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from app.ids import new_id
 from app.wire.body import Json, check_depth, elements, is_large, join_array, join_object, members
-from app.wire.error_words import ErrorWords
+from app.wire.echo import NOTHING_USED, REQUIRED, echo
 from app.wire.mending import mended
 from app.wire.slices import Elements, Reader
 from app.wire.tokens import DEEPEST, NotJsonError
@@ -23,47 +22,9 @@ _KNOWN = (
     *("background", "conversation", "error", "id", "incomplete_details"),
     *("model", "output", "previous_response_id", "service_tier", "status", "usage"),
 )
-_ERROR_CODES = frozenset(
-    {
-        "bio_policy",
-        "data_residency_mismatch",
-        "empty_image_file",
-        "failed_to_download_image",
-        "image_content_policy_violation",
-        "image_file_not_found",
-        "image_file_too_large",
-        "image_parse_error",
-        "image_too_large",
-        "image_too_small",
-        "invalid_base64_image",
-        "invalid_image",
-        "invalid_image_format",
-        "invalid_image_mode",
-        "invalid_image_url",
-        "invalid_prompt",
-        "misalignment_policy_violation",
-        "rate_limit_exceeded",
-        "server_error",
-        "unsupported_image_media_type",
-        "vector_store_timeout",
-    }
-)
 _STATUSES = frozenset({"queued", "in_progress", "completed", "incomplete", "failed", "cancelled"})
-_BAD_REQUEST = 400
-_ECHOED = (
-    "instructions",
-    "max_output_tokens",
-    "max_tool_calls",
-    "prompt_cache_key",
-    "reasoning",
-    "safety_identifier",
-    "service_tier",
-    "temperature",
-    "text",
-    "top_p",
-    "truncation",
-    "user",
-)
+# Upstreams send null for these, which the API does not.
+_NEVER_NULL = ("object", "created_at", "metadata", "model", "parallel_tool_calls", "tool_choice", "tools")
 
 
 class ResponseFacts(msgspec.Struct):
@@ -258,14 +219,21 @@ def _error_code(error: object) -> str | None:
 
 
 def ended(raw: bytes, status: str, output: Sequence[bytes], error: Mapping[str, str] | None = None) -> bytes:
-    """The response object as it stands when it ends without upstream's last word: `status`, the items finished."""
-    parts = members(raw)
+    """The response object as it stands without upstream's last word: `status`, the items finished.
+
+    What upstream left out of the object that it announced, and OpenAI's types ask for, is there.
+    """
+    now = Json(b"%d" % time.time())
+    parts = {"created_at": now, **REQUIRED, **members(raw)}
+    for name in _NEVER_NULL:
+        if parts[name] == _NULL:
+            parts[name] = REQUIRED.get(name, now)
     parts["status"] = Json(orjson.dumps(status))
     parts["output"] = Json(join_array(output))
     parts["error"] = Json(orjson.dumps(error))
-    if "usage" in parts:
-        # What some say of it when they begin is not what it took.
-        parts["usage"] = _NULL
+    parts["completed_at"] = now if status == "completed" else _NULL
+    # What some say of it when they begin is not what it took.
+    parts["usage"] = _NULL
     return join_object(parts)
 
 
@@ -280,33 +248,16 @@ def renamed(raw: bytes, response_id: str) -> bytes:
     return raw if facts is None else join_object({**facts.members, "id": Json(orjson.dumps(response_id))})
 
 
-def error_of(words: ErrorWords) -> dict[str, str]:
-    """What upstream said went wrong, as the error of a response: of its codes there are few, so others are in the text.
-
-    The client's fault is an `invalid_prompt` there, everybody else's a `server_error`.
-    """
-    if words.code in _ERROR_CODES:
-        return {"code": words.code, "message": words.message}
-    code = "invalid_prompt" if words.status == _BAD_REQUEST else "server_error"
-    return {"code": code, "message": f"{words.message} ({words.code})" if words.code else words.message}
-
-
 def unannounced(fields: Mapping[str, Any]) -> bytes:
-    """A response object for a run of which upstream never sent one, with an id of ours, echoing the request."""
-    response: dict[str, Any] = {
-        "id": new_id("resp"),
-        "object": "response",
-        "created_at": int(time.time()),
-        "completed_at": None,
-        "status": "in_progress",
-        "error": None,
-        "incomplete_details": None,
-        "model": fields["model"],
-        "output": [],
-        "usage": None,
-        "metadata": fields.get("metadata") or {},
-        "parallel_tool_calls": fields.get("parallel_tool_calls", True),
-        "tool_choice": fields.get("tool_choice") or "auto",
-        "tools": fields.get("tools") or [],
-    }
-    return orjson.dumps(response | {name: fields.get(name) for name in _ECHOED})
+    """A response object for a run of which upstream never sent one, with an id of ours, echoing the request.
+
+    Nothing in it authenticates: a client's tools may have secrets.
+    """
+    return orjson.dumps(echo(fields))
+
+
+def warmed(fields: Mapping[str, Any]) -> bytes:
+    """The response object of a request that asked for no answer, and so is complete, for nothing."""
+    made = echo(fields)
+    completed = {"completed_at": made["created_at"], "status": "completed", "usage": {**NOTHING_USED}}
+    return orjson.dumps({**made, **completed})

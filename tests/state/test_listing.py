@@ -2,17 +2,13 @@ from typing import Any
 
 import orjson
 import pytest
-from openai.types.responses import ResponseItem
-from pydantic import TypeAdapter
 
 from app.errors import InvalidRequestError
-from app.state.items import input_items
-from app.state.listing import DEFAULT_LIMIT, PageQuery, input_of, listed, page
+from app.state.listing import DEFAULT_LIMIT, PageQuery, input_of, page
 from app.state.records import Item
-from tests.builders import answers, calls, make_chain, make_item, make_turn, says, thinks, user
+from tests.builders import make_chain, make_item, make_turn, says, thinks, user
 
 _ITEMS = tuple(make_item(user(f"{number}", f"msg_{number}")) for number in range(5))
-_SDK: TypeAdapter[Any] = TypeAdapter(ResponseItem)
 
 
 def shown(items: tuple[Item, ...] = _ITEMS, **query: Any) -> tuple[str, bool]:
@@ -96,44 +92,6 @@ def test_an_item_that_was_sent_again_is_listed_once() -> None:
     assert [item.id for item in input_of(make_chain(first, second))] == ["msg_1", "msg_2", "msg_3"]
 
 
-def read_listed(value: dict[str, Any], **how: Any) -> dict[str, Any]:
-    read: dict[str, Any] = orjson.loads(listed(make_item(value, **how)))
-    return read
-
-
-def test_text_is_listed_as_a_part() -> None:
-    (item,) = input_items("\u00e9", b'"\\u00e9"', {})
-    assert b'"text":"\\u00e9"' in listed(item)
-    assert orjson.loads(listed(item)) == {
-        "id": item.id,
-        "type": "message",
-        "role": "user",
-        "content": [{"type": "input_text", "text": "\u00e9"}],
-        "status": "completed",
-    }
-    easy = read_listed({"role": "assistant", "content": "Hi"})
-    assert easy["content"] == [{"type": "output_text", "text": "Hi", "annotations": [], "logprobs": []}]
-    assert easy["type"] == "message"
-
-
-def test_parts_are_listed_as_they_came() -> None:
-    parts = [{"type": "input_text", "text": "Hi"}, {"type": "input_image", "image_url": "u", "detail": "low"}]
-    assert read_listed({"role": "developer", "content": parts})["content"] == parts
-
-
-def test_parts_are_listed_with_what_their_types_require() -> None:
-    image = {"type": "input_image", "image_url": "u"}
-    [listed_image] = read_listed({"role": "user", "content": [image]})["content"]
-    assert listed_image == {**image, "detail": "auto"}
-    assert read_listed({"role": "user", "content": [{**image, "detail": None}]})["content"] == [listed_image]
-    said = {"type": "output_text", "text": "Hi"}
-    assert read_listed({"role": "assistant", "content": [said]})["content"] == [
-        {**said, "annotations": [], "logprobs": []}
-    ]
-    shown_by_tool = {"type": "function_call_output", "call_id": "c", "output": [image]}
-    assert read_listed(shown_by_tool)["output"] == [listed_image]
-
-
 def test_items_of_one_id_are_listed_apart_and_a_failed_turn_is_not() -> None:
     one, two = (thinks("rs_x", encrypted_content=text) for text in "12")
     first = make_turn([user("1", "msg_1")], [one, says("2", "rs_x_2"), two, says("3", "msg_1")])
@@ -144,64 +102,6 @@ def test_items_of_one_id_are_listed_apart_and_a_failed_turn_is_not() -> None:
     assert [item.content for item in items[1:5]] == [item.content for item in first.items[1:5]]
     # Each is a cursor, on every page.
     assert orjson.loads(page(items, PageQuery(after="rs_x_3", ascending=True, limit=1)))["first_id"] == "msg_1_2"
-
-
-_LISTABLE: tuple[dict[str, Any], ...] = (
-    user("Hi"),
-    {"role": "system", "content": "Hi"},
-    {"role": "developer", "content": [{"type": "input_text", "text": "Hi"}]},
-    {"role": "assistant", "content": "Hi"},
-    says("Hi"),
-    thinks(),
-    calls(),
-    answers(),
-    {"type": "custom_tool_call", "id": "ctc_1", "call_id": "c", "name": "n", "input": "", "status": "completed"},
-    {"type": "custom_tool_call_output", "call_id": "c", "output": "1"},
-    {"type": "computer_call", "id": "cu_1", "call_id": "c", "pending_safety_checks": [], "status": "completed"},
-    {"type": "computer_call_output", "call_id": "c", "output": {"type": "computer_screenshot", "image_url": "u"}},
-    {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}},
-    {"type": "file_search_call", "id": "fs_1", "status": "completed", "queries": ["q"]},
-    {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "aGk="},
-    {
-        "type": "code_interpreter_call",
-        "id": "ci_1",
-        "status": "completed",
-        "container_id": "cntr_1",
-        "code": "1",
-        "outputs": None,
-    },
-    {
-        "type": "local_shell_call",
-        "id": "lsh_1",
-        "call_id": "c",
-        "status": "completed",
-        "action": {"type": "exec", "command": ["ls"], "env": {}},
-    },
-    {"type": "local_shell_call_output", "id": "c", "output": "{}"},
-    {"type": "shell_call", "id": "sh_1", "call_id": "c", "action": {"commands": ["ls"]}, "status": "completed"},
-    {"type": "shell_call_output", "call_id": "c", "output": []},
-    {"type": "tool_search_call", "arguments": {}},
-    {"type": "tool_search_output", "tools": []},
-    {"type": "program", "id": "prog_1", "call_id": "c", "code": "1", "fingerprint": "f"},
-    {"type": "program_output", "id": "progo_1", "call_id": "c", "result": "1"},
-    {"type": "function_call_output", "name": "f", "output": [{"type": "input_image", "image_url": "u"}]},
-    {"type": "mcp_call", "id": "mcp_1", "arguments": "{}", "name": "n", "server_label": "s"},
-    {"type": "mcp_list_tools", "id": "mcpl_1", "server_label": "s", "tools": []},
-    {"type": "mcp_approval_request", "id": "mcpr_1", "arguments": "{}", "name": "n", "server_label": "s"},
-    {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True},
-    {"type": "compaction", "id": "cmp_1", "encrypted_content": "sealed"},
-)
-
-
-@pytest.mark.parametrize("is_output", [True, False])
-@pytest.mark.parametrize("value", _LISTABLE)
-def test_the_sdk_reads_each_listed_item(value: dict[str, Any], is_output: bool) -> None:
-    read = read_listed(value, is_output=is_output)
-    parsed = _SDK.validate_python(read)
-    assert parsed.type == value.get("type", "message")
-    assert parsed.id == value.get("id", read["id"])
-    if "status" in value:
-        assert parsed.status == value["status"]
 
 
 @pytest.mark.parametrize(
