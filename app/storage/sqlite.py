@@ -18,9 +18,9 @@ _READER = ("wal_autocheckpoint=0", "query_only=ON", "cache_size=-500")
 # No commit goes on while the log's pages are copied into the file. That is done in steps, between two groups of writes:
 # all of a log of this length at once would hold up everybody for some 40 ms. A commit does it where no step came to it.
 _LOG_PAGES = 4000
-# A step after so many changed rows, which is some 500 pages. In smaller ones the pages of the indexes, which nearly
+# A step after so many changed rows, which is 400 to 700 pages. In smaller ones the pages of the indexes, which nearly
 # each commit changes, are copied too often.
-_ROWS_OF_STEP = 240
+_ROWS_OF_STEP = 400
 _PAGE_BYTES = 4096
 _WRITER = ("journal_mode=WAL", "secure_delete=ON", f"wal_autocheckpoint={_LOG_PAGES}")
 # Before SQLite 3.51.3 two processes that copy the log back may lose what a third commits: the one that serves does it.
