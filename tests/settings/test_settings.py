@@ -18,6 +18,7 @@ OTHERS = {
     "secret_key",
     "previous_secret_keys",
     "url",
+    "allow_unpriced_models",
     "transport",
     "allow_private_upstreams",
     "level",
