@@ -26,6 +26,7 @@ def upstream_call(
         entry=entry,
         is_background=request.background,
         large_bytes=exchange.size if exchange.is_large else 0,
+        is_beta=request.is_beta,
     )
 
 

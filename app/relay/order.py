@@ -13,7 +13,7 @@ from app.state.runs import Order, Page
 from app.upstream.headers import FROM_CLIENT
 from app.wire import events, response
 from app.wire.body import Json, is_large, join_object
-from app.wire.requests import CreateRequest, parse_create_request
+from app.wire.requests import CreateRequest, parse_create_request, structurally
 
 # What means something to this gateway alone, which asks upstream for an ordinary stream.
 _OURS = ("background", "background_options")
@@ -31,6 +31,7 @@ def order_of(request: CreateRequest, caller: ApiKey, headers: Mapping[str, str])
         is_streamed=request.stream,
         headers={name: headers[name] for name in FROM_CLIENT if name in headers},
         request=join_object(request.members),
+        is_beta=request.is_beta,
     )
 
 
@@ -58,13 +59,19 @@ async def request_of(order: Order, max_depth: int, offload: Offload) -> CreateRe
     Raises InvalidRequestError when it is not valid any more.
     """
     sent = order.request
+    # It passed the rules of those who serve its model when it was ordered.
     asked = (
-        await offload.run(len(sent), parse_create_request, sent, max_depth)
+        await offload.run(len(sent), parse_create_request, sent, max_depth, structurally)
         if is_large(sent)
-        else parse_create_request(sent, max_depth)
+        else parse_create_request(sent, max_depth, structurally)
     )
     members = {name: value for name, value in asked.members.items() if name not in _OURS}
-    return replace(asked, members={**members, "stream": Json(b"true")}, fields={**asked.fields, "stream": True})
+    return replace(
+        asked,
+        members={**members, "stream": Json(b"true")},
+        fields={**asked.fields, "stream": True},
+        is_beta=order.is_beta,
+    )
 
 
 def turn_of(order: Order, request: CreateRequest, caller: ApiKey, memory: Memory, entry: Entry) -> OpenTurn:

@@ -11,7 +11,7 @@ from app.settings_upstream import AdministeredUpstream, KeySettings, UpstreamSet
 from app.state.upstreams import Stored, StoredKey, StoredUpstream
 
 # It serves its own model and no other: it never stands in for a real one.
-DEMO = UpstreamSettings(name="demo", base_url="http://demo.invalid", models=("demo",))
+DEMO = UpstreamSettings(name="demo", base_url="http://demo.invalid", models=("demo",), validation="openai")
 
 _log = structlog.get_logger("antiphon.upstreams")
 

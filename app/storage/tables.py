@@ -22,10 +22,11 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
 # The newest file in migrations/versions. Ids are four digits, so that an older schema compares as smaller.
-REVISION = "0010"
+REVISION = "0013"
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -239,6 +240,8 @@ runs = Table(
     Column("request", LargeBinary),
     # The response object as it stands.
     Column("body", LargeBinary, nullable=False),
+    # Whether the client named OpenAI's beta in its query.
+    Column("is_beta", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("project_id", "id"),
     Index(None, "status", "lease_until"),
     sqlite_autoincrement=True,

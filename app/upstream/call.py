@@ -17,7 +17,8 @@ class UpstreamCall(Wish):
     `headers` are the client's, by lower-case name. With an `endpoint` the call goes there where the account's upstream
     offers it, and elsewhere to where responses are made. A `path` (`/resp_1/cancel`) names what is below that. The
     `entry` is told who was asked, and how often. One in the background waits for no account, and is not made twice.
-    `large_bytes`: what `render` works on where that is for `app.offload`, else 0.
+    `large_bytes`: what `render` works on where that is for `app.offload`, else 0. `is_beta`: the client named OpenAI's
+    beta in its query.
     """
 
     render: Callable[[Account], bytes] = field(repr=False)
@@ -29,3 +30,4 @@ class UpstreamCall(Wish):
     entry: Entry | None = None
     is_background: bool = False
     large_bytes: int = 0
+    is_beta: bool = False

@@ -193,7 +193,8 @@ def unannounced(fields: Mapping[str, Any]) -> bytes:
         "status": "in_progress",
         "error": None,
         "incomplete_details": None,
-        "model": fields["model"],
+        # A prompt template may bring its own, and nobody knows it yet.
+        "model": fields.get("model") or "",
         "output": [],
         "usage": None,
         "metadata": fields.get("metadata") or {},
