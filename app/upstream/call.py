@@ -19,6 +19,9 @@ class UpstreamCall(Wish):
     `entry` is told who was asked, and how often. One in the background waits for no account, and is not made twice.
     `large_bytes`: what `render` works on where that is for `app.offload`, else 0. `is_beta`: the client named OpenAI's
     beta in its query.
+
+    `without_reasoning` holds the names of the upstreams that `render` does not ask for encrypted reasoning; None where
+    it asks for nothing that the client did not.
     """
 
     render: Callable[[Account], bytes] = field(repr=False)
@@ -31,3 +34,4 @@ class UpstreamCall(Wish):
     is_background: bool = False
     large_bytes: int = 0
     is_beta: bool = False
+    without_reasoning: set[str] | None = None
