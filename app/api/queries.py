@@ -35,7 +35,7 @@ def read_page_query(request: Request) -> PageQuery:
 
 def is_beta(scope: Scope) -> bool:
     """Whether a call names OpenAI's beta (`?beta=true`), as upstream is told. No other part of a query goes there."""
-    query: bytes = scope["query_string"]
+    query: bytes = scope.get("query_string", b"")
     return bool(query) and b"beta=true" in query.split(b"&")
 
 
