@@ -64,6 +64,7 @@ from app.storage.upstream_store import UpstreamStore
 from app.storage.usage_store import UsageStore
 from app.storage.writer import Writer
 from app.throttle import Throttle
+from app.upstream.account import are_strict
 from app.upstream.connect import UpstreamClient
 from app.upstream.models import ModelCatalogue
 from app.upstream.networks import Networks
@@ -225,6 +226,7 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
         ),
         usage=usage,
         limiter=limiter,
+        is_strict=lambda model: are_strict(pool.upstreams, model),
     )
 
     services.duties.add(

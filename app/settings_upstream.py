@@ -106,16 +106,29 @@ class UpstreamSettings(BaseModel):
     state: Literal["gateway", "upstream"] = Field(
         "gateway", description="Who keeps chains: this gateway, or the upstream with nothing rewritten."
     )
+    validation: Literal["openai", "structural"] | None = Field(
+        None,
+        description="What requests are held to: OpenAI's own values and limits, or types and structure alone. "
+        "Unset: OpenAI the first, others the second.",
+    )
     endpoints: tuple[Endpoint, ...] | None = Field(
         None,
         description="Of compact and input_tokens those it has; the rest is done here. Unset: OpenAI both, others none.",
     )
 
+    @property
+    def is_openai(self) -> bool:
+        """Whether it is OpenAI itself."""
+        return urlsplit(self.base_url).hostname == _OPENAI_HOST
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether its requests are held to OpenAI's own values and limits."""
+        return self.is_openai if self.validation is None else self.validation == "openai"
+
     def offers(self, endpoint: Endpoint) -> bool:
         """Whether it has this endpoint below /responses."""
-        if self.endpoints is None:
-            return urlsplit(self.base_url).hostname == _OPENAI_HOST
-        return endpoint in self.endpoints
+        return self.is_openai if self.endpoints is None else endpoint in self.endpoints
 
     @field_validator("base_url")
     @classmethod

@@ -2,10 +2,12 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from starlette.types import Message, Send
 
+from app.errors import ApiError
 from app.wire import messages
 from app.wire.sse import FrameSplitter
 
@@ -15,6 +17,15 @@ class SocketConnection(Protocol):
 
     def push(self, text: bytes) -> bool:
         """Send a message of UTF-8 now; False when that cannot be, as while the client reads slowly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a connection ends. What runs may go on for `grace` seconds, None for as long as it takes."""
+
+    code: int
+    error: ApiError | None = None
+    grace: float | None = None
 
 
 class Peer:

@@ -1,8 +1,11 @@
 """The `responses` endpoints that make no response: take in, hand on."""
 
+from functools import partial
+
 from starlette.types import Receive, Scope, Send
 
 from app.api.intake import headers_of
+from app.api.queries import is_beta
 from app.api.services import Services
 from app.state import policy
 from app.wire.requests import parse_compact_request, parse_count_request
@@ -14,6 +17,7 @@ class CompactContext:
     def __init__(self, services: Services, needed: policy.Scope) -> None:
         self._services = services
         self._needed = needed
+        self._parse = partial(parse_compact_request, is_strict=services.is_strict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call. Raises ApiError before the first byte, for the edge to answer."""
@@ -21,7 +25,8 @@ class CompactContext:
         headers = headers_of(scope)
         caller = await services.identify(scope, headers, self._needed)
         with await services.registry.admit(caller.project_id) as place:
-            request = await services.intake.read(parse_compact_request, headers, receive, place.bytes)
+            request = await services.intake.read(self._parse, headers, receive, place.bytes)
+            request.is_beta = is_beta(scope)
             connection = scope["extensions"]["antiphon"]["connection"]
             await services.context_calls.compact(request, caller, headers, send, connection, place=place)
 
@@ -32,6 +37,7 @@ class CountInputTokens:
     def __init__(self, services: Services, needed: policy.Scope) -> None:
         self._services = services
         self._needed = needed
+        self._parse = partial(parse_count_request, is_strict=services.is_strict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call. Raises ApiError before the first byte, for the edge to answer."""
@@ -39,6 +45,7 @@ class CountInputTokens:
         headers = headers_of(scope)
         caller = await services.identify(scope, headers, self._needed)
         with await services.registry.admit(caller.project_id) as place:
-            request = await services.intake.read(parse_count_request, headers, receive, place.bytes)
+            request = await services.intake.read(self._parse, headers, receive, place.bytes)
+            request.is_beta = is_beta(scope)
             connection = scope["extensions"]["antiphon"]["connection"]
             await services.context_calls.count(request, caller, headers, send, connection, place=place)

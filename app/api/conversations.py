@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
+from typing import Annotated
 
 import orjson
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 
 from app.api.answers import for_list, list_answer
 from app.api.intake import headers_of
@@ -22,33 +24,44 @@ from app.state.references import references
 from app.wire import wording
 from app.wire.body import LARGE_BYTES
 from app.wire.conversations import NewItems, conversation, parse_metadata, parse_new_conversation, parse_new_items
+from app.wire.request_fields import CONVERSATION_ID
 
 _JSON = "application/json"
 
 
+async def _conversation_id(conversation_id: str) -> str:
+    """The id in the path, which is one of a conversation's. Raises InvalidRequestError for another."""
+    CONVERSATION_ID(conversation_id, "conversation_id")
+    return conversation_id
+
+
+ConversationId = Annotated[str, Depends(_conversation_id)]
+
+
 async def create_conversation(request: Request, caller: Caller, services: ServicesOf, held: Held) -> Response:
     """Create a conversation, with up to 20 items in it."""
-    given = await services.intake.read(parse_new_conversation, headers_of(request.scope), request.receive, held)
+    parse = partial(parse_new_conversation, is_strict=services.is_strict)
+    given = await services.intake.read(parse, headers_of(request.scope), request.receive, held)
     made = Conversation(new_id("conv"), int(time.time()), given.metadata)
     items = await _items_of(given.items, caller.project_id, services.responses, services.offload, held)
     await services.conversations.create(caller.project_id, made, items)
     return _shown(made)
 
 
-async def retrieve_conversation(conversation_id: str, caller: Caller, services: ServicesOf) -> Response:
+async def retrieve_conversation(conversation_id: ConversationId, caller: Caller, services: ServicesOf) -> Response:
     """Return a conversation, without its items."""
     return _shown(await services.conversations.read(caller.project_id, conversation_id))
 
 
 async def update_conversation(
-    conversation_id: str, request: Request, caller: Caller, services: ServicesOf, held: Held
+    conversation_id: ConversationId, request: Request, caller: Caller, services: ServicesOf, held: Held
 ) -> Response:
     """Replace a conversation's metadata."""
     metadata = await services.intake.read(parse_metadata, headers_of(request.scope), request.receive, held)
     return _shown(await services.conversations.describe(caller.project_id, conversation_id, metadata))
 
 
-async def delete_conversation(conversation_id: str, caller: Caller, services: ServicesOf) -> Response:
+async def delete_conversation(conversation_id: ConversationId, caller: Caller, services: ServicesOf) -> Response:
     """Delete a conversation and its items; the responses that were made in it stay."""
     await services.conversations.delete(caller.project_id, conversation_id)
     deleted = {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
@@ -56,11 +69,12 @@ async def delete_conversation(conversation_id: str, caller: Caller, services: Se
 
 
 async def create_items(
-    conversation_id: str, request: Request, caller: Caller, services: ServicesOf, held: Held
+    conversation_id: ConversationId, request: Request, caller: Caller, services: ServicesOf, held: Held
 ) -> Response:
     """Add up to 20 items to a conversation."""
-    check_include(request)
-    given = await services.intake.read(parse_new_items, headers_of(request.scope), request.receive, held)
+    check_include(request, services.is_strict)
+    parse = partial(parse_new_items, is_strict=services.is_strict)
+    given = await services.intake.read(parse, headers_of(request.scope), request.receive, held)
     memory = await services.open_conversations.open(caller.project_id, conversation_id, services.responses)
     items = await _items_of(given, caller.project_id, memory, services.offload, held)
     added = await services.conversations.add_items(caller.project_id, conversation_id, items)
@@ -68,20 +82,20 @@ async def create_items(
 
 
 async def list_items(
-    conversation_id: str, request: Request, caller: Caller, services: ServicesOf, held: Held
+    conversation_id: ConversationId, request: Request, caller: Caller, services: ServicesOf, held: Held
 ) -> Response:
     """List what stands in a conversation."""
     query = read_page_query(request)
-    check_include(request)
+    check_include(request, services.is_strict)
     items, has_more = await services.conversations.read_page(caller.project_id, conversation_id, query, for_list(held))
     return await _listed(items, services.offload, held, has_more=has_more)
 
 
 async def retrieve_item(  # noqa: PLR0917 - the framework's injection, by name
-    conversation_id: str, item_id: str, request: Request, caller: Caller, services: ServicesOf, held: Held
+    conversation_id: ConversationId, item_id: str, request: Request, caller: Caller, services: ServicesOf, held: Held
 ) -> Response:
     """Return one item of a conversation."""
-    check_include(request)
+    check_include(request, services.is_strict)
     found = await services.conversations.read_items(caller.project_id, conversation_id, {item_id}, for_list(held))
     if item_id not in found:
         raise wording.item_not_found(item_id)
@@ -89,7 +103,7 @@ async def retrieve_item(  # noqa: PLR0917 - the framework's injection, by name
     return await list_answer(lambda: listed(item), len(item.content), services.offload, held)
 
 
-async def delete_item(conversation_id: str, item_id: str, caller: Caller, services: ServicesOf) -> Response:
+async def delete_item(conversation_id: ConversationId, item_id: str, caller: Caller, services: ServicesOf) -> Response:
     """Delete one item of a conversation; returns the conversation."""
     return _shown(await services.conversations.delete_item(caller.project_id, conversation_id, item_id))
 

@@ -1,12 +1,14 @@
 """The query of a retrieval: which page, what is included, from where a stream goes on."""
 
 import re
+from collections.abc import Callable
 
 from fastapi import Request
+from starlette.types import Scope
 
 from app.state.listing import DEFAULT_LIMIT, PageQuery
 from app.wire.fields import enum, integer
-from app.wire.requests import INCLUDE
+from app.wire.request_fields import INCLUDE
 
 _ORDER = enum("asc", "desc")
 _LIMIT = integer(minimum=1, maximum=100)
@@ -31,11 +33,22 @@ def read_page_query(request: Request) -> PageQuery:
     )
 
 
-def check_include(request: Request) -> None:
-    """`include` of a retrieval, in both of its spellings. A stored response is returned with all that it has."""
+def is_beta(scope: Scope) -> bool:
+    """Whether a call names OpenAI's beta (`?beta=true`), as upstream is told. No other part of a query goes there."""
+    query: bytes = scope.get("query_string", b"")
+    return bool(query) and b"beta=true" in query.split(b"&")
+
+
+def check_include(request: Request, is_strict: Callable[[None], bool]) -> None:
+    """`include` of a retrieval, in both of its spellings. A stored response is returned with all that it has.
+
+    Names that OpenAI does not have pass where any upstream may have them.
+    """
     query = request.query_params
-    for place, name in enumerate([*query.getlist("include"), *query.getlist("include[]")]):
-        INCLUDE(name, f"include[{place}]")
+    names = [*query.getlist("include"), *query.getlist("include[]")]
+    if names and is_strict(None):
+        for place, name in enumerate(names):
+            INCLUDE(name, f"include[{place}]")
 
 
 def read_stream_query(request: Request) -> int | None:

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.answers import JsonAnswer, for_list, list_answer
 from app.api.intake import headers_of
-from app.api.queries import check_include, read_page_query, read_stream_query
+from app.api.queries import check_include, is_beta, read_page_query, read_stream_query
 from app.api.services import Caller, Held, Services, ServicesOf
 from app.relay.background import not_found
 from app.relay.client import Connection
@@ -27,6 +27,7 @@ class CreateResponse:
     def __init__(self, services: Services, needed: policy.Scope) -> None:
         self._services = services
         self._needed = needed
+        self._parse = partial(parse_create_request, is_strict=services.is_strict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call; the relay writes to the socket as upstream's bytes arrive.
@@ -37,7 +38,8 @@ class CreateResponse:
         headers = headers_of(scope)
         caller = await services.identify(scope, headers, self._needed)
         with await services.registry.admit(caller.project_id) as place:
-            request = await services.intake.read(parse_create_request, headers, receive, place.bytes)
+            request = await services.intake.read(self._parse, headers, receive, place.bytes)
+            request.is_beta = is_beta(scope)
             server = services.background if request.background else services.relay
             connection = scope["extensions"]["antiphon"]["connection"]
             serving = server.serve(request, caller, headers, send, connection, place=place)
@@ -61,7 +63,7 @@ async def retrieve_response(
     response_id: str, request: Request, caller: Caller, services: ServicesOf, held: Held
 ) -> Response:
     """Return a response as it stands, or stream what it says after some event."""
-    check_include(request)
+    check_include(request, services.is_strict)
     after = read_stream_query(request)
     if after is not None:
         key = await services.background.find_log(caller.project_id, response_id, held.add)
@@ -90,7 +92,7 @@ async def list_input_items(
 ) -> Response:
     """List what went into a stored response: the turns it continues, then its own input."""
     query = read_page_query(request)
-    check_include(request)
+    check_include(request, services.is_strict)
     now = int(time.time())
     chain = await services.responses.read_chain(caller.project_id, response_id, now, for_list(held))
     if chain is None:

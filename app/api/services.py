@@ -68,6 +68,7 @@ class Services:
     context_calls: ContextCalls
     usage: UsageStore
     limiter: Limiter
+    is_strict: Callable[[str | None], bool]
 
     def identify(self, asgi: Asgi, headers: Mapping[str, str], scope: Scope) -> Awaitable[ApiKey]:
         """The caller of this request, who has this scope. Raises what the authenticator raises."""

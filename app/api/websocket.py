@@ -5,15 +5,16 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
 from app import allowance
-from app.api.channel import Channel, Peer
+from app.api.channel import Channel, Ending, Peer
 from app.api.intake import headers_of
+from app.api.queries import is_beta
 from app.api.services import Services
 from app.byte_budget import Reservation
 from app.errors import ApiError, InvalidRequestError, forget_frames
@@ -23,7 +24,7 @@ from app.state import policy
 from app.state.records import ApiKey
 from app.wire import messages
 from app.wire.body import is_large
-from app.wire.messages import ClientMessage
+from app.wire.messages import ClientMessage, CreateCall
 
 _MOST_LANES = 32
 _MOST_RUNNING = 16
@@ -33,7 +34,7 @@ _COPIES = 3
 _GOING_AWAY, _INTERNAL_ERROR, _RESTART = 1001, 1011, 1012
 _FIRST_SERVER_ERROR = 500
 _ROUTE = "/v1/responses"
-# Said of this connection, and not of the calls upstream: clients name the protocol they speak in it.
+# Said of this connection, and not of the calls upstream, but for a beta: clients name the protocol they speak in it.
 _OWN_HEADERS = frozenset({"openai-beta"})
 
 _T = TypeVar("_T")
@@ -49,7 +50,9 @@ class ResponsesSocket:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection to its end. Raises ApiError while the upgrade can be refused."""
         services = self._services
-        headers = {name: value for name, value in headers_of(scope).items() if name not in _OWN_HEADERS}
+        beta = is_beta(scope)
+        headers = {name: value for name, value in headers_of(scope).items() if beta or name not in _OWN_HEADERS}
+        read = partial(messages.read_call, is_strict=services.is_strict, is_beta=beta)
         address = services.addresses.of(scope)
 
         async def identify() -> ApiKey:
@@ -64,16 +67,7 @@ class ResponsesSocket:
             await send({"type": "websocket.accept"})
             peer = Peer(send, connection)
             memory = Lanes(services.archive, services.limits.max_body_bytes, remembered)
-            await Session(services, identify, headers, receive, peer, memory=memory, arriving=arriving).run()
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """Why a connection ends. What runs may go on for `grace` seconds, None for as long as it takes."""
-
-    code: int
-    error: ApiError | None = None
-    grace: float | None = None
+            await Session(services, identify, headers, receive, peer, read=read, memory=memory, arriving=arriving).run()
 
 
 class Session:
@@ -90,6 +84,7 @@ class Session:
         receive: Receive,
         peer: Peer,
         *,
+        read: Callable[[bytes, int], CreateCall],
         memory: Lanes,
         arriving: Reservation,
     ) -> None:
@@ -99,6 +94,7 @@ class Session:
         self._headers = headers
         self._receive = receive
         self._peer = peer
+        self._read_call = read
         self._request_id = request_id()
         self._memory = memory
         self._arriving = arriving
@@ -275,7 +271,7 @@ class Session:
         with await services.registry.admit(caller.project_id) as place:
             place.bytes.take_over(self._held.pop(message))
             await place.bytes.add(len(message.raw) * (_COPIES - 1))
-            call = await self._parsed(messages.read_call, message.raw)
+            call = await self._parsed(self._read_call, message.raw)
             memory = self._memory.memory(lane, message.previous_response_id, store=call.request.store)
             if not call.generates:
                 for frame in messages.warm_up(await services.relay.warm_up(call.request, caller, memory, place)):

@@ -42,9 +42,9 @@ Strip = Annotated[
     list[str] | None, typer.Option("--strip", help="A parameter it does not know; may be repeated. `none` for none.")
 ]
 State = Annotated[str | None, typer.Option(help="Who keeps chains: gateway or upstream.")]
+Validation = Annotated[str | None, typer.Option(help="What requests are held to: openai or structural.")]
 Endpoints = Annotated[
-    list[str] | None,
-    typer.Option("--endpoint", help="compact or input_tokens, which it has; may be repeated. `none` for neither."),
+    list[str] | None, typer.Option("--endpoint", help="compact or input_tokens; may be repeated. `none` for neither.")
 ]
 
 _COLUMNS: Columns = {
@@ -87,6 +87,7 @@ def add_upstream(
     strip: Strip = None,
     tier: Tier = None,
     state: State = None,
+    validation: Validation = None,
     endpoints: Endpoints = None,
     as_json: AsJson = False,
 ) -> None:
@@ -100,6 +101,7 @@ def add_upstream(
         strip=strip,
         tier=tier,
         state=state,
+        validation=validation,
         endpoints=endpoints,
     )
 
@@ -119,6 +121,7 @@ def update_upstream(
     strip: Strip = None,
     tier: Tier = None,
     state: State = None,
+    validation: Validation = None,
     endpoints: Endpoints = None,
     as_json: AsJson = False,
 ) -> None:
@@ -132,6 +135,7 @@ def update_upstream(
         strip=strip,
         tier=tier,
         state=state,
+        validation=validation,
         endpoints=endpoints,
     )
 

@@ -42,8 +42,10 @@ class Request:
 def read_request(raw: bytes) -> Request:
     """Raises InvalidRequestError (400) or NotFoundError (404)."""
     body = parse_create_request(raw, _MAX_DEPTH).fields
-    if body["model"] != MODEL:
-        raise wording.unknown_model(body["model"])
+    # A prompt template could name the model: this one has none.
+    model = body.get("model") or ""
+    if model != MODEL:
+        raise wording.unknown_model(model)
     refuse_state(body)
     history = History(read_items(body["input"]))
     choice = body.get("tool_choice")

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.errors import InvalidRequestError
 from app.wire.fields import array_of, enum, object_of, string
-from app.wire.requests import TOOL
+from app.wire.request_fields import TOOL
 
 CALLABLE = ("function", "custom")
 

@@ -29,6 +29,8 @@ def upstream_call(
         is_background=request.background,
         large_bytes=exchange.size if exchange.is_large else 0,
         secrets=exchange.secrets,
+        is_beta=request.is_beta,
+        without_reasoning=exchange.without_reasoning if exchange.asks_for_reasoning else None,
     )
 
 

@@ -71,7 +71,7 @@ class Compactor:
             return _summary_request(exchange, exchange.context(account.name), account)
 
         await reserve(exchange.size * _COPIES)
-        answer = await self._upstream.open(replace(call, render=render, endpoint="compact"))
+        answer = await self._upstream.open(replace(call, render=render, endpoint="compact", without_reasoning=None))
         raw = await self._read(answer, reserve)
         facts = await self._offload.run(len(raw), _facts, raw, call)
         if call.entry is not None:
@@ -92,7 +92,8 @@ class Compactor:
         """
         threshold = _threshold(exchange)
         account = self._upstream.first(call)
-        if threshold is None or account.upstream.offers("compact"):
+        # A prompt template's model is known to upstream alone.
+        if threshold is None or not exchange.request.model or account.upstream.offers("compact"):
             return exchange
         size = exchange.size
         await reserve(size * _COPIES)
@@ -107,7 +108,7 @@ class Compactor:
             history, _ = compaction.cut(exchange.context(account.name))
             return _summary_request(exchange, history, account)
 
-        answer = await self._upstream.open(replace(call, render=render, stream=False))
+        answer = await self._upstream.open(replace(call, render=render, stream=False, without_reasoning=None))
         raw = await self._read(answer, reserve)
         text, usage = _summary_in(await self._offload.run(len(raw), _facts, raw, call))
 

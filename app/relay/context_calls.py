@@ -152,8 +152,9 @@ class ContextCalls:
                 raise _NotCountedError(account)
             return exchange.standalone(account)
 
+        counted = replace(call, render=render, stream=False, endpoint="input_tokens", without_reasoning=None)
         try:
-            answer = await self._upstream.open(replace(call, render=render, stream=False, endpoint="input_tokens"))
+            answer = await self._upstream.open(counted)
         except _NotCountedError as reached:
             return await self._estimate(exchange, reached.account.name)
         try:

@@ -98,8 +98,9 @@ class Limiter:
         """
         if caller.is_unrestricted:
             return NOTHING
-        # A count without a model asks no upstream.
-        if request.model and not caller.may_use(request.model):
+        # A count without a model asks no upstream; a prompt template may name any.
+        asks_upstream = request.model or entry.endpoint != "input_tokens"
+        if asks_upstream and not caller.may_use(request.model):
             raise wording.inaccessible_model(request.model)
         if not request.fields.keys() <= MEMBERS:
             _check_members(caller, request.fields.keys() - MEMBERS)

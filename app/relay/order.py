@@ -16,7 +16,7 @@ from app.state.runs import Order, Page
 from app.upstream.headers import FROM_CLIENT
 from app.wire import events, response
 from app.wire.body import Json, is_large, join_object
-from app.wire.requests import CreateRequest, parse_create_request
+from app.wire.requests import CreateRequest, parse_create_request, structurally
 from app.wire.tools import TOOL_LISTS, ToolSecrets
 
 # What means something to this gateway alone, which asks upstream for an ordinary stream.
@@ -40,6 +40,7 @@ def order_of(request: CreateRequest, caller: ApiKey, headers: Mapping[str, str],
         is_streamed=request.stream,
         headers={name: headers[name] for name in FROM_CLIENT if name in headers},
         request=sealer.seal(caller.project_id, body).encode() if _may_have_secrets(request, body) else body,
+        is_beta=request.is_beta,
     )
 
 
@@ -72,13 +73,19 @@ async def request_of(order: Order, max_depth: int, offload: Offload, sealer: Sea
             sent = sealer.open(order.project_id, sent.decode())
         except SealError:
             raise AuthenticationError("The secrets of this response's tools cannot be read any more.") from None
+    # It passed the rules of those who serve its model when it was ordered.
     asked = (
-        await offload.run(len(sent), parse_create_request, sent, max_depth)
+        await offload.run(len(sent), parse_create_request, sent, max_depth, structurally)
         if is_large(sent)
-        else parse_create_request(sent, max_depth)
+        else parse_create_request(sent, max_depth, structurally)
     )
     members = {name: value for name, value in asked.members.items() if name not in _OURS}
-    return replace(asked, members={**members, "stream": Json(b"true")}, fields={**asked.fields, "stream": True})
+    return replace(
+        asked,
+        members={**members, "stream": Json(b"true")},
+        fields={**asked.fields, "stream": True},
+        is_beta=order.is_beta,
+    )
 
 
 def turn_of(order: Order, request: CreateRequest, caller: ApiKey, memory: Memory, entry: Entry) -> OpenTurn:

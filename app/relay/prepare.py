@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import orjson
@@ -32,7 +32,8 @@ from app.wire.tools import ToolSecrets
 _GATEWAY_STATE = ("previous_response_id", "conversation", "background")
 _NOT_STORED = Json(b"false")
 _TRIGGER = b'{"type":"compaction_trigger"}'
-_ENCRYPTED_REASONING = b'"reasoning.encrypted_content"'
+_REASONING = "reasoning.encrypted_content"
+_REASONING_ALONE = Json(b'["reasoning.encrypted_content"]')
 
 
 # Not frozen, here and below, though nobody changes them: every call makes one, and a frozen one costs thrice as much.
@@ -78,7 +79,7 @@ class Exchange:
     gateway's. `is_owned`: the call, or what it continues, names what only one account has; the `owner` has what it
     needs, where that is known. `compaction` stands for the whole context where that was made short. `has_triggers`:
     some input asks for something and says nothing; `asks_compaction`: the last does. `is_large`: work on all of it is
-    for `app.offload`.
+    for `app.offload`. `without_reasoning` names the upstreams that refuse to be asked for encrypted reasoning.
     """
 
     request: CreateRequest
@@ -96,6 +97,7 @@ class Exchange:
     has_triggers: bool = False
     asks_compaction: bool = False
     secrets: ToolSecrets | None = None
+    without_reasoning: set[str] = field(default_factory=set)
 
     @property
     def size(self) -> int:
@@ -157,7 +159,7 @@ class Exchange:
         members, history = self._standalone(account)
         if account.upstream.state == "gateway":
             members["store"] = _NOT_STORED
-            self._ask_for_reasoning(members)
+            self._ask_for_reasoning(members, account)
         if "context_management" in members and not account.upstream.offers("compact"):
             del members["context_management"]
         if self.asks_compaction and account.upstream.offers("compact"):
@@ -218,15 +220,25 @@ class Exchange:
             if item.get("type") != TRIGGER:
                 yield self.expand(raw) if item_type(item) == "compaction" else raw
 
-    def _ask_for_reasoning(self, members: dict[str, Json]) -> None:
-        """Ask for reasoning in the form that can be replayed, where this turn may be continued.
+    @property
+    def asks_for_reasoning(self) -> bool:
+        """Whether it asks for reasoning in the form that can be replayed, though its client did not.
 
-        Models that do not reason refuse that, so it is asked for only where the client speaks of reasoning itself.
+        It does where the turn may be continued, also where the client says nothing of reasoning: many models reason
+        unasked. Those that refuse to be asked are found out and remembered (`app.upstream.connect`).
         """
-        if (self.request.store or self.memory is not None) and self.request.fields.get("reasoning"):
-            included = elements(members["include"]) if self.request.fields.get("include") else []
-            if _ENCRYPTED_REASONING not in included:
-                members["include"] = Json(join_array([*included, _ENCRYPTED_REASONING]))
+        is_kept = self.request.store or self.memory is not None
+        return is_kept and _REASONING not in (self.request.fields.get("include") or ())
+
+    def _ask_for_reasoning(self, members: dict[str, Json], account: Account) -> None:
+        if not self.asks_for_reasoning or account.upstream.name in self.without_reasoning:
+            return
+        included = members["include"] if self.request.fields.get("include") else None
+        members["include"] = (
+            _REASONING_ALONE
+            if included is None
+            else Json(join_array([*elements(included), b'"reasoning.encrypted_content"']))
+        )
 
 
 async def prepare(

@@ -12,7 +12,7 @@ from app.settings_upstream import AdministeredUpstream, KeySettings, UpstreamSet
 from app.state.upstreams import Stored, StoredKey, StoredUpstream
 
 # It serves its own model and no other: it never stands in for a real one.
-DEMO = UpstreamSettings(name="demo", base_url="http://demo.invalid", models=("demo",))
+DEMO = UpstreamSettings(name="demo", base_url="http://demo.invalid", models=("demo",), validation="openai")
 
 # Nobody pays for it.
 DEMO_PRICE = PriceSettings(model="demo", upstream=DEMO.name, input=0, output=0)

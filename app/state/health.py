@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Ailment: TypeAlias = Literal["cooling", "parked", "dead", "open", "removed"]
+Ailment: TypeAlias = Literal["cooling", "parked", "dead", "open", "removed", "no_reasoning"]
 Control: TypeAlias = Literal["enabled", "draining", "disabled"]
 
 PROBED: frozenset[Ailment] = frozenset({"parked", "dead", "open"})
@@ -17,6 +17,9 @@ class Condition:
     cooling: rate-limited, usable after its rest. parked: its quota is spent. dead: its key is not accepted. open: five
     calls in a row failed. removed: it does not have this model. `step` counts the failures in a row that made the rest
     longer, from 0. `reason` is for people: a status and a code, never what was said.
+
+    no_reasoning is said of an upstream, by its name in place of an account's, and one model: for so long it is not
+    asked for encrypted reasoning, which it refuses.
     """
 
     account: str

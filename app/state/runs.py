@@ -11,7 +11,8 @@ ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
 class Order:
     """What a client asked to have done in the background. `id` is the response's, given before upstream is called.
 
-    `headers` are those of the client's that upstream is sent, `request` is the client's body.
+    `headers` are those of the client's that upstream is sent, `request` is the client's body. `is_beta`: it named
+    OpenAI's beta.
     """
 
     id: str
@@ -21,6 +22,7 @@ class Order:
     is_streamed: bool
     headers: Mapping[str, str]
     request: bytes
+    is_beta: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,5 +97,6 @@ def _run(row: RowMapping) -> Run:
         row["is_streamed"],
         orjson.loads(row["headers"]),
         row["request"],
+        row["is_beta"],
     )
     return Run(row["key"], row["epoch"], order, row["status"], row["body"], row["cancel_requested"], row["waited"])

@@ -96,6 +96,7 @@ class CreateRun(SingleWrite[Run | None]):
                 headers=orjson.dumps(order.headers),
                 request=order.request,
                 body=self.body,
+                is_beta=order.is_beta,
             )
         ).inserted_primary_key
         assert inserted is not None  # noqa: S101 - of one row it is known

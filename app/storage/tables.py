@@ -19,6 +19,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     UniqueConstraint,
+    false,
 )
 
 from app.storage.storable import StorableId, StorableText
@@ -239,6 +240,8 @@ runs = Table(
     Column("request", LargeBinary),
     # The response object as it stands.
     Column("body", LargeBinary, nullable=False),
+    # Whether the client named OpenAI's beta in its query.
+    Column("is_beta", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("project_id", "id"),
     Index(None, "status", "lease_until"),
     sqlite_autoincrement=True,

@@ -81,6 +81,11 @@ def upstream_name(account: str) -> str:
     return account.partition("/")[0]
 
 
+def are_strict(upstreams: Iterable[UpstreamSettings], model: str | None = None) -> bool:
+    """Whether OpenAI's own rules hold for a call of this model, or of any: all that may serve it have them."""
+    return all(upstream.is_strict for upstream in upstreams if model is None or serves(upstream, model))
+
+
 def serves(upstream: UpstreamSettings, model: str) -> bool:
     """Whether the model matches one of the upstream's globs."""
     return any(fnmatchcase(model, glob) for glob in upstream.models)

@@ -61,13 +61,13 @@ class _Destination:
         self._urls = _urls(account.upstream)
         self._connect_seconds = settings.connect_timeout_seconds
         self._silence_seconds = settings.idle_timeout_seconds
-        self._known: dict[tuple[str, Endpoint | None, bool], Ask] = {}
+        self._known: dict[tuple[str, Endpoint | None, bool, bool], Ask] = {}
 
     def prepare(self, call: UpstreamCall, *, on_new_connection: bool = False) -> Ask:
         """What asks this call here. Raises as Transport does."""
         if call.path or on_new_connection:
             return self._prepare(call, on_new_connection=on_new_connection)
-        kind = (call.method, call.endpoint, call.stream)
+        kind = (call.method, call.endpoint, call.stream, call.is_beta)
         return self._known.get(kind) or self._known.setdefault(kind, self._prepare(call, on_new_connection=False))
 
     def prepare_test(self) -> Ask:
@@ -80,6 +80,8 @@ class _Destination:
         url = self._urls[call.endpoint]
         if call.path:
             url = httpx.URL(f"{url}{call.path}")
+        if call.is_beta:
+            url = url.copy_with(query=b"beta=true")
         headers = request_headers(self.account, stream=call.stream)
         return self._transport.prepare(
             UpstreamRequest(call.method, url, headers, self._connect_seconds, self._silence_seconds, on_new_connection)

@@ -19,7 +19,10 @@ class UpstreamCall(Wish):
     offers it, and elsewhere to where responses are made. A `path` (`/resp_1/cancel`) names what is below that. The
     `entry` is told who was asked, and how often. One in the background waits for no account, and is not made twice.
     `large_bytes`: what `render` works on where that is for `app.offload`, else 0. The `secrets` of its tools are in no
-    error.
+    error. `is_beta`: the client named OpenAI's beta in its query.
+
+    `without_reasoning` holds the names of the upstreams that `render` does not ask for encrypted reasoning; None where
+    it asks for nothing that the client did not.
     """
 
     render: Callable[[Account], bytes] = field(repr=False)
@@ -32,3 +35,5 @@ class UpstreamCall(Wish):
     is_background: bool = False
     large_bytes: int = 0
     secrets: ToolSecrets | None = field(default=None, repr=False)
+    is_beta: bool = False
+    without_reasoning: set[str] | None = None

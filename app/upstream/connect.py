@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 
-from app.errors import ApiError, UpstreamError
+from app.errors import ApiError, UpstreamError, UpstreamRefusedError
 from app.observability.logging import note
 from app.offload import Offload
 from app.settings import RelaySettings
@@ -18,6 +18,7 @@ from app.upstream.failover import Failover
 from app.upstream.faults import Fault, last_word
 from app.upstream.lease import Lease
 from app.upstream.pool import Pool
+from app.upstream.refusals import may_be_about_reasoning
 
 
 class UpstreamClient:
@@ -56,7 +57,12 @@ class UpstreamClient:
                 raise self._pool.exhausted(call)
             lease = await self._pool.wait(call, self._pool.wait_seconds)
         wanted = lease.wanted
-        outcome = await self._attempts.make(lease, call)
+        self._recall_refusal(call, lease.account)
+        outcome: UpstreamAnswer | Fault
+        try:
+            outcome = await self._attempts.make(lease, call)
+        except UpstreamRefusedError as refusal:
+            outcome = await self._ask_without_reasoning(call, lease.account, refusal)
         if isinstance(outcome, Fault):
             outcome = await self._fail_over(call, lease, outcome)
         else:
@@ -88,13 +94,45 @@ class UpstreamClient:
         while True:
             self._pool.fail(lease, fault)
             lease = await self._next(call, walk, lease, fault, until)
-            outcome = await self._attempts.make(lease, call, on_new_connection=walk.again is not None)
+            self._recall_refusal(call, lease.account)
+            outcome: UpstreamAnswer | Fault
+            try:
+                outcome = await self._attempts.make(lease, call, on_new_connection=walk.again is not None)
+            except UpstreamRefusedError as refusal:
+                outcome = await self._ask_without_reasoning(call, lease.account, refusal)
             if isinstance(outcome, UpstreamAnswer):
                 self._pool.serve(lease, outcome.told)
                 for account, reason in walk.lacking:
                     self._pool.confirm_lack(account, call.model, reason)
                 return outcome
             fault = outcome
+
+    def _recall_refusal(self, call: UpstreamCall, account: Account) -> None:
+        """Have the call not ask for encrypted reasoning where it is known to be refused."""
+        if call.without_reasoning is not None and self._pool.refusals.has(account.upstream.name, call.model):
+            call.without_reasoning.add(account.upstream.name)
+
+    async def _ask_without_reasoning(
+        self, call: UpstreamCall, account: Account, refusal: UpstreamRefusedError
+    ) -> UpstreamAnswer | Fault:
+        """Ask this account once more, for nothing that the client did not ask for; remember it if that was the fault.
+
+        What was refused was not generated: it costs neither the client nor the account's health anything. Raises the
+        refusal where it can be of nothing that the gateway added.
+        """
+        upstream, forgone = account.upstream, call.without_reasoning
+        if (
+            forgone is None
+            or upstream.state != "gateway"
+            or upstream.name in forgone
+            or not may_be_about_reasoning(refusal)
+        ):
+            raise refusal
+        forgone.add(upstream.name)
+        outcome = await self._attempts.make(self._pool.lease(account), call)
+        if isinstance(outcome, UpstreamAnswer):
+            self._pool.refusals.add(upstream.name, call.model)
+        return outcome
 
     async def _next(self, call: UpstreamCall, walk: Failover, lease: Lease, fault: Fault, until: float) -> Lease:
         """The lease for one more try. Raises the call's last word where there is none."""

@@ -16,6 +16,7 @@ from app.upstream.exhausted import account_gone
 from app.upstream.faults import Fault
 from app.upstream.health import Illness
 from app.upstream.lease import Lease
+from app.upstream.refusals import Refusals
 from app.upstream.seat import Seat
 from app.upstream.seats import Seats
 from app.upstream.waiting import WaitingCalls
@@ -50,6 +51,7 @@ class Pool:
         self._is_alone = is_alone
         self._wait_seconds = wait_seconds
         self._most_waiting = most_waiting
+        self.refusals = Refusals(clock, on_change)
         self._seats = Seats()
         self._waiting = WaitingCalls()
         self._timer: asyncio.TimerHandle | None = None
@@ -186,8 +188,8 @@ class Pool:
         for one in news:
             seat = self._seats.get(one.account)
             if seat is None:
-                continue
-            if isinstance(one, Recovery):
+                self.refusals.hear(one)
+            elif isinstance(one, Recovery):
                 is_news |= seat.health.recover(one.model)
             elif seat.health.hear(one, now):
                 is_news = True

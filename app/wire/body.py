@@ -13,7 +13,7 @@ from app.errors import InvalidRequestError
 from app.wire import slices
 from app.wire.slices import Elements, Reader
 from app.wire.tokens import DEEPEST, NotJsonError, is_deeper
-from app.wire.wording import type_name
+from app.wire.wording import not_json, type_name
 
 Json = slices.Json
 
@@ -33,12 +33,6 @@ HUGE_BYTES = 1_000_000
 _MANY_COMMAS = 5_000
 # Values weigh far more decoded than sent (7,000,000 lists: 600 MB).
 _MOST_VALUES = 1_000_000
-
-_NOT_JSON = (
-    "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP library "
-    "correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON. If you have trouble "
-    "figuring out how to fix this, please contact us through our help center at help.openai.com.)"
-)
 
 
 def is_large(raw: bytes) -> bool:
@@ -67,7 +61,7 @@ def read_object(
         reader = Reader(raw, DEEPEST)
         document = reader.document() if found is None else None
     except NotJsonError:
-        raise InvalidRequestError(_NOT_JSON) from None
+        raise not_json() from None
     raise _too_deep(max_depth) if found is not None or reader.is_too_deep else _no_object(document)
 
 
@@ -85,7 +79,7 @@ def decode_object(raw: bytes, max_depth: int) -> dict[str, Any]:
         # orjson has a limit of its own, far above ours: the same mistake deserves the same answer.
         if error.msg.startswith("depth limit"):
             raise _too_deep(max_depth) from None
-        raise InvalidRequestError(_NOT_JSON) from None
+        raise not_json() from None
     if not isinstance(document, dict):
         raise _no_object(document)
     # Fewer brackets than levels allowed cannot nest too deep, wherever they stand.

@@ -9,10 +9,12 @@ from typing import Any
 
 import orjson
 
+from app.errors import InvalidRequestError
 from app.wire import body, wording
 from app.wire.fields import Check, array_of
-from app.wire.input_items import check_item
+from app.wire.input_items import check_item, check_structure
 from app.wire.metadata import check_metadata
+from app.wire.requests import IsStrict, strictly
 
 _MOST_ITEMS = 20
 
@@ -20,6 +22,7 @@ _FIELDS: Mapping[str, Check] = {
     "items": array_of(check_item, maximum=_MOST_ITEMS),
     "metadata": check_metadata,
 }
+_STRUCTURAL_ITEMS = array_of(check_structure, maximum=_MOST_ITEMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +41,20 @@ class NewConversation:
     items: NewItems
 
 
-def parse_new_conversation(raw: bytes, max_depth: int) -> NewConversation:
-    """The body of POST /v1/conversations. Both members may be left out, or be null."""
-    fields, members = _checked(raw, max_depth, "items", "metadata")
+def parse_new_conversation(raw: bytes, max_depth: int, is_strict: IsStrict = strictly) -> NewConversation:
+    """The body of POST /v1/conversations. Both members may be left out, or be null, and so may the body."""
+    fields, members = _checked(raw or b"{}", max_depth, is_strict, "items", "metadata")
     return NewConversation(_metadata(fields), _items(fields, members))
 
 
-def parse_new_items(raw: bytes, max_depth: int) -> NewItems:
+def parse_new_items(raw: bytes, max_depth: int, is_strict: IsStrict = strictly) -> NewItems:
     """The body of POST /v1/conversations/{id}/items."""
-    return _items(*_checked(raw, max_depth, "items", required="items"))
+    return _items(*_checked(raw, max_depth, is_strict, "items", required="items"))
 
 
 def parse_metadata(raw: bytes, max_depth: int) -> bytes:
     """The body of POST /v1/conversations/{id}: the metadata that replace what there are; null removes them."""
-    return _metadata(_checked(raw, max_depth, "metadata", required="metadata")[0])
+    return _metadata(_checked(raw, max_depth, strictly, "metadata", required="metadata")[0])
 
 
 def conversation(conversation_id: str, created_at: int, metadata: bytes) -> bytes:
@@ -67,7 +70,7 @@ def conversation(conversation_id: str, created_at: int, metadata: bytes) -> byte
 
 
 def _checked(
-    raw: bytes, max_depth: int, *known: str, required: str | None = None
+    raw: bytes, max_depth: int, is_strict: IsStrict, *known: str, required: str | None = None
 ) -> tuple[dict[str, Any], dict[str, body.Json]]:
     fields, members, _ = body.read_object(raw, max_depth, known, "items")
     if required is not None and required not in fields:
@@ -79,8 +82,18 @@ def _checked(
         value = fields.get(name)
         # A list of items that has to be there may not be null.
         if value is not None or name == required == "items":
-            _FIELDS[name](value, name)
+            _check(name, value, is_strict)
     return fields, members
+
+
+def _check(name: str, value: Any, is_strict: IsStrict) -> None:
+    try:
+        _FIELDS[name](value, name)
+    except InvalidRequestError:
+        # Whoever serves a call in the conversation may take them.
+        if name != "items" or is_strict(None):
+            raise
+        _STRUCTURAL_ITEMS(value, name)
 
 
 def _metadata(fields: Mapping[str, Any]) -> bytes:

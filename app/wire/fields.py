@@ -5,7 +5,7 @@ It reads and never changes; members it was not told of pass.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
 from app.wire import wording
@@ -40,19 +40,43 @@ def string(*, maximum: int | None = None, non_empty: bool = False, pattern: re.P
     return check
 
 
-def enum(*values: str) -> Check:
-    """One of these strings."""
+def enum(*values: str, also: Collection[str] = ()) -> Check:
+    """One of these strings. The refusal does not name those that pass `also`."""
+    expected = wording.one_of(values)
 
     def check(value: Any, path: str) -> None:
         if type(value) is not str:
-            raise wording.invalid_type(path, value, "a string")
-        if value not in values:
+            raise wording.invalid_type(path, value, expected)
+        if value not in values and value not in also:
             raise wording.invalid_value(path, value, values)
 
     return check
 
 
-def integer(*, minimum: int, maximum: int | None = None) -> Check:
+def open_enum(*values: str, also: Collection[str] = ()) -> Check:  # noqa: ARG001 - it stands where `enum` may stand
+    """Any string: others than these may be defined. The refusal of another type names these."""
+    expected = wording.one_of(values)
+
+    def check(value: Any, path: str) -> None:
+        if type(value) is not str:
+            raise wording.invalid_type(path, value, expected)
+
+    return check
+
+
+def prefixed(prefix: str, *, maximum: int) -> Check:
+    """An id of at most `maximum` characters that begins with this."""
+    text = string(maximum=maximum)
+
+    def check(value: Any, path: str) -> None:
+        text(value, path)
+        if not value.startswith(prefix):
+            raise wording.wrong_prefix(path, value, prefix)
+
+    return check
+
+
+def integer(*, minimum: int | None = None, maximum: int | None = None) -> Check:
     """An integer as JSON spells one: neither `true` nor 1.0, nor one too big for 64 bits, which decodes to a float."""
 
     def check(value: Any, path: str) -> None:
@@ -63,7 +87,7 @@ def integer(*, minimum: int, maximum: int | None = None) -> Check:
     return check
 
 
-def decimal(*, minimum: int, maximum: int) -> Check:
+def decimal(*, minimum: int | None = None, maximum: int | None = None) -> Check:
     """Any number in the range, bounds included."""
 
     def check(value: Any, path: str) -> None:
@@ -74,11 +98,14 @@ def decimal(*, minimum: int, maximum: int) -> Check:
     return check
 
 
-def array_of(element: Check, *, non_empty: bool = False, maximum: int | None = None) -> Check:
-    """An array of such elements, `non_empty` for one at least, `maximum` at most."""
+def array_of(
+    element: Check, *, expected: str = "an array", non_empty: bool = False, maximum: int | None = None
+) -> Check:
+    """An array of such elements, `non_empty` for one at least, `maximum` at most; `expected` names it in the error."""
 
     def check(value: Any, path: str) -> None:
-        array(value, path)
+        if type(value) is not list and type(value) is not Elements:
+            raise wording.invalid_type(path, value, expected)
         if non_empty and not value:
             raise wording.empty(path, value)
         if maximum is not None and len(value) > maximum:
@@ -135,8 +162,8 @@ def either(expected: str, kinds: Mapping[type, Check]) -> Check:
     return check
 
 
-def _check_range(kind: str, minimum: int, maximum: int | None, value: float, path: str) -> None:
-    if value < minimum:
+def _check_range(kind: str, minimum: int | None, maximum: int | None, value: float, path: str) -> None:
+    if minimum is not None and value < minimum:
         raise wording.below_minimum(path, kind, minimum, value)
     if maximum is not None and value > maximum:
         raise wording.above_maximum(path, kind, maximum, value)

@@ -18,7 +18,7 @@ _CONTENT = either(_TEXT_OR_PARTS, {str: string(), list: array_of(_PART)})
 _OUTPUT = either(_TEXT_OR_PARTS, {str: string(maximum=LONGEST_TEXT), list: array_of(_PART)})
 # OpenAI's own have 64 at most; other upstreams' are longer, and come back with what a client replays.
 _ITEM_ID = string(maximum=512)
-_CALL_ID = string(maximum=64, non_empty=True)
+_CALL_ID = string(non_empty=True)
 _MESSAGE = object_of(
     required={"role": enum("user", "assistant", "system", "developer"), "content": _CONTENT},
 )
@@ -76,11 +76,20 @@ def is_stub(item: Mapping[str, Any]) -> bool:
 
 def check_item(value: Any, path: str) -> None:
     """Raise the InvalidRequestError that names the first fault of one input item."""
+    _check(value, path, _ITEMS)
+
+
+def check_structure(value: Any, path: str) -> None:
+    """The same for an upstream that is not OpenAI: it may know other roles, and take a message's parts as they are."""
+    _check(value, path, _STRUCTURES)
+
+
+def _check(value: Any, path: str, checks: Mapping[str, Check]) -> None:
     _ANY_ITEM(value, path)
     kind = item_type(value)
     if kind is None:
         raise wording.missing(f"{path}.type")
-    check = _ITEMS.get(kind)
+    check = checks.get(kind)
     if check is not None and not (value.get("id") and is_bare(value)):
         check(value, path)
 
@@ -112,4 +121,8 @@ _ITEMS: Mapping[str, Check] = {
     "reasoning": object_of(required={"summary": array}),
     "compaction": object_of(required={"encrypted_content": string(maximum=LONGEST_SEALED)}),
     "item_reference": object_of(required={"id": _ITEM_ID}),
+}
+_STRUCTURES: Mapping[str, Check] = {
+    **_ITEMS,
+    "message": object_of(required={"role": string(), "content": _CONTENT}),
 }

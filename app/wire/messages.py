@@ -14,7 +14,7 @@ import orjson
 from app.errors import ApiError, InvalidRequestError
 from app.wire import events, fields, response, sse, wording
 from app.wire.body import Json, members
-from app.wire.requests import CreateRequest, check_create_request, read_members
+from app.wire.requests import CreateRequest, IsStrict, check_create_request, read_members, strictly
 
 _CREATE, _STEER, _INJECT = "response.create", "response.steer", "response.inject"
 _PROCESSED = "response.processed"
@@ -71,7 +71,7 @@ def read_message(raw: bytes, max_depth: int) -> ClientMessage:
     return ClientMessage(raw, str(kind), stream_id, previous if isinstance(previous, str) else None)
 
 
-def read_call(raw: bytes, max_depth: int) -> CreateCall:
+def read_call(raw: bytes, max_depth: int, is_strict: IsStrict = strictly, *, is_beta: bool = False) -> CreateCall:
     """Read and check the create call in a message, as the body of a POST is. Raises InvalidRequestError."""
     values, parts, is_large = read_members(raw, max_depth)
     generate = values.get("generate")
@@ -86,7 +86,9 @@ def read_call(raw: bytes, max_depth: int) -> CreateCall:
     options = values.get("prompt_cache_options")
     prewarms = isinstance(options, dict) and options.get("prewarm") is True
     generates = generate is not False and not prewarms
-    return CreateCall(check_create_request(values, parts, is_large=is_large, generates=generates), generates)
+    request = check_create_request(values, parts, is_large=is_large, is_strict=is_strict, generates=generates)
+    request.is_beta = is_beta
+    return CreateCall(request, generates)
 
 
 def refusal(message: ClientMessage) -> bytes | None:

@@ -8,6 +8,9 @@ from app.wire.slices import Elements
 
 _LONGEST_QUOTE = 100
 _LONGEST_ID = 512
+# OpenAI writes 'pre..._id' for previous_response_id, where a sentence names what could have been sent.
+_LONGEST_NAME = 16
+_ENDS_SHOWN = 3
 
 _NAMES: dict[type, str] = {
     str: "a string",
@@ -32,6 +35,38 @@ def invalid_type(path: str, value: Any, expected: str) -> InvalidRequestError:
     got = "an object" if value is None and not {".", "["}.intersection(path) else type_name(value)
     return InvalidRequestError(
         f"Invalid type for '{path}': expected {expected}, but got {got} instead.", code="invalid_type", param=path
+    )
+
+
+def one_of(names: Sequence[str]) -> str:
+    """The noun phrase for one of these strings, as a wrong type is told of it."""
+    *others, last = [f"'{_abbreviated(name)}'" for name in names]
+    return f"one of {', '.join(others)}{',' if others[1:] else ''} or {last}"
+
+
+def not_json() -> InvalidRequestError:
+    """The body is not strict JSON in UTF-8."""
+    return InvalidRequestError(
+        "Invalid body: failed to parse JSON value. Please check the value to ensure it is valid JSON. "
+        "(Common errors include trailing commas, missing closing brackets, missing quotation marks, etc.)",
+        code="invalid_json",
+    )
+
+
+def two_histories() -> InvalidRequestError:
+    """A call that continues a response and a conversation. OpenAI names neither in `param`."""
+    return InvalidRequestError(
+        "Mutually exclusive parameters: ''. Ensure you are only providing one of: 'pre..._id' or 'conversation'.",
+        code="mutually_exclusive_parameters",
+    )
+
+
+def wrong_prefix(path: str, value: str, prefix: str) -> InvalidRequestError:
+    """An id that is none of its kind."""
+    return InvalidRequestError(
+        f"Invalid '{path}': '{_quoted(value)}'. Expected an ID that begins with '{prefix}'.",
+        code="invalid_value",
+        param=path,
     )
 
 
@@ -226,6 +261,10 @@ def _invalid(path: str, fault: str, expected: str, got: object, code: str) -> In
 
 def _quoted(text: str) -> str:
     return text[:_LONGEST_QUOTE]
+
+
+def _abbreviated(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_ENDS_SHOWN]}...{name[-_ENDS_SHOWN:]}"
 
 
 def previous_response_unfinished(response_id: str, status: str) -> InvalidRequestError:

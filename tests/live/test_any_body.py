@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.wire.input_items import _ITEMS
-from app.wire.requests import _FIELDS
+from app.wire.request_fields import OPENAI_RULES
 from tests.fakes.databases import sqlite_first
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_http import RawClient
@@ -18,7 +18,7 @@ from tests.fakes.upstream import FakeUpstream, Recorded
 
 pytestmark = pytest.mark.live
 
-_NAMES = [*_FIELDS]
+_NAMES = [*OPENAI_RULES]
 _ITEM_TYPES = ["", "unheard_of", *_ITEMS]
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(["\x00", "\u2028", "é" * 600])

@@ -202,7 +202,7 @@ async def test_instructions_and_parameters_are_of_one_turn_only(
         )
         second = await client.responses.create(model="demo", input="And now?", previous_response_id=first.id)
     assert upstream.requests[0].json["instructions"] == "Speak Dutch."
-    assert upstream.requests[1].json.keys() == {"model", "input", "store"}
+    assert upstream.requests[1].json.keys() == {"model", "input", "store", "include"}
     assert b"Dutch" not in upstream.requests[1].body
     assert (second.instructions, second.metadata) == (None, {})
 

@@ -51,7 +51,7 @@ async def test_a_context_that_is_too_long_is_made_short_first(gateway: LiveGatew
         asked, answered = upstream.requests[-2:]
         assert [item["role"] for item in sent(upstream, -2)] == ["developer", "user", "assistant", "user"]
         assert asked.json.keys() == {"model", "input", "store"}
-        assert answered.json.keys() == {"model", "input", "store"}
+        assert answered.json.keys() == {"model", "input", "store", "include"}
         # The user's word is longer than half the threshold: only the summary has it.
         assert [item["role"] for item in sent(upstream)] == ["developer", "user", "user"]
         assert texts(sent(upstream))[::2] == ["Speak Dutch.", "Go on."]

@@ -130,7 +130,7 @@ async def test_what_is_not_to_be_stored_leaves_no_content(
         upstream.enqueue(reply)
         async with calling(process.url, process.key, **_BODY, store=False) as call:
             await call.rest()
-    assert (await http.get(f"/responses/{_CANARY}?include={_CANARY}")).status_code == 400
+    assert (await http.get(f"/responses/{_CANARY}?include={_CANARY}")).status_code == 404
     assert (await http.get(f"/{_CANARY}")).status_code == 404
     assert files_with(tmp_path, _CANARY) == set()
     process.stop()

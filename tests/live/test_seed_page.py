@@ -24,6 +24,7 @@ async def test_the_basic_sample_prints_an_answer(sqlite_gateway: LiveGateway, up
         "model": MODEL,
         "input": "Tell me a three sentence bedtime story about a unicorn.",
         "store": False,
+        "include": ["reasoning.encrypted_content"],
     }
 
 

@@ -140,6 +140,12 @@ async def test_a_rate_limit_is_obeyed_by_the_other_process(two: tuple[Process, P
     assert here.state(ONE).rest <= 15.0
 
 
+async def test_who_refuses_to_be_asked_for_reasoning_is_known_to_both(two: tuple[Process, Process]) -> None:
+    here, there = two
+    here.pool.refusals.add("main", "some-model")
+    await there.until(lambda: there.pool.refusals.has("main", "some-model"))
+
+
 async def test_a_state_survives_a_restart(database_url: str) -> None:
     async with process(database_url, MAIN) as first:
         first.fail(ONE, "key")

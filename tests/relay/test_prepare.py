@@ -97,8 +97,10 @@ def test_input_without_a_history_is_not_touched() -> None:
     [
         ({"reasoning": {"effort": "low"}}, ["reasoning.encrypted_content"]),
         ({"reasoning": {"effort": "low"}, "store": False}, None),
-        ({"reasoning": {}}, None),
-        ({}, None),
+        ({"reasoning": {}}, ["reasoning.encrypted_content"]),
+        ({}, ["reasoning.encrypted_content"]),
+        ({"include": None}, ["reasoning.encrypted_content"]),
+        ({"store": False}, None),
         (
             {"reasoning": {"effort": "low"}, "include": ["message.output_text.logprobs"]},
             ["message.output_text.logprobs", "reasoning.encrypted_content"],
@@ -107,7 +109,7 @@ def test_input_without_a_history_is_not_touched() -> None:
             {"reasoning": {"effort": "low"}, "include": ["reasoning.encrypted_content"]},
             ["reasoning.encrypted_content"],
         ),
-        ({"include": ["message.output_text.logprobs"]}, ["message.output_text.logprobs"]),
+        ({"include": ["message.output_text.logprobs"], "store": False}, ["message.output_text.logprobs"]),
         ({"reasoning": {"effort": "low"}, "include": []}, ["reasoning.encrypted_content"]),
     ],
 )
@@ -115,8 +117,17 @@ def test_reasoning_is_asked_for_where_it_may_be_replayed(fields: dict[str, Any],
     assert rendered(make_request(**fields)).get("include") == included
 
 
+def test_it_is_not_asked_for_where_that_is_refused() -> None:
+    call = exchange(make_request(include=["message.output_text.logprobs"]))
+    call.without_reasoning.add("main")
+    assert orjson.loads(call.render(make_account()))["include"] == ["message.output_text.logprobs"]
+    call.without_reasoning.clear()
+    call.without_reasoning.add("another")
+    assert len(orjson.loads(call.render(make_account()))["include"]) == 2
+
+
 def test_what_an_upstream_does_not_know_is_stripped() -> None:
-    sent = rendered(make_request(metadata={"a": "b"}, user="u"), strip=("metadata", "store", "absent"))
+    sent = rendered(make_request(metadata={"a": "b"}, user="u"), strip=("metadata", "store", "include", "absent"))
     assert sent == {"model": "demo", "input": "Hello!", "user": "u"}
 
 
@@ -257,5 +268,5 @@ async def test_a_large_body_is_made_off_the_loop_and_is_the_same() -> None:
     assert made.is_large
     sent = orjson.loads(made.render(make_account()))
     assert sent["input"][-1]["content"] == "x" * 1_100_000
-    assert [*sent] == ["model", "input", "user", "store"]
+    assert [*sent] == ["model", "input", "user", "store", "include"]
     assert not (await prepared(make_request(), _Measured())).is_large

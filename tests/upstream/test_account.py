@@ -1,5 +1,5 @@
 from app.settings_upstream import UpstreamSettings
-from app.upstream.account import accounts_of, serves
+from app.upstream.account import accounts_of, are_strict, serves
 from tests.upstream.rig import KEYS, upstream_settings
 
 
@@ -21,6 +21,20 @@ def test_the_key_is_in_no_text_of_an_account() -> None:
     assert account.authorization is not None
     assert account.authorization.get_secret_value() == f"Bearer {KEYS[0]}"
     assert KEYS[0] not in f"{account!r} {account} {account.authorization} {account.upstream!r}"
+
+
+def test_openais_rules_hold_where_all_that_may_serve_the_model_have_them() -> None:
+    openai = upstream_settings("https://api.openai.com/v1", models=("gpt-*", "shared"))
+    vendor = upstream_settings("https://vendor.example/v1", name="vendor", models=("llama-*", "shared"))
+    both = (openai, vendor)
+    assert [are_strict(both, model) for model in ("gpt-5", "llama-4", "shared")] == [True, False, False]
+    assert not are_strict(both)
+    assert are_strict([openai])
+    told = [
+        upstream_settings("https://api.openai.com/v1", validation="structural"),
+        upstream_settings(validation="openai"),
+    ]
+    assert [are_strict([one], "m") for one in told] == [False, True]
 
 
 def test_models_match_by_glob_and_by_case() -> None:

@@ -70,8 +70,11 @@ def refusal(raw: bytes, max_depth: int = MAX_DEPTH) -> InvalidRequestError:
 )
 def test_what_is_not_strict_json_in_utf8_is_refused_in_openais_words(raw: bytes) -> None:
     error = refusal(raw)
-    assert error.code is None
-    assert error.message.startswith("We could not parse the JSON body of your request. (HINT: ")
+    assert error.code == "invalid_json"
+    assert error.message == (
+        "Invalid body: failed to parse JSON value. Please check the value to ensure it is valid JSON. "
+        "(Common errors include trailing commas, missing closing brackets, missing quotation marks, etc.)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def too_many_items() -> Refused:
     [
         (parse_new_conversation, {"color": "red"}, unknown("color")),
         (parse_new_conversation, {"color": "red", "metadata": 1}, unknown("color")),
-        (parse_new_conversation, {"metadata": []}, wrong_type("metadata", "an object", "an array")),
+        (parse_new_conversation, {"metadata": []}, wrong_type("metadata", "a metadata object", "an array")),
         (parse_new_conversation, {"metadata": {"a": 1}}, wrong_type("metadata.a", "a string", "an integer")),
         (parse_new_conversation, {"items": "hi"}, wrong_type("items", "an array", "a string")),
         (parse_new_conversation, {"items": [ITEM] * 21}, too_many_items()),
@@ -46,7 +46,7 @@ def too_many_items() -> Refused:
         (parse_new_items, {"items": [ITEM] * 21}, too_many_items()),
         (parse_metadata, {}, missing("metadata")),
         (parse_metadata, {"metadata": {}, "items": []}, unknown("items")),
-        (parse_metadata, {"metadata": "a"}, wrong_type("metadata", "an object", "a string")),
+        (parse_metadata, {"metadata": "a"}, wrong_type("metadata", "a metadata object", "a string")),
     ],
 )
 def test_a_fault_is_named_in_openais_words(parse: Parse, fields: dict[str, Any], expected: Refused) -> None:

@@ -29,16 +29,27 @@ NOTHING_TO_ANSWER = Refused(
 EXCLUSIVE = Refused(
     "mutually_exclusive_parameters",
     None,
-    "Mutually exclusive parameters: ''. "
-    "Ensure you are only providing one of: 'previous_response_id' or 'conversation'.",
+    "Mutually exclusive parameters: ''. Ensure you are only providing one of: 'pre..._id' or 'conversation'.",
 )
 EFFORTS = "'none', 'minimal', 'low', 'medium', 'high', 'xhigh', and 'max'"
-TIERS = "'auto', 'default', 'flex', 'scale', 'priority', 'fast', and 'ultrafast'"
+TIERS = "'auto', 'default', 'fast', 'flex', and 'priority'"
+ONE_TIER = "one of 'auto', 'default', 'fast', 'flex', or 'priority'"
 INCLUDES = (
     "'file_search_call.results', 'web_search_call.results', 'web_search_call.action.sources', "
     "'message.input_image.image_url', 'computer_call_output.output.image_url', 'code_interpreter_call.outputs', "
     "'reasoning.encrypted_content', and 'message.output_text.logprobs'"
 )
+ONE_INCLUDE = (
+    "one of 'fil...lts', 'web...lts', 'web...ces', 'mes...url', 'com...url', 'cod...uts', 'rea...ent', or 'mes...obs'"
+)
+ONE_EFFORT = "one of one of 'none', 'minimal', 'low', 'medium', 'high', 'xhigh', or 'max' or integer"
+CHOICE = "one of an object or 'none', 'auto', or 'required'"
+
+
+def wrong_prefix(param: str, value: str) -> Refused:
+    return Refused("invalid_value", param, f"Invalid '{param}': '{value}'. Expected an ID that begins with 'conv'.")
+
+
 PRESENCE: list[tuple[dict[str, Any], Refused]] = [
     ({}, missing("model")),
     ({"input": "hi"}, missing("model")),
@@ -57,6 +68,8 @@ PRESENCE: list[tuple[dict[str, Any], Refused]] = [
     (valid(model=5), wrong_type("model", "a string", "an integer")),
     (valid(model=""), Refused("model_not_found", "model", "The requested model '' does not exist.")),
     (valid(input=None), wrong_type("input", "a string", "an object")),
+    ({"model": 5, "prompt": {"id": "p"}}, wrong_type("model", "a string", "an integer")),
+    ({"prompt": {"version": "1"}}, missing("prompt.id")),
     ({"model": "m", "input": None, "prompt": {"id": "p"}}, wrong_type("input", "a string", "an object")),
     (valid(input=5), wrong_type("input", "one of a string or array of input items", "an integer")),
     (valid(input={}), wrong_type("input", "one of a string or array of input items", "an object")),
@@ -73,15 +86,17 @@ FIELDS: list[tuple[dict[str, Any], Refused]] = [
     ({"conversation": {"id": None}}, wrong_type("conversation.id", "a string", "null")),
     ({"conversation": "c" * 513}, too_long("conversation", 512)),
     ({"conversation": {"id": "c" * 513}}, too_long("conversation.id", 512)),
+    ({"conversation": "thread_1"}, wrong_prefix("conversation", "thread_1")),
+    ({"conversation": {"id": ""}}, wrong_prefix("conversation.id", "")),
     ({"conversation": "conv_1", "previous_response_id": "resp_1"}, EXCLUSIVE),
     ({"prompt": "p"}, wrong_type("prompt", "an object", "a string")),
     ({"prompt": {}}, missing("prompt.id")),
     ({"prompt": {"id": None}}, wrong_type("prompt.id", "a string", "null")),
     ({"moderation": True}, wrong_type("moderation", "an object", "a boolean")),
-    ({"include": "x"}, wrong_type("include", "an array", "a string")),
+    ({"include": "x"}, wrong_type("include", f"an array of {ONE_INCLUDE}", "a string")),
     ({"include": ["nope"]}, wrong_value("include[0]", "nope", INCLUDES)),
-    ({"include": ["reasoning.encrypted_content", 1]}, wrong_type("include[1]", "a string", "an integer")),
-    ({"tools": {}}, wrong_type("tools", "an array", "an object")),
+    ({"include": ["reasoning.encrypted_content", 1]}, wrong_type("include[1]", ONE_INCLUDE, "an integer")),
+    ({"tools": {}}, wrong_type("tools", "an array of tools", "an object")),
     ({"tools": [None]}, wrong_type("tools[0]", "an object", "null")),
     ({"tools": [{}]}, missing("tools[0].type")),
     ({"tools": [{"type": None}]}, wrong_type("tools[0].type", "a string", "null")),
@@ -94,11 +109,13 @@ FIELDS: list[tuple[dict[str, Any], Refused]] = [
     ({"tools": [{"type": "custom"}]}, missing("tools[0].name")),
     ({"tools": [{"type": "custom", "name": ""}]}, empty("tools[0].name")),
     ({"tools": [{"type": "namespace", "name": "n" * 65}]}, too_long("tools[0].name", 64)),
-    ({"tool_choice": 1}, wrong_type("tool_choice", "one of a string or object", "an integer")),
+    ({"tool_choice": 1}, wrong_type("tool_choice", CHOICE, "an integer")),
     ({"tool_choice": "any"}, wrong_value("tool_choice", "any", "'none', 'auto', and 'required'")),
     ({"tool_choice": {"name": "f"}}, missing("tool_choice.type")),
     ({"tool_choice": {"type": 1}}, wrong_type("tool_choice.type", "a string", "an integer")),
-    ({"metadata": []}, wrong_type("metadata", "an object", "an array")),
+    ({"tool_choice": {"type": "function"}}, missing("tool_choice.name")),
+    ({"tool_choice": {"type": "custom", "name": 1}}, wrong_type("tool_choice.name", "a string", "an integer")),
+    ({"metadata": []}, wrong_type("metadata", "a metadata object", "an array")),
     ({"metadata": {"a": 1}}, wrong_type("metadata.a", "a string", "an integer")),
     ({"metadata": {"a": None}}, wrong_type("metadata.a", "a string", "null")),
     ({"metadata": {"a": "v" * 513}}, too_long("metadata.a", 512)),
@@ -170,25 +187,36 @@ FIELDS: list[tuple[dict[str, Any], Refused]] = [
     ({"max_tool_calls": 0}, below("max_tool_calls", "integer", 1, 0)),
     ({"reasoning": "high"}, wrong_type("reasoning", "an object", "a string")),
     ({"reasoning": {"effort": "huge"}}, wrong_value("reasoning.effort", "huge", EFFORTS)),
-    ({"reasoning": {"effort": 3}}, wrong_type("reasoning.effort", "a string", "an integer")),
+    (
+        {"reasoning": {"effort": 3}},
+        wrong_type("reasoning.effort", "one of 'minimal', 'low', 'medium', or 'high'", "an integer"),
+    ),
+    ({"reasoning": {"effort": ["low"]}}, wrong_type("reasoning.effort", ONE_EFFORT, "an array")),
+    ({"reasoning": {"effort": True}}, wrong_type("reasoning.effort", ONE_EFFORT, "a boolean")),
     ({"reasoning": {"summary": "x"}}, wrong_value("reasoning.summary", "x", "'auto', 'concise', and 'detailed'")),
     ({"reasoning": {"context": "x"}}, wrong_value("reasoning.context", "x", "'auto', 'current_turn', and 'all_turns'")),
-    ({"reasoning": {"mode": "x"}}, wrong_value("reasoning.mode", "x", "'standard' and 'pro'")),
+    ({"reasoning": {"mode": 1}}, wrong_type("reasoning.mode", "a string", "an integer")),
     ({"user": 1}, wrong_type("user", "a string", "an integer")),
     ({"safety_identifier": "s" * 129}, too_long("safety_identifier", 128)),
     ({"prompt_cache_options": []}, wrong_type("prompt_cache_options", "an object", "an array")),
     ({"prompt_cache_key": 1.5}, wrong_type("prompt_cache_key", "a string", "a decimal")),
     (
         {"prompt_cache_retention": "1h"},
-        wrong_value("prompt_cache_retention", "1h", "'in_memory', 'in-memory', and '24h'"),
+        wrong_value("prompt_cache_retention", "1h", "'in_memory' and '24h'"),
     ),
+    (
+        {"prompt_cache_retention": {}},
+        wrong_type("prompt_cache_retention", "one of 'in_memory' or '24h'", "an object"),
+    ),
+    ({"truncation": {"a": 1}}, wrong_type("truncation", "one of 'auto' or 'disabled'", "an object")),
     ({"truncation": "x" * 300}, wrong_value("truncation", "x" * 100, "'auto' and 'disabled'")),
     ({"instructions": ["be", "kind"]}, wrong_type("instructions", "a string", "an array")),
     ({"store": "false"}, wrong_type("store", "a boolean", "a string")),
     ({"service_tier": "gold"}, wrong_value("service_tier", "gold", TIERS)),
+    ({"service_tier": {"a": 1}}, wrong_type("service_tier", ONE_TIER, "an object")),
     ({"top_logprobs": -1}, below("top_logprobs", "integer", 0, -1)),
     ({"top_logprobs": 21}, above("top_logprobs", "integer", 20, 21)),
-    ({"context_management": {}}, wrong_type("context_management", "an array", "an object")),
+    ({"context_management": {}}, wrong_type("context_management", "an array of objects", "an object")),
     ({"context_management": []}, empty("context_management", "an", "array")),
     ({"context_management": [{}]}, missing("context_management[0].type")),
     (

@@ -137,8 +137,10 @@ def test_defaults_are_openais(
     assert (request.store, request.stream, request.previous_response_id) == (store, stream, previous_response_id)
 
 
-def test_with_a_prompt_the_input_may_be_absent() -> None:
+def test_a_prompt_may_bring_the_model_and_the_input() -> None:
     assert parse({"model": "m", "prompt": {"id": "p"}}).input is None
+    assert parse({"prompt": {"id": "p"}}).model == ""
+    assert parse({"model": None, "input": "hi", "prompt": {"id": "p"}}).model == ""
 
 
 def test_a_body_nested_too_deep_is_refused_before_its_fields_are_looked_at() -> None:

@@ -214,7 +214,7 @@ def test_what_is_no_object_is_refused_by_what_it_is() -> None:
         (b'"%b"' % (b"a" * 99), "expected an object, but got a string instead"),
         (deep, "nested too deeply"),
         (b'{"a":%b}' % deep, "nested too deeply"),
-        (b"[" * 2000, "We could not parse the JSON body"),
+        (b"[" * 2000, "failed to parse JSON value"),
     ):
         with pytest.raises(InvalidRequestError, match=message):
             parse_create_request(raw, MAX_DEPTH)
