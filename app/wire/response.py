@@ -107,7 +107,7 @@ class ResponseFacts(msgspec.Struct):
         """The same response with this status, and this error if there is one."""
         said: dict[str, Json] = {"status": Json(orjson.dumps(status))}
         if error is not None:
-            said["error"] = Json(orjson.dumps(error))
+            said["error"] = Json(orjson.dumps(dict(error)))
         parts = {**self.members, **said}
         code = self.error_code if error is None else error["code"]
         raw = join_object(parts)
@@ -241,7 +241,7 @@ def ended(raw: bytes, status: str, output: Sequence[bytes], error: Mapping[str, 
     parts = members(raw)
     parts["status"] = Json(orjson.dumps(status))
     parts["output"] = Json(join_array(output))
-    parts["error"] = Json(orjson.dumps(error))
+    parts["error"] = Json(orjson.dumps(None if error is None else dict(error)))
     return join_object(parts)
 
 
