@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from app.relay.prepare import Exchange
+from app.relay.exchange import Exchange
 from app.state.ledger import Entry
 from app.upstream.account import upstream_name
 from app.upstream.call import UpstreamCall

@@ -13,8 +13,8 @@ from app.byte_budget import Reserve
 from app.errors import InvalidRequestError, UpstreamError
 from app.ids import new_id
 from app.offload import Offload
+from app.relay.exchange import Exchange, sendable
 from app.relay.fold import gathered
-from app.relay.prepare import Exchange, sendable
 from app.sealing import Sealer
 from app.state import compaction
 from app.state.compaction import Compaction

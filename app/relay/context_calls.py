@@ -14,9 +14,10 @@ from app.relay.client import Client, ClientGoneError, Connection, RawHeader, Sen
 from app.relay.compaction import Compactor, context_tokens
 from app.relay.context_room import ContextRoom
 from app.relay.conversation import Conversations
+from app.relay.exchange import Exchange
 from app.relay.memory import Memory
 from app.relay.meter import Meter
-from app.relay.prepare import Exchange, prepare
+from app.relay.prepare import prepare
 from app.relay.registry import Place, Registry
 from app.sealing import Sealer
 from app.settings import RelaySettings

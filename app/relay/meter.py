@@ -8,10 +8,10 @@ from typing import Self
 from app.errors import ApiError
 from app.observability.logging import request_id
 from app.offload import Offload
+from app.relay.exchange import Exchange
 from app.relay.fold import Fold
 from app.relay.ledger import Ledger
 from app.relay.limiter import NOTHING, Limiter
-from app.relay.prepare import Exchange
 from app.state.estimate import estimate_bytes
 from app.state.ledger import Endpoint, Entry
 from app.state.records import ApiKey, Usage

@@ -6,8 +6,8 @@ from dataclasses import replace
 from app.errors import AuthenticationError
 from app.ids import new_id
 from app.offload import Offload
+from app.relay.exchange import OpenTurn
 from app.relay.memory import Memory
-from app.relay.prepare import OpenTurn
 from app.sealing import Sealer, SealError
 from app.state.compaction import SEAL
 from app.state.ledger import Entry

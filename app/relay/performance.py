@@ -17,12 +17,13 @@ from app.relay.calls import upstream_call
 from app.relay.context_room import ContextRoom
 from app.relay.conversation import OpenConversation
 from app.relay.ending import Ending
+from app.relay.exchange import Exchange, OpenTurn
 from app.relay.fold import Fold
 from app.relay.journal import Journal, Unheard, recall
 from app.relay.memory import Memory
 from app.relay.meter import MeteredCall
 from app.relay.order import FIRST_NUMBER, request_of, turn_of
-from app.relay.prepare import Exchange, OpenTurn, prepare
+from app.relay.prepare import prepare
 from app.relay.pump import Pump
 from app.relay.registry import Place
 from app.relay.run_faults import LEFT, ORPHANED, PAUSE_SECONDS, Stop, failure_of, is_passing, pause_after

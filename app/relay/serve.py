@@ -15,11 +15,12 @@ from app.relay.client import Client, ClientGoneError, Connection, RawHeader, Sen
 from app.relay.compaction import Compactor
 from app.relay.context_room import ContextRoom
 from app.relay.conversation import Conversations, OpenConversation
+from app.relay.exchange import Exchange, OpenTurn
 from app.relay.fold import Fold
 from app.relay.journal import Unheard
 from app.relay.memory import Memory
 from app.relay.meter import Meter, MeteredCall
-from app.relay.prepare import Exchange, OpenTurn, prepare
+from app.relay.prepare import prepare
 from app.relay.pump import Listener, Pump
 from app.relay.registry import Place, Registry
 from app.relay.settle import Settler, not_a_response

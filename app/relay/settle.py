@@ -9,7 +9,7 @@ from app.byte_budget import reserve_nothing
 from app.errors import StorageError, UpstreamError
 from app.observability.logging import note
 from app.offload import Offload
-from app.relay.prepare import OpenTurn
+from app.relay.exchange import OpenTurn
 from app.state.compaction import placed
 from app.state.estimate import estimate_items
 from app.state.items import bind, output_items, storable

@@ -18,7 +18,7 @@ from app.settings_upstream import Endpoint, UpstreamSettings
 from app.upstream.account import Account
 from app.upstream.answer import UpstreamAnswer
 from app.upstream.call import UpstreamCall
-from app.upstream.faults import TRANSPORT_ERRORS, Fault, broken, disconnected, encoded, refused
+from app.upstream.faults import TRANSPORT_ERRORS, Fault, broken, disconnected, encoded, refused, resting_shortly
 from app.upstream.headers import answer_headers, client_headers, request_headers
 from app.upstream.lease import Lease
 from app.upstream.local_faults import LocalFaultLog, local_fault
@@ -209,7 +209,7 @@ class Attempts:
                     break
                 frame = frame and opening(opened.first)
         words = told_in_body(opened.first) if frame is None else told_in_event(frame)
-        return None if words is None else _taken(opened.account, answer, words)
+        return None if words is None else _taken(opened.account, answer, words, is_stream=opened.is_stream)
 
     def _broken(self, account: Account, exception: BaseException) -> Fault:
         if isinstance(exception, OutOfReachError):
@@ -242,7 +242,7 @@ def _opened(lease: Lease, answer: Answer, first: bytes) -> UpstreamAnswer:
     return UpstreamAnswer(account, answer.status, told, first=first, body=answer.body, lease=lease)
 
 
-def _taken(account: Account, answer: Answer, words: ErrorWords) -> Fault:
+def _taken(account: Account, answer: Answer, words: ErrorWords, *, is_stream: bool) -> Fault:
     """The fault of a call that upstream took, and then failed with these words. Raises as `refused` does."""
     status = words.status or HTTPStatus.BAD_GATEWAY
     headers = httpx.Headers(account.unquoted(answer.headers))
@@ -252,7 +252,7 @@ def _taken(account: Account, answer: Answer, words: ErrorWords) -> Fault:
         refusal.was_taken = True
         raise
     fault.error.was_taken = True
-    return fault
+    return resting_shortly(fault) if is_stream else fault
 
 
 def _urls(upstream: UpstreamSettings) -> Mapping[Endpoint | None, httpx.URL]:

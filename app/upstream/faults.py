@@ -179,7 +179,12 @@ def refused(status: int, headers: httpx.Headers, body: bytes, *, now: float) -> 
 
 def limit_of(words: ErrorWords) -> Fault:
     """The fault of an account that met a limit in the midst of its answer."""
-    return refused(_TOO_MANY_REQUESTS, httpx.Headers(), words.body(_TOO_MANY_REQUESTS), now=0.0)
+    return resting_shortly(refused(_TOO_MANY_REQUESTS, httpx.Headers(), words.body(_TOO_MANY_REQUESTS), now=0.0))
+
+
+def resting_shortly(fault: Fault) -> Fault:
+    """The fault that an event told: it has no header for a time, so a limit rests for the shortest, and then longer."""
+    return replace(fault, rest=0.0) if fault.blame == "rate" and fault.rest is None else fault
 
 
 def refusal_of(words: ErrorWords) -> UpstreamRefusedError:

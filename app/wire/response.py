@@ -72,7 +72,7 @@ class ResponseFacts(msgspec.Struct):
         """The same response with this status, and this error if there is one."""
         said: dict[str, Json] = {"status": Json(orjson.dumps(status))}
         if error is not None:
-            said["error"] = Json(orjson.dumps(error))
+            said["error"] = Json(orjson.dumps(dict(error)))
         parts = {**self.members, **said}
         code = self.error_code if error is None else error["code"]
         raw = join_object(parts)
@@ -230,7 +230,7 @@ def ended(raw: bytes, status: str, output: Sequence[bytes], error: Mapping[str, 
             parts[name] = REQUIRED.get(name, now)
     parts["status"] = Json(orjson.dumps(status))
     parts["output"] = Json(join_array(output))
-    parts["error"] = Json(orjson.dumps(error))
+    parts["error"] = Json(orjson.dumps(None if error is None else dict(error)))
     parts["completed_at"] = now if status == "completed" else _NULL
     # What some say of it when they begin is not what it took.
     parts["usage"] = _NULL

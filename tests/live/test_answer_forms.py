@@ -248,3 +248,15 @@ async def test_what_a_client_had_heard_of_a_message_is_kept_when_it_leaves(
     kept = found.json()
     assert (kept["status"], kept["output"][0]["status"]) == ("cancelled", "incomplete")
     assert kept["output"][0]["content"][0]["text"] == "Teal"
+
+
+@pytest.mark.parametrize("surface", ["whole", "stream"])
+async def test_an_answer_out_of_a_cache_is_the_response_that_is_kept(
+    client: Client, upstream: FakeUpstream, surface: str
+) -> None:
+    frames = story("resp_cached", "Teal.")
+    whole = response("resp_cached", "completed", [item("Teal.")])
+    upstream.respond = lambda request: Reply.sse(frames) if b'"stream":true' in request.body else Reply.json(200, whole)
+    assert (await client.told("whole"))["id"] == "resp_cached"
+    assert (await client.told(surface))["id"] == "resp_cached"
+    assert await client.texts_after(upstream, "resp_cached") == ["Teal."]

@@ -62,7 +62,9 @@ FAULTS = {
     "429": Reply.error(429, "rate_limit_exceeded", {"retry-after": "30"}),
     "429 of the quota": Reply.error(429, "insufficient_quota"),
     "a limit in a 200": Reply.json(200, {"error": {"message": "Slower.", "code": 429}}, {"retry-after": "30"}),
-    "a limit in an event": Reply.sse([frame("error", 0, code="rate_limit_exceeded", message="Slower.", param=None)]),
+    "a limit in an event": Reply.sse(
+        [frame("error", 0, code="rate_limit_exceeded", message="Slower.", param=None)], headers={"retry-after": "30"}
+    ),
     "500": Reply.error(500, "server_error"),
     "502": Reply.html(502),
     "503": Reply.error(503, "server_is_overloaded"),

@@ -10,7 +10,7 @@ import pytest
 
 from app.offload import Offload
 from app.relay import prepare, settle
-from app.relay.prepare import Exchange
+from app.relay.exchange import Exchange
 from app.storage.response_store import SaveResponse
 from app.wire.slices import Reader
 from tests.fakes.gateway import LiveGateway

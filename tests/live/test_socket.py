@@ -259,12 +259,12 @@ async def test_an_upstream_that_does_not_stream_is_one_event(client: SocketClien
 
 
 async def test_an_error_in_the_stream_is_nested(client: SocketClient, upstream: FakeUpstream) -> None:
-    begun, *_ = story(new_id("resp"))
-    error = frame("error", 1, code="server_error", message="No.", param=None)
-    upstream.enqueue(Reply.sse([begun, error]))
+    begun, added, *_ = story(new_id("resp"))
+    error = frame("error", 2, code="server_error", message="No.", param=None)
+    upstream.enqueue(Reply.sse([begun, added, error]))
     assert await client.turn() == {
         "type": "error",
-        "sequence_number": 1,
+        "sequence_number": 2,
         "status": 500,
         "error": {"type": "server_error", "code": "server_error", "message": "No.", "param": None},
     }

@@ -292,17 +292,3 @@ async def test_an_id_that_is_taken_never_replaces_what_is_kept_and_the_answer_ha
     assert b"First." in (await read(gateway, "resp_twice")).body
     assert b"Second." in (await read(gateway, told["id"])).body
     assert await kept(gateway) == {"resp_twice": "completed", told["id"]: "completed"}
-
-
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_an_answer_out_of_a_cache_is_the_response_that_is_kept(
-    gateway: LiveGateway, upstream: FakeUpstream, stream: bool
-) -> None:
-    frames = story("resp_cached", "First.")
-    upstream.enqueue(Reply.json(200, completed("resp_cached", "First.")))
-    assert (await create(gateway)).status == 200
-    upstream.enqueue(Reply.sse(frames) if stream else Reply.json(200, completed("resp_cached", "First.")))
-    answer = await create(gateway, stream=stream)
-    assert answer.status == 200
-    assert answer.body == b"".join(frames) if stream else answer.json["id"] == "resp_cached"
-    assert await kept(gateway) == {"resp_cached": "completed"}

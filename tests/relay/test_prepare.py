@@ -8,7 +8,8 @@ import pytest
 from app.byte_budget import Reserve
 from app.errors import InvalidRequestError, NotFoundError
 from app.offload import Offload
-from app.relay.prepare import Exchange, prepare
+from app.relay.exchange import Exchange
+from app.relay.prepare import prepare
 from app.sealing import KeyRing, Sealer
 from app.state.items import input_items
 from app.state.records import Chain

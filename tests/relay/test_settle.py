@@ -8,7 +8,7 @@ import pytest
 from app.errors import StorageError, UpstreamError
 from app.observability import logging
 from app.offload import Offload
-from app.relay.prepare import Exchange, OpenTurn
+from app.relay.exchange import Exchange, OpenTurn
 from app.relay.settle import Settler
 from app.state.records import Chain, StoredResponse, Turn, Usage
 from app.storage.response_store import DUPLICATE_RESPONSE

@@ -38,6 +38,13 @@ def limit(code: str = "rate_limit_exceeded") -> bytes:
 
 _ERROR = frame("error", 0, code="rate_limit_exceeded", message="Slower.", param=None)
 _NESTED = frame("error", 0, error={"type": "requests", "code": "rate_limit_exceeded", "message": "Slower."})
+
+
+def sse(frames: list[bytes], **more: Any) -> Reply:
+    """A stream whose head says for how long a limit lasts."""
+    return Reply.sse(frames, headers={"retry-after": "30"}, **more)
+
+
 LIMITS = {
     "a body": Reply.json(200, {"error": {"message": "Slower.", "code": 429}}),
     "a list": Reply.json(200, [{"error": {"message": "Slower.", "status": "RESOURCE_EXHAUSTED"}}]),
@@ -46,13 +53,13 @@ LIMITS = {
         200, b'{"error":{"message":"Slower.","code":429}}', content_type="text/event-stream"
     ),
     "a failed response": Reply.json(200, failed("rate_limit_exceeded")),
-    "an error event": Reply.sse([_ERROR]),
-    "a nested error event": Reply.sse([_NESTED]),
-    "a nameless error event": Reply.sse([b'data: {"error":{"message":"Slower.","code":429}}\n\n']),
-    "an error event that is cut": Reply.sse([_ERROR[:9], _ERROR[9:20], _ERROR[20:]]),
-    "a failed event": Reply.sse([limit()]),
-    "a failed event behind the announcement": Reply.sse([_CREATED + _BEGUN + limit()]),
-    "a failed event of a stream that goes on": Reply.sse([_CREATED + limit()], then=Act.STALL),
+    "an error event": sse([_ERROR]),
+    "a nested error event": sse([_NESTED]),
+    "a nameless error event": sse([b'data: {"error":{"message":"Slower.","code":429}}\n\n']),
+    "an error event that is cut": sse([_ERROR[:9], _ERROR[9:20], _ERROR[20:]]),
+    "a failed event": sse([limit()]),
+    "a failed event behind the announcement": sse([_CREATED + _BEGUN + limit()]),
+    "a failed event of a stream that goes on": sse([_CREATED + limit()], then=Act.STALL),
 }
 
 
@@ -72,7 +79,7 @@ async def test_a_limit_that_comes_soon_after_the_announcement_is_waited_for(
     upstream: FakeUpstream, native: Network
 ) -> None:
     two = rig(native, upstream_settings(upstream.url, *KEYS[:2]))
-    upstream.enqueue(Reply.sse([_CREATED, _BEGUN, limit()], pause=0.02, then=Act.STALL))
+    upstream.enqueue(sse([_CREATED, _BEGUN, limit()], pause=0.02, then=Act.STALL))
     assert await two.read() == b"".join(_GOOD)
     assert sorted(state.state for state in two.pool.report()) == ["cooling", "usable"]
 
@@ -183,6 +190,13 @@ async def test_an_account_that_met_a_limit_in_the_midst_of_an_answer_rests_once_
     answer.limited(ErrorWords("Spent.", "insufficient_quota", status=429))
     await answer.aclose()
     assert [state.state for state in one.pool.report()] == ["parked"]
+
+
+async def test_an_event_that_tells_no_time_rests_the_key_for_the_shortest(upstream: FakeUpstream, one: Rig) -> None:
+    upstream.enqueue(Reply.sse([_ERROR]))
+    await failure(one.open())
+    (state,) = one.pool.report()
+    assert state.rest <= 1.1
 
 
 async def test_an_error_that_quotes_the_key_is_told_without_it(upstream: FakeUpstream, one: Rig) -> None:
