@@ -53,10 +53,11 @@ def create(connection: Connection) -> None:
     for statement in _SQLITE if connection.dialect.name == "sqlite" else _POSTGRESQL:
         connection.exec_driver_sql(statement.format(**words))
     totals = ", ".join(f"SUM({name})" for name in sums)
-    connection.exec_driver_sql(
+    fill = (
         f"INSERT INTO usage_days ({_listed(('day', *_OWN_KEY, *sums))}) SELECT {_day('usage_hours')},"  # noqa: S608 (names of our own)
         f" {_listed(_OWN_KEY)}, {totals} FROM usage_hours GROUP BY 1, {_listed(_OWN_KEY)}"
     )
+    connection.exec_driver_sql(fill)
 
 
 def drop(connection: Connection) -> None:
