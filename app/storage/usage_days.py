@@ -63,8 +63,8 @@ def create(connection: Connection) -> None:
 def drop(connection: Connection) -> None:
     """Remove the triggers, as a migration has to before it alters `usage_hours` or `usage_days`."""
     if connection.dialect.name == "sqlite":
-        for verb in ("insert", "update", "delete"):
-            connection.exec_driver_sql(f"DROP TRIGGER usage_days_{verb}")
+        for name in ("usage_days_insert", "usage_days_update", "usage_days_delete"):
+            connection.exec_driver_sql("DROP TRIGGER " + name)
         return
     connection.exec_driver_sql("DROP TRIGGER usage_days ON usage_hours")
     connection.exec_driver_sql("DROP FUNCTION sum_usage_day()")
