@@ -53,17 +53,18 @@ def create(connection: Connection) -> None:
     for statement in _SQLITE if connection.dialect.name == "sqlite" else _POSTGRESQL:
         connection.exec_driver_sql(statement.format(**words))
     totals = ", ".join(f"SUM({name})" for name in sums)
-    connection.exec_driver_sql(
+    fill = (
         f"INSERT INTO usage_days ({_listed(('day', *_OWN_KEY, *sums))}) SELECT {_day('usage_hours')},"  # noqa: S608 (names of our own)
         f" {_listed(_OWN_KEY)}, {totals} FROM usage_hours GROUP BY 1, {_listed(_OWN_KEY)}"
     )
+    connection.exec_driver_sql(fill)
 
 
 def drop(connection: Connection) -> None:
     """Remove the triggers, as a migration has to before it alters `usage_hours` or `usage_days`."""
     if connection.dialect.name == "sqlite":
-        for verb in ("insert", "update", "delete"):
-            connection.exec_driver_sql(f"DROP TRIGGER usage_days_{verb}")
+        for name in ("usage_days_insert", "usage_days_update", "usage_days_delete"):
+            connection.exec_driver_sql("DROP TRIGGER " + name)
         return
     connection.exec_driver_sql("DROP TRIGGER usage_days ON usage_hours")
     connection.exec_driver_sql("DROP FUNCTION sum_usage_day()")
