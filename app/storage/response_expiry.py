@@ -1,8 +1,9 @@
 """Remove expired responses: each is looked at once, and what is kept costs a sweep nothing from then on (ADR 32).
 
-An expired turn that others continue is kept until the last of them goes, and goes with it. So a sweep begins where the
-one before it ended, in the order of expiry, and finds by an index what nobody continues. Some of what earlier sweeps
-passed is looked at again, which finds in time what was missed: a row that was locked, or whose expiry was changed.
+An expired turn that others continue is kept until the last of them goes, and goes with it. So a sweep looks through
+what has expired since the one before it, by an index and from the latest on, which is where chains end, and removes
+what nobody continues. Some of what earlier sweeps passed is looked at again, which finds in time what was missed: a row
+that was locked, or whose expiry was changed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,28 +43,29 @@ _next_parent = func.coalesce(
     0,
 )
 _COLUMNS = (responses.c.expires_at, responses.c.key, (_next_parent == responses.c.key).label("is_continued"))
-_ORDER = (responses.c.expires_at, responses.c.key)
-_over = responses.c.expires_at <= bindparam("now")
+_LATEST_FIRST = (responses.c.expires_at.desc(), responses.c.key.desc())
+_is_new = responses.c.expires_at > bindparam("seen")
 # For SQLite in two statements: it compares no more than the first members of a pair by an index.
 _LOOKS: Mapping[str, Sequence[Select[Any]]] = MappingProxyType(
     {
         "postgresql": (
             select(*_COLUMNS)
             .where(
-                tuple_(*_ORDER) > tuple_(bindparam("at", type_=BigInteger), bindparam("behind", type_=BigInteger)),
-                _over,
+                tuple_(responses.c.expires_at, responses.c.key)
+                < tuple_(bindparam("at", type_=BigInteger), bindparam("before", type_=BigInteger)),
+                _is_new,
             )
-            .order_by(*_ORDER)
+            .order_by(*_LATEST_FIRST)
             .limit(_LOOKED_AT),
         ),
         "sqlite": (
             select(*_COLUMNS)
-            .where(responses.c.expires_at == bindparam("at"), responses.c.key > bindparam("behind"), _over)
-            .order_by(responses.c.key)
+            .where(responses.c.expires_at == bindparam("at"), responses.c.key < bindparam("before"), _is_new)
+            .order_by(responses.c.key.desc())
             .limit(_LOOKED_AT),
             select(*_COLUMNS)
-            .where(responses.c.expires_at > bindparam("at"), _over)
-            .order_by(*_ORDER)
+            .where(responses.c.expires_at < bindparam("at"), _is_new)
+            .order_by(*_LATEST_FIRST)
             .limit(_LOOKED_AT),
         ),
     }
@@ -72,7 +74,7 @@ _FREE = (
     select(responses.c.key, responses.c.parent_key)
     .where(
         responses.c.key.in_(bindparam("keys", expanding=True)),
-        _over,
+        responses.c.expires_at <= bindparam("now"),
         _next_parent != responses.c.key,
     )
     .order_by(responses.c.key)
@@ -82,13 +84,14 @@ _DELETE = delete(responses).where(responses.c.key.in_(bindparam("keys", expandin
 
 
 class Place(NamedTuple):
-    """How far a look has come in the order of expiry."""
+    """How far a look has come, from the latest expiry on."""
 
     expires_at: int
     key: int
 
 
-_START = Place(-1, 0)
+_NOTHING_SEEN = -1
+_LAST_KEY = 2**63 - 1
 
 
 class ResponseExpiry:
@@ -97,24 +100,31 @@ class ResponseExpiry:
     def __init__(self, database: Database, writer: Writer) -> None:
         self._database = database
         self._writer = writer
-        self._ahead = _START
-        self._again = _START
+        # All that had expired by then has been looked at.
+        self._seen = _NOTHING_SEEN
+        # What a sweep that failed has come to, and the time that it began with.
+        self._begun: tuple[Place, int] | None = None
+        self._again = Place(_NOTHING_SEEN, 0)
 
     async def remove(self, now: int, batch: int = _REMOVED_AT_ONCE) -> int:
         """Remove what has expired and nobody continues, up to `batch` responses a commit; return how many."""
-        removed, is_more = 0, True
-        while is_more:
-            found, place, is_more = await self._look(self._ahead, now)
+        removed = 0
+        while self._seen < now:
+            place, until = self._begun or (Place(now, _LAST_KEY), now)
+            found, place, is_more = await self._look(place, self._seen)
             removed += await self._remove(found, now, batch)
-            self._ahead = place
-        found, self._again, is_more = await self._look(self._again, now)
+            self._begun = place, until
+            if not is_more:
+                self._seen, self._begun = until, None
+        found, self._again, is_more = await self._look(self._again, _NOTHING_SEEN)
         if not is_more:
-            found, self._again, _ = await self._look(_START, now)
+            found, self._again, _ = await self._look(Place(now, _LAST_KEY), _NOTHING_SEEN)
         return removed + await self._remove(found, now, batch)
 
-    async def _look(self, place: Place, now: int) -> tuple[Sequence[int], Place, bool]:
-        """Expired rows behind this place that nobody continues; how far they were looked through; if there are more."""
-        rows = await self._database.read(partial(_look, {"at": place.expires_at, "behind": place.key, "now": now}))
+    async def _look(self, place: Place, seen: int) -> tuple[Sequence[int], Place, bool]:
+        """Rows behind this place that expired after `seen` and nobody continues; the next place; if more follow."""
+        given = {"at": place.expires_at, "before": place.key, "seen": seen}
+        rows = await self._database.read(partial(_look, given))
         if not rows:
             return (), place, False
         last = rows[-1]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Select, select, text, update
 
+from app.errors import StorageError
 from app.storage import response_expiry
 from app.storage.database import Database
 from app.storage.plans import read_by_index
@@ -72,25 +73,46 @@ async def test_an_unfinished_sweep_leaves_no_child_without_its_parent(
     assert await count_responses(database) == (2, 4)
 
 
-async def test_a_sweep_begins_where_the_one_before_it_ended(
+async def test_a_sweep_looks_at_what_has_expired_since_the_one_before_it(
     responses: ResponseStore, expiry: ResponseExpiry, make_response: MakeResponse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = await grow(responses, make_response, *"abcdef", expires_at=NOW)
     await responses.save(make_response("living", kept.key))
-    assert kept.key is not None
-    begun: list[Place] = []
+    looked: list[tuple[int, int]] = []
     look = expiry._look
 
-    async def spy(place: Place, now: int) -> Any:
-        begun.append(place)
-        return await look(place, now)
+    async def spy(place: Place, seen: int) -> Any:
+        looked.append((place.expires_at, seen))
+        return await look(place, seen)
 
     monkeypatch.setattr(expiry, "_look", spy)
     for number in range(2):
         await responses.save(make_response(f"old{number}", expires_at=NOW + number))
-        begun.clear()
+        looked.clear()
         assert await expiry.remove(NOW + number) == 1
-    assert begun[0] == Place(NOW, kept.key + 2)
+    # Then it has come to the end of what is new, and looks again at a page of what is not.
+    assert looked[0] == (NOW + 1, NOW)
+    assert len([seen for _, seen in looked if seen == -1]) <= 2
+
+
+async def test_a_sweep_that_failed_is_gone_on_with(
+    database: Database,
+    responses: ResponseStore,
+    expiry: ResponseExpiry,
+    make_response: MakeResponse,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await asyncio.gather(*(responses.save(make_response(f"old{n}", expires_at=NOW)) for n in range(3)))
+    with monkeypatch.context() as patched:
+        patched.setattr(expiry, "_remove", _fails)
+        with pytest.raises(StorageError):
+            await expiry.remove(NOW)
+    assert await count_responses(database) == (3, 6)
+    assert await expiry.remove(NOW + 5) == 3
+
+
+async def _fails(*_: object) -> int:
+    raise StorageError("down")
 
 
 async def test_what_earlier_sweeps_missed_is_found(
@@ -161,10 +183,11 @@ async def test_no_plan_reads_the_turns_that_live(postgresql_url: str) -> None:
         connection.execute(text(turns))
 
     await database.write(lambda session: session.write(insert))
-    given = {"at": NOW - 1, "behind": 25_000, "now": NOW, "keys": [49_999, 50_000]}
+    given = {"at": NOW - 1, "before": 25_000, "seen": -1, "now": NOW, "keys": [49_999, 50_000]}
     (look,) = response_expiry._LOOKS["postgresql"]
     looked = await database.read(partial(explain, look.params(**given), by_index=True))
-    assert "Scan using ix_responses_expires_at_key" in looked
+    assert "Index Only Scan Backward using ix_responses_expires_at_key" in looked
+    assert "Sort" not in looked
     for plan in (looked, await database.read(partial(explain, response_expiry._FREE.params(**given)))):
         assert "Index Only Scan using ix_responses_parent_key" in plan, plan
         assert "Seq Scan" not in plan, plan
