@@ -134,6 +134,21 @@ async def test_a_stored_item_that_names_a_file_takes_the_call_to_its_account(
     assert len(set(keys(upstream))) == 1
 
 
+async def test_a_call_that_is_sent_back_with_its_container_goes_to_the_account_that_has_it(
+    sqlite_url: str, upstream: FakeUpstream
+) -> None:
+    ran: Any = {"id": "ci_1", "type": "code_interpreter_call", "container_id": "cntr_1", "code": "1", "outputs": []}
+    upstream.enqueue(Reply.json(200, response("resp_ran", "completed", [ran, item("One.")])))
+    two = upstream_settings(upstream.url, "sk-one", "sk-two")
+    async with running_gateway(sqlite_url, [two]) as gateway, gateway.client() as client:
+        await client.responses.create(model="demo", input="Run it.")
+        for store in (True, False):
+            upstream.enqueue(Reply.error(500))
+            with pytest.raises(InternalServerError):
+                await client.responses.create(model="demo", input=[READ, ran, READ], store=store)
+    assert len(set(keys(upstream))) == 1
+
+
 async def test_what_a_model_made_in_a_container_is_left_out_elsewhere(sqlite_url: str, upstream: FakeUpstream) -> None:
     ran = {"id": "ci_1", "type": "code_interpreter_call", "status": "completed", "container_id": "cntr_1", "code": "1"}
     upstream.enqueue(Reply.json(200, response("resp_ran", "completed", [ran, item("One.")])))
