@@ -252,15 +252,7 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
     )
 
     # What is in front uses what is behind it.
-    closing = (
-        registry.aclose,
-        ledger.aclose,
-        networks.aclose,
-        limits.aclose,
-        uses.aclose,
-        writer.aclose,
-        database.aclose,
-    )
+    closing = tuple(each.aclose for each in (registry, ledger, networks, limits, uses, writer, database))
     return Gateway(services, _opening((database.tell_time, keeper.load), services), lifespan=_lifespan(closing))
 
 

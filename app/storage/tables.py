@@ -25,7 +25,7 @@ from sqlalchemy import (
 from app.storage.storable import StorableId, StorableText
 
 # The newest file in migrations/versions. Ids are four digits, so that an older schema compares as smaller.
-REVISION = "0017"
+REVISION = "0015"
 
 metadata = MetaData(
     naming_convention={

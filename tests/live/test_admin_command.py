@@ -13,7 +13,6 @@ import pytest
 from typer.testing import CliRunner
 
 from app.__main__ import cli, main
-from app.cli.calls import _cost
 from app.cli.console import operator
 from app.sealing import KeyRing
 from tests.fakes.founded import found
@@ -169,14 +168,6 @@ def test_usage_is_a_table_a_sheet_or_json(command: Command) -> None:
 def test_calls_are_a_table_or_json(command: Command) -> None:
     assert command.table("calls", "--since", "7d", "--project", "default")[0][:4] == ["AT", "(UTC)", "KEY", "MODEL"]
     assert command.json("calls", "--after", "7", "--limit", "1")["data"] == []
-
-
-def test_a_cost_that_is_estimated_or_not_known_does_not_pass_for_another() -> None:
-    shown = [
-        _cost({"cost_usd": cost, "estimated": estimated, "input_tokens": tokens})
-        for cost, estimated, tokens in [(0.5, False, 9), (0.5, True, 9), (None, False, 9), (None, False, None)]
-    ]
-    assert shown == ["0.5", "~0.5", "no price", None]
 
 
 def test_upstreams_are_added_updated_and_removed(command: Command) -> None:

@@ -31,12 +31,10 @@ from app.upstream.pool import Pool
 from tests.fakes.duty import on_duty
 
 pytestmark = pytest.mark.slow_on_postgresql
-
 VAULT = Vault(KeyRing(b"a master secret of some length"))
 KEYS = ("sk-canary-one", "sk-canary-two")
-MAIN = UpstreamSettings(
-    name="main", base_url="http://127.0.0.1:9/v1", keys=tuple(KeySettings(secret=SecretStr(key)) for key in KEYS)
-)
+_STORED = tuple(KeySettings(secret=SecretStr(key)) for key in KEYS)
+MAIN = UpstreamSettings(name="main", base_url="http://127.0.0.1:9/v1", keys=_STORED)
 ONE, TWO = (account_name("main", key) for key in KEYS)
 SECONDS = 30.0
 

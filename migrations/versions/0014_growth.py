@@ -1,6 +1,6 @@
 """What is kept for long is found where it stands: the newest use of an item, a conversation's items, the sums of days.
 
-Revision 0016; 2026-11-30.
+Revision 0014; 2026-11-30.
 
 A later migration that alters `usage_hours` drops the triggers of `usage_days` before, and creates them again after.
 """
@@ -12,8 +12,8 @@ from alembic import op
 
 from app.storage import usage_days
 
-revision = "0016"
-down_revision = "0015"
+revision = "0014"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 

@@ -1,12 +1,12 @@
 """Whether a run's call named OpenAI's beta.
 
-Revision 0013; 2026-11-30.
+Revision 0011; 2026-11-30.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013"
+revision = "0011"
 down_revision = "0010"
 branch_labels = None
 depends_on = None

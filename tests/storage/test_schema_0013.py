@@ -1,4 +1,4 @@
-"""Migration 0015 on a database that holds conversations: the first of their days begins with it."""
+"""Migration 0013 on a database that holds conversations: the first of their days begins with it."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from app.storage.writer import Writer
 from tests.storage.test_schema_0002 import alembic
 
 _ROOT = Path(__file__).parents[2]
-_BEFORE = ScriptDirectory.from_config(Config(_ROOT / "alembic.ini")).get_revision("0015").down_revision
+_BEFORE = ScriptDirectory.from_config(Config(_ROOT / "alembic.ini")).get_revision("0013").down_revision
 _DAY = 86_400
 
 

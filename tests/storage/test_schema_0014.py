@@ -1,4 +1,4 @@
-"""Migration 0016 on databases that hold something: what stood there is found as before, and the days have sums."""
+"""Migration 0014 on databases that hold something: what stood there is found as before, and the days have sums."""
 
 import secrets
 from collections.abc import AsyncIterator

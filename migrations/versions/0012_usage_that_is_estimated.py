@@ -1,13 +1,13 @@
 """The ledger says what is estimated, in which tier a call was served, and what was written to caches and searched.
 
-Revision 0014; 2026-11-30.
+Revision 0012; 2026-11-30.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0014"
-down_revision = "0013"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 

@@ -1,13 +1,13 @@
 """Retention of conversations, retention that was shortened, projects that are erased; a purge by its place.
 
-Revision 0015; 2026-11-30.
+Revision 0013; 2026-11-30.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0015"
-down_revision = "0014"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
