@@ -112,14 +112,6 @@ ROWS = (
         asked=_asked({"type": "agent_message", "content": [{"type": "input_text", "text": "Hi"}], "author": "a"}),
     ),
     Exchange(
-        name="a trigger of a compaction",
-        asked=_asked(user("A?"), {"type": "compaction_trigger"}),
-        given=[],
-        listed=[user("A?")],
-        says=[{"id": "cmp_1@", "type": "compaction", "encrypted_content": "sealed"}],
-        only=("create", "stream", "chain", "conversation", "background", "websocket"),
-    ),
-    Exchange(
         name="all that may be asked",
         asked={
             "input": "Hi",

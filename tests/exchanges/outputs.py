@@ -189,12 +189,6 @@ ROWS = (
     Exchange(name="code that was run", says=[_CODE, says()]),
     Exchange(name="an image", says=[_IMAGE]),
     Exchange(
-        name="an image that is changed",
-        says=[_IMAGE],
-        then=[user("Wider."), {"type": "image_generation_call", "id": "ig_1@"}],
-        only=("create", "stream", "background"),
-    ),
-    Exchange(
         name="a server's tools",
         says=[
             {"id": "mcpl_1@", "type": "mcp_list_tools", "server_label": "s", "tools": []},

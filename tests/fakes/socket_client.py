@@ -11,7 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.fakes.gateway import LiveGateway
 
 SECONDS = 60.0
-TERMINAL = ("response.completed", "response.failed", "response.incomplete", "error")
+TERMINAL = ("response.completed", "response.failed", "response.incomplete", "response.done", "error")
 
 
 class SocketClient:

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from tests.builders import says, user
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.replies import Reply
-from tests.fakes.streams import response, story
+from tests.fakes.streams import response
 from tests.fakes.upstream import FakeUpstream
 from tests.live.conftest import GatewayWith
 
@@ -203,9 +203,8 @@ async def test_another_projects_compaction_is_refused(gateway: LiveGateway, upst
         Reply.json(200, response("resp_up", "incomplete", [says("Half a")])),
         Reply.json(200, response("resp_up", "completed", [says("  ")])),
         Reply.json(200, {"no": "response"}),
-        Reply.sse(story("resp_up")),
     ],
-    ids=["silent", "incomplete", "blank", "not a response", "a stream"],
+    ids=["silent", "incomplete", "blank", "not a response"],
 )
 async def test_without_a_summary_there_is_no_compaction(
     reply: Reply, sqlite_gateway: LiveGateway, upstream: FakeUpstream

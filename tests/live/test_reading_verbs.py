@@ -37,6 +37,7 @@ READING: Mapping[str, tuple[str, ...]] = {
 WRITING: Mapping[str, tuple[str, ...]] = {
     "projects create": ("team",),
     "projects update": ("default", "--rpm", "5"),
+    "projects erase": ("default",),
     "keys create": ("--name", "x"),
     "keys update": ("key_x", "--name", "y"),
     **{f"keys {verb}": ("key_x",) for verb in ("rotate", "block", "unblock", "revoke")},

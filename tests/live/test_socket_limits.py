@@ -107,9 +107,9 @@ async def test_a_plain_get_is_not_allowed(sqlite_gateway: LiveGateway) -> None:
 @pytest.mark.parametrize(
     ("sent", "code", "param"),
     [
-        ("no JSON", None, None),
+        ("no JSON", "invalid_json", None),
         ("[1]", "invalid_type", None),
-        ('{"type": "response.create", ', None, None),
+        ('{"type": "response.create", ', "invalid_json", None),
         ("[" * 100_000, None, None),
         ("{}", "missing_required_parameter", "type"),
         ('{"type": 1}', "invalid_type", "type"),

@@ -41,7 +41,10 @@ MOST_READ = 3500
 
 _OF_CALLS = {Rank.LIMITS, Rank.RUNS, Rank.CONVERSATIONS, Rank.REMOVALS, Rank.TURNS, Rank.USAGE}
 # Made by duties that no call waits for.
-_OF_DUTIES = {"EndOtherLeases", "PurgeExpired", "PurgeLimits", "PurgeRuns", "PurgeUsage"}
+_OF_DUTIES = {
+    *("EndOtherLeases", "PurgeLimits", "PurgeRuns", "PurgeUsage"),
+    *("EraseSome", "ExtendResponses", "RemoveExpired", "RemoveIdle", "Shorten"),
+}
 # Looks for keys, which are few.
 _OF_KEYS = {"key_store"}
 

@@ -89,7 +89,7 @@ async def test_all_that_a_project_has_is_gone_and_another_has_all_of_its_own(
 
 async def test_every_table_of_a_project_is_erased_by_name_or_with_another() -> None:
     named = {table.name for table in project_erasure._WHOSE}
-    together = {"items", "conversation_responses", "run_events"}
+    together = {"items", "conversation_responses", "conversation_items", "run_events", "usage_days"}
     assert named | together | {"projects"} | _NOT_OF_A_PROJECT == set(metadata.tables)
 
 

@@ -28,6 +28,7 @@ class Closing:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         try:
+            yield b'{"object":"response",'
             for number in range(1000):
                 yield b"%d\n" % number
         finally:
@@ -49,7 +50,7 @@ async def test_a_model_in_this_process_is_called_like_any_other() -> None:
     opened = await model.open(b"x" * 600_000)
     received = await read_all(opened)
     await opened.aclose()
-    assert received.startswith(b"0\n1\n")
+    assert received.startswith(b'{"object":"response",0\n1\n')
     assert received.endswith(b"999\n")
     assert not opened.is_stream
     assert heard == [("POST", "/responses", b"x" * 600_000)]

@@ -75,7 +75,7 @@ def test_a_count_is_checked_like_a_create_call() -> None:
 
 
 def test_a_compaction_has_content_of_a_length() -> None:
-    told = refusal(compact, input=[{"type": "compaction", "id": "cmp_1"}])
+    told = refusal(compact, input=[{"type": "compaction"}])
     assert told[1:] == ("missing_required_parameter", "input[0].encrypted_content")
     told = refusal(compact, input=[{"type": "compaction", "encrypted_content": "x" * 20_971_521}])
     assert told[1:] == ("string_above_max_length", "input[0].encrypted_content")
