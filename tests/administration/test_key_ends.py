@@ -13,6 +13,8 @@ from app.state.policy import SCOPES
 from app.state.records import ApiKey, Project
 from tests.administration.conftest import MASTER, Office
 
+pytestmark = pytest.mark.slow_on_postgresql
+
 ADMIN: Any = {"scopes": list(SCOPES)}
 
 

@@ -17,7 +17,7 @@ from tests.fakes.socket_client import SocketClient
 from tests.fakes.streams import events, frame, item, response, story
 from tests.fakes.upstream import FakeUpstream, Recorded
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 _SURFACES = ("whole", "stream", "background", "background stream", "socket", "conversation")
 _LABELS = ("", "text/plain; charset=utf-8", "application/octet-stream", "application/json", "text/event-stream")

@@ -19,7 +19,7 @@ from tests.fakes.socket_client import SocketClient
 from tests.fakes.streams import frame, item, response
 from tests.fakes.upstream import FakeUpstream
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 SECONDS = 60.0
 # A budget of tokens, and an answer that alone has more: 2,400 words of English.

@@ -12,7 +12,7 @@ from tests.fakes.surfaces import SURFACES, respond
 from tests.fakes.upstream import FakeUpstream, Recorded
 from tests.live.test_stubs import says_first, sent
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 SCREENSHOT: Any = {"type": "computer_screenshot", "image_url": "data:image/png;base64,AAAA"}
 PAIRS: tuple[tuple[Any, Any], ...] = (

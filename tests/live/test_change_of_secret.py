@@ -19,7 +19,7 @@ from tests.conftest import COMMIT_TIMEOUT
 from tests.fakes.databases import sqlite_first
 from tests.fakes.gateway import GatewayProcess
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 OLD, NEW, NEXT = b"the old master secret", b"the new master secret", b"the one after the new"
 

@@ -12,7 +12,7 @@ from tests.fakes.streams import events, response
 from tests.fakes.surfaces import DONE, SURFACES, respond
 from tests.fakes.upstream import FakeUpstream
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 SUMMARY = "The word is TEAL."
 USAGE = {"input_tokens": 90, "output_tokens": 9, "total_tokens": 99}

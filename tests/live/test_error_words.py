@@ -14,7 +14,7 @@ from tests.fakes.socket_client import SocketClient
 from tests.fakes.streams import events, frame, story
 from tests.fakes.upstream import FakeUpstream
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 _SAID = "The prompt is too long."
 _SHAPES: dict[str, Reply] = {

@@ -16,7 +16,7 @@ from tests.conftest import COMMIT_TIMEOUT
 from tests.fakes.founded import found
 from tests.fakes.gateway import GatewayProcess
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 RING = KeyRing(b"a secret of sixteen characters and more")
 

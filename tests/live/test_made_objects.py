@@ -17,7 +17,7 @@ from tests.fakes.socket_client import SocketClient
 from tests.fakes.streams import events, story
 from tests.fakes.upstream import FakeUpstream
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 _ASKED: dict[str, Any] = {
     "model": "demo",

@@ -19,7 +19,7 @@ from app.storage.schema import open_for_migration
 from app.storage.tables import REVISION
 from tests.fakes.founded import found
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 SECRET = "a secret of sixteen characters"
 READING: Mapping[str, tuple[str, ...]] = {

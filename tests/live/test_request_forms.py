@@ -12,7 +12,7 @@ from tests.fakes.socket_client import SocketClient
 from tests.fakes.streams import story
 from tests.fakes.upstream import FakeUpstream
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 MIB = 1024 * 1024
 BETA = {"openai-beta": "responses_multi_agent=v1"}

@@ -15,7 +15,7 @@ from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.socket_client import SocketClient
 from tests.fakes.upstream import FakeUpstream, Recorded
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 ADMIN_KEY = "a master key of the tests"
 DAY = 86_400

@@ -14,7 +14,7 @@ from tests.fakes.streams import response
 from tests.fakes.surfaces import SURFACES, respond
 from tests.fakes.upstream import FakeUpstream, Recorded
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 IMAGE: Any = {"id": "ig_1", "type": "image_generation_call", "status": "completed", "result": "AAAA"}
 IMAGE_STUB: Any = {"type": "image_generation_call", "id": "ig_1"}

@@ -17,7 +17,7 @@ from tests.fakes.socket_client import SocketClient
 from tests.fakes.streams import frame, item, response
 from tests.fakes.upstream import FakeUpstream, Recorded
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 SECRET = "sk-own-of-the-client"
 TOOL: Mapping[str, Any] = {

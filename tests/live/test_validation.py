@@ -17,7 +17,7 @@ from tests.fakes.socket_client import SocketClient
 from tests.fakes.streams import item, response, story
 from tests.fakes.upstream import FakeUpstream, Recorded
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 VENDORS_OWN: dict[str, Any] = {"service_tier": "on_demand", "reasoning": {"effort": "default"}}
 LONG = "call_" + "g" * 90

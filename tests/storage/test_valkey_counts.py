@@ -25,8 +25,8 @@ async def process(valkey: ValkeyServer) -> AsyncIterator[Process]:
     """Makes a process that counts there, which ends with the test."""
     made: list[ValkeyCounts] = []
 
-    def make(lease_seconds: float = 25.0, url: str = valkey.url) -> ValkeyCounts:
-        made.append(ValkeyCounts(url, lease_seconds))
+    def make(lease_seconds: float = 25.0, url: str = valkey.url, timeout: float = 1.0) -> ValkeyCounts:
+        made.append(ValkeyCounts(url, lease_seconds, timeout))
         return made[-1]
 
     yield make
@@ -135,7 +135,7 @@ async def test_a_silent_server_holds_nobody_up_and_mixes_nothing_up(process: Pro
 
 
 async def test_one_that_gives_up_does_not_get_in_the_way_of_others(process: Process) -> None:
-    counts = process()
+    counts = process(timeout=20.0)
     tasks = [asyncio.create_task(counts.draw([Claim(TOKENS, 1)], "")) for _ in range(60)]
     await asyncio.sleep(0)
     for task in tasks[::3]:
