@@ -15,6 +15,7 @@ from app.storage.clock import DatabaseTime
 from app.storage.conversation_turns import USED_AT
 from app.storage.database import Database
 from app.storage.plans import read_by_index
+from app.storage.statements import unindexed
 from app.storage.tables import conversations, projects
 from app.storage.writer import Rank, Write, Writer
 
@@ -30,7 +31,7 @@ _READ_PROJECTS = (
     .order_by(projects.c.id)
     .limit(_PROJECTS_AT_ONCE)
 )
-_of_project = conversations.c.project_id == bindparam("project_id")
+_of_project = unindexed(conversations.c.project_id) == bindparam("project_id")
 # In two statements, each of which is a range of the index.
 _IDLE = tuple(
     select(conversations.c.key).where(_of_project, *idle).order_by(*order).limit(_FOUND_AT_ONCE)

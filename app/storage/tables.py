@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     false,
+    text,
 )
 
 from app.storage.storable import StorableId, StorableText
@@ -173,7 +174,8 @@ conversations = Table(
     Column("metadata", LargeBinary, nullable=False),
     Column("used_at", BigInteger),
     UniqueConstraint("project_id", "id"),
-    Index(None, "project_id", "used_at", "created_at"),
+    # For the look for idle ones alone: of two indexes that begin with a project a young table may choose the wrong one.
+    Index("ix_conversations_idle", text("(project_id || '')"), "used_at", "created_at"),
     sqlite_autoincrement=True,
 )
 

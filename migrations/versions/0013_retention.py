@@ -21,9 +21,7 @@ def upgrade() -> None:
     op.add_column("conversations", sa.Column("used_at", sa.BigInteger(), nullable=True))
     # When those that there are were used last is not known: the first of their days begins now.
     op.execute(_USED_NOW[op.get_bind().dialect.name])
-    op.create_index(
-        "ix_conversations_project_id_used_at_created_at", "conversations", ["project_id", "used_at", "created_at"]
-    )
+    op.create_index("ix_conversations_idle", "conversations", [sa.text("(project_id || '')"), "used_at", "created_at"])
     for name, kind in (("conversation_days", sa.Integer()), ("shortened_at", sa.BigInteger())):
         op.add_column("projects", sa.Column(name, kind, nullable=True))
     op.add_column("projects", sa.Column("erasing_at", sa.BigInteger(), nullable=True))
@@ -36,5 +34,5 @@ def downgrade() -> None:
     op.drop_index("ix_responses_expires_at_key", "responses")
     for name in ("erasing_at", "shortened_at", "conversation_days"):
         op.drop_column("projects", name)
-    op.drop_index("ix_conversations_project_id_used_at_created_at", "conversations")
+    op.drop_index("ix_conversations_idle", "conversations")
     op.drop_column("conversations", "used_at")

@@ -83,7 +83,7 @@ async def test_long_chains_and_their_forks_are_replayed_whole_and_in_order(
     assert len(upstream.requests) == TURNS + 3 * len(FORKS) + 1
     for request in upstream.requests:
         assert request.json["store"] is False
-        assert request.json.keys() <= {"model", "input", "store", "stream"}
+        assert request.json.keys() <= {"model", "input", "include", "store", "stream"}
 
 
 @sqlite_first

@@ -40,7 +40,7 @@ _SHOWS: Mapping[str, tuple[str, ...]] = {
     "audit": (),
 }
 _DOES = {
-    *("serve", "migrate", "version", "healthcheck", "projects create", "projects update"),
+    *("serve", "migrate", "version", "healthcheck", "projects create", "projects update", "projects erase"),
     *(f"keys {verb}" for verb in ("create", "update", "rotate", "block", "unblock", "revoke")),
     *(f"upstreams {verb}" for verb in ("add", "update", "remove", "add-key", "remove-key")),
     *(f"upstreams {verb}" for verb in ("enable", "drain", "disable")),
