@@ -38,9 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    # Nobody may publish the document, and a failure that is known is reported as a skip, too.
-    is_excused = item.get_closest_marker("document") is not None or hasattr(report, "wasxfail")
-    return report if is_excused else _without_skips(report)
+    # Nobody may publish the document.
+    return report if item.get_closest_marker("document") else _without_skips(report)
 
 
 @pytest.hookimpl(wrapper=True)

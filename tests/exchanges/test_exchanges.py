@@ -12,7 +12,6 @@ import pytest
 from app.storage.usage_tables import usage
 from tests.exchanges import dialects, inputs, outputs
 from tests.exchanges.exchange import OF_ONE_ACCOUNT, SURFACES, Exchange
-from tests.exchanges.known import KNOWN
 from tests.exchanges.surfaces import Surfaces
 from tests.exchanges.upstream import TableUpstream
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
@@ -30,7 +29,6 @@ def test_the_table_is_whole() -> None:
     names = Counter(row.name for row in (*inputs.ROWS, *outputs.ROWS, *dialects.ROWS))
     assert [name for name, count in names.items() if count > 1] == []
     assert len(TABLE) >= 80
-    assert {name for _, name in KNOWN} <= TABLE.keys()
 
 
 @pytest.mark.parametrize("surface", SURFACES)
@@ -66,7 +64,7 @@ async def _run(surface: str, database_url: str) -> None:
             faults = {row: fault for row, fault in faults.items() if fault}
             sound = [row for row in chosen if row not in faults]
             faults |= await _ledger_faults(gateway, surface, sound)
-    _tell({row.name: fault for row, fault in faults.items()}, surface)
+    _tell({row.name: fault for row, fault in faults.items()})
 
 
 def _can_go(row: Exchange, surface: str) -> bool:
@@ -121,11 +119,6 @@ def _expected(row: Exchange) -> tuple[Any, ...]:
     return (row.status, *((11, 3, 5, 2) if has_usage else (None,) * 4))
 
 
-def _tell(faults: dict[str, str], surface: str) -> None:
-    """Fail with what is wrong, unless all of it is known."""
-    new = {name: fault for name, fault in faults.items() if (surface, name) not in KNOWN}
-    assert not new, "\n".join([f"{len(new)} rows:", *[f"--- {name}\n{fault}" for name, fault in new.items()]])
-    again = {name for way, name in KNOWN if way == surface} - faults.keys()
-    print(f"known, and held now: {sorted(again)}")
-    if faults:
-        pytest.xfail("; ".join(f"{name}: {KNOWN[surface, name]}" for name in faults))
+def _tell(faults: dict[str, str]) -> None:
+    """Fail with all that is wrong."""
+    assert not faults, "\n".join([f"{len(faults)} rows:", *[f"--- {name}\n{fault}" for name, fault in faults.items()]])
