@@ -45,11 +45,12 @@ async def compare(load: Load, stage: Stage) -> list[Row]:
     taken: dict[str, list[Row]] = {target.name: [] for target in targets}
     for _ in range(load.repetitions):
         for target in targets:
-            taken[target.name].append(await _measure(load, target, stage.upstream))
+            taken[target.name].append(await measure(load, target, stage.upstream))
     return list(map(_median, taken.values()))
 
 
-async def _measure(load: Load, target: Target, upstream: Target) -> Row:
+async def measure(load: Load, target: Target, upstream: Target) -> Row:
+    """One target under this load, once."""
     request, each = target.post(load.body), load.each_of(target.share)
     async with used(target, upstream) as usage:
         outcome = await drive(target.port, [request], connections=load.connections, each=each, rate=load.rate)

@@ -17,7 +17,7 @@ from app.installation import opened
 from app.master_secret import read_secret
 from app.offload import Offload
 from app.sealing import KeyRing
-from app.settings import StorageSettings
+from app.settings import load_settings
 from app.state.records import ApiKey, Item, StoredResponse, Turn
 from app.storage.database import Database
 from app.storage.response_store import ResponseStore
@@ -27,6 +27,8 @@ CHAINS = 100
 CHAIN_TURNS = 10
 
 _KEPT_SECONDS = 30 * 86_400
+# Longer ago than the grace that a purge gives.
+_EXPIRED_SECONDS = 86_400
 _AT_ONCE = 1024
 _PATIENCE_SECONDS = 60.0
 
@@ -58,7 +60,7 @@ class Filler:
 
         async def save_in_turn(first: int) -> None:
             for number in range(first, count, _AT_ONCE):
-                await self._save(f"resp_{_digits('expired', number)}", kept_seconds=-1)
+                await self._save(f"resp_{_digits('expired', number)}", kept_seconds=-_EXPIRED_SECONDS)
 
         await asyncio.gather(*map(save_in_turn, range(_AT_ONCE)))
 
@@ -109,7 +111,7 @@ class Filler:
 @asynccontextmanager
 async def opened_filler(data: Path, original_id: str) -> AsyncIterator[tuple[Filler, Database, Writer, ApiKey]]:
     """A filler of the installation in this data folder, with its database and its first key."""
-    settings = StorageSettings(data_dir=data, commit_timeout_seconds=_PATIENCE_SECONDS)
+    settings = load_settings({"data_dir": data, "commit_timeout_seconds": _PATIENCE_SECONDS}).storage
     async with opened(settings, KeyRing(read_secret(settings), settings.previous_secrets)) as installation:
         (key,) = [key for key in await installation.keys.list() if key.name == "first"]
     database = Database(settings.url, settings.pool_size, settings.commit_timeout_seconds)

@@ -68,11 +68,12 @@ def _unpaced(targets: tuple[str, ...], name: str, **members: object) -> Load:
     return Load(f"32 unpaced streams, {name}, per event", targets, body, 32, 15, per_event=True)
 
 
+STORED_LOADS = (*_json(_STORED, "stored"), _steady(_STORED, "stored"))
+
 LOADS = (
     *_json(_RELAYED, "store: false", store=False),
     _steady(_RELAYED, "store: false", store=False),
-    *_json(_STORED, "stored"),
-    _steady(_STORED, "stored"),
+    *STORED_LOADS,
     _paced(_RELAYED, "store: false", store=False),
     _paced(_STORED, "stored"),
     _unpaced(_RELAYED, "store: false", store=False),
