@@ -153,9 +153,11 @@ class Database:
         await self.write(lambda session: session.lengthen_log())
 
     async def finish_erasure(self) -> None:
-        """Empty SQLite's log of what was deleted while a reader kept it. Raises StorageError while one still does."""
-        if self._driver.erasure_is_due:
-            await self.write(lambda session: session.erase_log())
+        """Empty SQLite's log of what was deleted while a reader kept it, or by a command beside this process.
+
+        Raises StorageError while a reader keeps it still.
+        """
+        await self.write(lambda session: session.finish_erasure())
         if self._driver.erasure_is_due:
             raise StorageError("A reader from outside keeps what was deleted in SQLite's log.")
 

@@ -72,3 +72,6 @@ class Postgres(Driver):
 
     def erase_log(self, connection: psycopg.Connection) -> bool:  # noqa: ARG002 (idem)
         return True
+
+    def is_changed_by_others(self, connection: psycopg.Connection) -> bool:  # noqa: ARG002 (idem)
+        return False

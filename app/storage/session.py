@@ -56,6 +56,10 @@ class Driver(ABC):
     def erase_log(self, connection: Any) -> bool:
         """Leave nothing in a log that was deleted from the tables. False when a reader needs the log still."""
 
+    @abstractmethod
+    def is_changed_by_others(self, connection: Any) -> bool:
+        """Whether another process has changed what this one's log is kept for, since this was last asked."""
+
 
 class Session:
     """One connection, opened when it is first needed, and again after it was lost."""
@@ -118,6 +122,13 @@ class Session:
         # Whatever happens here, the deletion before it is committed and must be reported so.
         with suppress(Exception):
             self._driver.erasure_is_due = not self._driver.erase_log(_driven(self._open()))
+
+    def finish_erasure(self) -> None:
+        """Have the log forget what was to be forgotten later, and what a command may have deleted meanwhile."""
+        with suppress(Exception):
+            self._driver.erasure_is_due |= self._driver.is_changed_by_others(_driven(self._open()))
+        if self._driver.erasure_is_due:
+            self.erase_log()
 
     def interrupt(self) -> None:
         """End the statement that runs now. For another thread; the connection may be lost by it."""

@@ -46,6 +46,7 @@ class Sqlite(Driver):
         self._url = url
         self._is_guest = is_guest
         self._rows_copied = 0
+        self._version = 0
         self._patience = f"busy_timeout={int(timeout * 1000)}"
 
     def engine(self, *, writes: bool) -> Engine:
@@ -98,6 +99,12 @@ class Sqlite(Driver):
         finally:
             connection.execute(f"PRAGMA {self._patience}").fetchall()
         return not is_busy
+
+    def is_changed_by_others(self, connection: sqlite3.Connection) -> bool:
+        # It counts the commits of every other connection, and all others of this process only read.
+        ((version,),) = connection.execute("PRAGMA data_version").fetchall()
+        is_changed, self._version = version != self._version, version
+        return is_changed and not self._is_guest
 
 
 class _Preparation:
