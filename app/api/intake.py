@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from io import BytesIO
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
@@ -25,6 +25,13 @@ _COPIES = 3
 _UNPACKED_BYTES = 1024 * 1024
 _PLAIN = "identity"
 
+TakeWhole: TypeAlias = Callable[[int], bytes | None]
+"""The body that came with its head, if it has at most so many bytes: most have, and no time has to be watched."""
+
+
+def _take_nothing(_most: int) -> None:
+    """Have the body received."""
+
 
 def headers_of(scope: Scope) -> Mapping[str, str]:
     """The request's headers by lower-case name; of a repeated one the first. Our own server has them at hand."""
@@ -39,6 +46,7 @@ class Intake:
         self._limits = limits
         # Read for each call, and a field of settings is slow to read.
         self._max_body_bytes = limits.max_body_bytes
+        self._small_bytes = min(limits.max_body_bytes, UNCOUNTED_BYTES)
         self._max_depth = limits.max_json_depth
         self._budget = budget
         self._offload = offload
@@ -46,7 +54,12 @@ class Intake:
         self._deadline = Deadline(limits.body_timeout_seconds)
 
     async def read(
-        self, parse: Callable[[bytes, int], T], headers: Mapping[str, str], receive: Receive, held: Reservation
+        self,
+        parse: Callable[[bytes, int], T],
+        headers: Mapping[str, str],
+        receive: Receive,
+        held: Reservation,
+        take_whole: TakeWhole = _take_nothing,
     ) -> T:
         """What `parse` makes of the body of this request, given the deepest nesting.
 
@@ -55,7 +68,9 @@ class Intake:
         """
         encoding = headers.get("content-encoding", _PLAIN)
         _check_media_type(headers, encoding)
-        body = await self._body(headers, receive, held)
+        body = take_whole(self._small_bytes)
+        if body is None:
+            body = await self._body(headers, receive, held)
         if encoding != _PLAIN:
             body = await self._unpacked(body, encoding.lower(), held)
         if not is_large(body):

@@ -38,10 +38,10 @@ class CreateResponse:
         headers = headers_of(scope)
         caller = await services.identify(scope, headers, self._needed)
         with await services.registry.admit(caller.project_id) as place:
-            request = await services.intake.read(self._parse, headers, receive, place.bytes)
+            connection = scope["extensions"]["antiphon"]["connection"]
+            request = await services.intake.read(self._parse, headers, receive, place.bytes, connection.take_whole)
             request.is_beta = is_beta(scope)
             server = services.background if request.background else services.relay
-            connection = scope["extensions"]["antiphon"]["connection"]
             serving = server.serve(request, caller, headers, send, connection, place=place)
             # The prompt is not to be held here while the answer streams.
             del request

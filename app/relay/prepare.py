@@ -80,11 +80,13 @@ def _complete(made: Exchange, resolved: Mapping[str, Item], unseal: Callable[[st
         made.items = input_items(given, request.members["input"], resolved)
     if chain is not None:
         check_calls(chain, made.items)
-    made.is_sealed, is_owned = look_into(request, unseal)
+    made.is_sealed, made.is_owned = look_into(request, unseal)
+    if chain is None and not resolved:
+        return
     asked = asked_for_approval(made.items, resolved)
     made.owner = asked or (has_container(request.fields, chain) if chain is not None else None)
     made.is_owned = (
-        is_owned
+        made.is_owned
         or asked is not None
         or any(item.account and item_names_owned(item.content) for item in resolved.values())
         or (chain is not None and chain_names_owned(chain))

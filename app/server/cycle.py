@@ -164,6 +164,15 @@ class Cycle:
 
     # What the app calls.
 
+    def take_whole(self, most: int) -> bytes | None:
+        """The body, where all of it is here and it has at most so many bytes: nobody has to wait for it."""
+        body = self._body
+        if not self.is_whole or self._is_taken or self._fault is not None or self.is_lost or len(body) > most:
+            return None
+        self._is_taken = True
+        self._body = b""
+        return bytes(body)
+
     async def receive(self) -> Message:
         """What has come of the body; after its end, the disconnect, once the client is gone or has its answer.
 

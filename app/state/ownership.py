@@ -25,7 +25,7 @@ def names_owned(fields: Mapping[str, Any], given: bytes | memoryview) -> bool:
     tools = fields.get("tools")
     if tools and any(tool.get("type") not in _FREE and _names(tool) for tool in tools):
         return True
-    return holds(given, _SIGNS) and _names(fields.get("input"))
+    return bool(given) and holds(given, _SIGNS) and _names(fields.get("input"))
 
 
 def item_names_owned(content: bytes) -> bool:

@@ -156,7 +156,7 @@ class SaveResponse(Write[None]):
     @classmethod
     def of(cls, response: StoredResponse) -> Self:
         """The row of this response: made where it comes from, because the writing thread is the narrow place."""
-        identity = storable(response.project_id), storable_id(response.id)
+        identity = response.project_id, storable_id(response.id)
         row = _row(response, identity, [_storable_item(item) for item in response.items])
         return cls(identity, row, len(row[_CONTENT]) + len(row[_BODY]) > _LARGE_BYTES)
 
@@ -249,17 +249,17 @@ def _own(project_id: str, response_id: str, now: int) -> Mapping[str, Any]:
 
 
 def _row(response: StoredResponse, identity: tuple[str, str], items: Sequence[Item]) -> tuple[Any, ...]:
-    """Values in the order of `_INSERT`."""
+    """Values in the order of `_INSERT`. What is the gateway's own, or came from the database, is storable."""
     usage = response.usage
     counts = (None,) * len(_COUNTS) if usage is None else _COUNTS_OF(usage)
     turn = pack(response.status, response.account, items)
     return (
         *identity,
         response.parent_key,
-        storable(response.api_key_id),
-        storable(response.status),
+        response.api_key_id,
+        response.status,
         storable(response.model),
-        storable(response.account),
+        response.account,
         response.created_at,
         response.expires_at,
         *counts,
@@ -278,7 +278,8 @@ def _indexed(ids: Sequence[str]) -> Sequence[str]:
 
 
 def _storable_item(item: Item) -> Item:
-    named = (storable(item.id), storable(item.type), item.call_id and storable(item.call_id))
-    if named == (item.id, item.type, item.call_id):
+    names = f"{item.id}{item.type}{item.call_id}"
+    if storable(names) is names:
         return item
-    return replace(item, id=named[0], type=named[1], call_id=named[2])
+    called = item.call_id and storable(item.call_id)
+    return replace(item, id=storable(item.id), type=storable(item.type), call_id=called)

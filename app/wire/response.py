@@ -1,7 +1,7 @@
 """The response object: what the gateway reads from it, and the few members it answers for itself."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +16,6 @@ from app.wire.tokens import DEEPEST, NotJsonError
 _NULL, _TRUE, _FALSE = Json(b"null"), Json(b"true"), Json(b"false")
 _NO_CONVERSATION = b',"conversation":null}'
 _ARRAY = ord("[")
-_TYPES_OF_TYPE = (str, type(None))
 _ABSENT = object()
 _KNOWN = (
     *("background", "conversation", "error", "id", "incomplete_details"),
@@ -143,17 +142,17 @@ def _read(raw: bytes) -> ResponseFacts | None:
     named, said = told("id"), told("status")
     names_status = type(said) is str and said in _STATUSES
     status = str(said) if names_status else _implied(told)
-    if type(named) is not str or not named or not _are_items(output or []):
+    searches = _searches(output) if output else (0, 0)
+    if type(named) is not str or not named or searches is None:
         return None
-    usage, tier = told("usage"), told("service_tier")
+    usage, tier, error = told("usage"), told("service_tier"), told("error")
     conversation = told("conversation", _ABSENT)
-    web_searches, file_searches = _searches(output) if output else (0, 0)
     return ResponseFacts(
         named,
         status,
         str(told("model") or ""),
         usage if type(usage) is dict else None,
-        _error_code(told("error")),
+        None if error is None else _error_code(error),
         raw,
         told("store") is False
         and told("background") is False
@@ -165,8 +164,7 @@ def _read(raw: bytes) -> ResponseFacts | None:
         parts,
         output if type(output) is Elements else None,
         tier if type(tier) is str else None,
-        web_searches,
-        file_searches,
+        *searches,
     )
 
 
@@ -185,20 +183,22 @@ def text_of(facts: ResponseFacts) -> str:
     return "".join([text for text in texts if isinstance(text, str)])
 
 
-def _are_items(output: object) -> bool:
-    return isinstance(output, list | Elements) and all(map(_is_item, output))
+def _searches(output: object) -> tuple[int, int] | None:
+    """How often the web and stored files were searched, of what may be charged for: a page that is opened is not.
 
-
-def _is_item(value: object) -> bool:
-    return type(value) is dict and type(value.get("type")) in _TYPES_OF_TYPE
-
-
-def _searches(output: Iterable[dict[str, Any]]) -> tuple[int, int]:
-    """How often the web and stored files were searched, of what may be charged for: a page that is opened is not."""
+    None where these are no items.
+    """
+    if not isinstance(output, list | Elements):
+        return None
     web = files = 0
     for item in output:
+        if type(item) is not dict:
+            return None
         kind = item.get("type")
-        if kind == "web_search_call":
+        if type(kind) is not str:
+            if kind is not None:
+                return None
+        elif kind == "web_search_call":
             action = item.get("action")
             web += type(action) is not dict or action.get("type", "search") == "search"
         elif kind == "file_search_call":

@@ -59,8 +59,9 @@ def holds(text: bytes | memoryview, words: Collection[bytes]) -> bool:
     for place in range(0, len(text), _SEARCHED_BYTES):
         # A view of bytes cannot be asked. What begins here and goes on in the next part is found here.
         part = bytes(text[place : place + _SEARCHED_BYTES + longest])
-        if any(word in part for word in words):
-            return True
+        for word in words:
+            if word in part:
+                return True
     return False
 
 

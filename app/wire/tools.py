@@ -67,7 +67,8 @@ class ToolSecrets:
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Self | None:
         """The secrets of this request's tools; None where they have none."""
-        tools = [tool for tool in fields.get("tools") or () if tool["type"] not in _NO_SECRETS]
+        given = fields.get("tools")
+        tools = [tool for tool in given if tool["type"] not in _NO_SECRETS] if given else ()
         if not tools or without_secrets(tools) == tools:
             return None
         # The longest first: one may begin like another.
