@@ -10,6 +10,8 @@ from app.settings import ServerSettings
 
 # In seconds, and how many go unanswered.
 _KEEP_ALIVE_PROBES = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+# What the kernel takes at most beyond what the client's window and the network have room for.
+_UNSENT_BYTES = 64 * 1024
 # Linux, asm-generic/socket.h; Python has no name for it.
 _SO_ATTACH_FILTER = 26
 # Classic BPF, on the TCP header: a packet whose SYN flag is set is dropped, every other one is kept.
@@ -38,6 +40,10 @@ def listen(settings: ServerSettings) -> socket.socket:
     for option, value in _KEEP_ALIVE_PROBES.items():
         if hasattr(socket, option):
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    # For a client that stops reading the kernel would take megabytes, by which the text that is kept of a stream grows.
+    # What is on its way to a far client does not count.
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
     listener.bind((settings.host, settings.port))
     listener.set_inheritable(True)
     return listener

@@ -43,3 +43,19 @@ def test_the_kernel_ends_connections_whose_client_is_gone() -> None:
             with served:
                 assert served.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
                 assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a socket option of Linux")
+def test_for_a_client_that_reads_nothing_the_kernel_takes_little() -> None:
+    with listen(ServerSettings(port=0)) as listener, socket.socket() as client:
+        listener.listen()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.setblocking(False)
+            taken = 0
+            with pytest.raises(BlockingIOError):
+                while True:
+                    taken += accepted.send(bytes(16_384))
+    assert taken < 256 * 1024
