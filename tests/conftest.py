@@ -4,11 +4,13 @@ import itertools
 import os
 import secrets
 import shutil
+import ssl
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Generator, Iterator
+from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -55,6 +57,21 @@ def _without_skips(report: _Report) -> _Report:
         report.outcome = "failed"
         report.longrepr = f"TEST_NO_SKIPS is set, and this was skipped: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def certificates_read_once() -> Iterator[None]:
+    """Every client and every gateway would read the machine's certificates anew, which takes 17 ms, and trust them."""
+    read = ssl.create_default_context
+    remembered = cache(partial(read, ssl.Purpose.SERVER_AUTH))
+
+    def context(purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH, **given: Any) -> ssl.SSLContext:
+        is_usual = purpose is ssl.Purpose.SERVER_AUTH and [*given] == ["cafile"]
+        return remembered(**given) if is_usual else read(purpose, **given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", context)
+        yield
 
 
 @pytest.fixture(scope="session")

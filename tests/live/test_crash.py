@@ -42,6 +42,7 @@ async def check_kept(client: AsyncOpenAI, city: str, response: dict[str, Any]) -
 
 # Each round is a restart, which a busy machine makes slow.
 @pytest.mark.timeout(600)
+@pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
 async def test_what_was_announced_survives_kill_9(
     rounds: int, database_url: str, upstream: FakeUpstream, tmp_path: Path

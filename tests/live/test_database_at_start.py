@@ -125,7 +125,7 @@ async def test_the_wait_for_a_database_ends_at_once(tmp_path: Path) -> None:
         process.kill()
 
 
-@pytest.mark.parametrize("arguments", [(), ("--workers", "2")])
+@pytest.mark.parametrize("arguments", [(), pytest.param(("--workers", "2"), marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("change", "told"), [({"database": "unheard_of"}, "unheard_of"), ({"username": "nobody_here"}, "nobody_here")]
 )

@@ -148,7 +148,10 @@ async def test_sigterm_ends_an_idle_gateway_at_once(upstream: FakeUpstream, tmp_
         process.kill()
 
 
-@pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGTERM)])
+@pytest.mark.parametrize(
+    "numbers",
+    [(signal.SIGINT, signal.SIGINT), pytest.param((signal.SIGTERM, signal.SIGTERM), marks=pytest.mark.slow)],
+)
 async def test_a_second_signal_ends_it_at_once(
     numbers: tuple[signal.Signals, signal.Signals], upstream: FakeUpstream, script: Script, tmp_path: Path
 ) -> None:
