@@ -12,11 +12,6 @@ def is_suspect(frame: bytes, kind: bytes | None) -> bool:
     return frame.find(_ERROR) >= 0 if kind is None else kind in events.FAULTS
 
 
-def blanked_frame(account: Account, frame: bytes, kind: bytes | None) -> bytes:
-    """A frame of this account's, without its key if it is suspect."""
-    return account.blanked(frame) if is_suspect(frame, kind) else frame
-
-
 def blanked_answer(account: Account, body: bytes) -> bytes:
     """A whole answer of this account's, without its key if something in it has failed."""
     return account.blanked(body) if _FAILED in body else body

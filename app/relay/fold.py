@@ -1,6 +1,7 @@
 """What is remembered of a stream while it passes, so that it can be ended when upstream does not end it."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +17,11 @@ from app.wire.sse import FrameSplitter
 
 _BLANK_LINE = b"\n\n"
 _NUMBERED = b'"sequence_number"'
+# Deltas are looked at so many at a time, but a long one at once: each by itself takes five times as long.
+_MANY_DELTAS, _LONG_DELTA_BYTES = 64, 1024
+# The text of a delta, as JSON without its quotes, in the usual spelling, and the type of those whose text is output.
+_TEXTS = re.compile(rb'"delta":"([^"\\]*(?:\\.[^"\\]*)*)"').findall
+_OUTPUT = b'"type":"response.output_text.delta"'
 # A delta's text is between these two, of which the latter cannot stand in it: there its quotes are escaped. The last
 # is how those write it who put spaces between members.
 _TEXT_BEGINS, _TEXT_ENDS, _SPACED_TEXT_ENDS = b'"delta":', b'","', b'", "'
@@ -67,6 +73,8 @@ class Fold:
         self._items: list[bytes] = []
         self._unfinished: list[_Unfinished] = []
         self._last_event = self._last_delta = b""
+        # Those not looked at yet.
+        self._deltas: list[bytes] = []
         # Bytes of text that came in deltas, and how many of them when the last item was finished.
         self._text = self._finished_text = 0
         self.saw_error = False
@@ -84,16 +92,13 @@ class Fold:
 
     def see(self, frame: bytes, kind: bytes | None) -> None:
         """Take note of one frame, whose `events.kind` this is."""
-        if kind is None and (start := frame.find(_TEXT_BEGINS)) >= 0:
-            self._last_delta = frame
-            end = frame.find(_TEXT_ENDS, start)
-            if end < 0:
-                end = _text_end(frame, start)
-            start += _QUOTED_TEXT_BEGINS
-            self._text += max(0, end - start)
-            if self._unfinished and frame.find(_DELTA, 0, _NAME_ENDS) >= 0:
-                self._hear(frame, start, end)
+        if kind is None and frame.find(_TEXT_BEGINS) >= 0:
+            deltas = self._deltas
+            deltas.append(frame)
+            if len(deltas) >= _MANY_DELTAS or len(frame) > _LONG_DELTA_BYTES:
+                self._look()
             return
+        self._look()
         if frame.find(_NUMBERED) >= 0:
             # Comments, blank lines and a `[DONE]` have no number, and take none.
             self._last_event = frame
@@ -111,6 +116,7 @@ class Fold:
 
     def items(self, status: str) -> list[bytes]:
         """The items of a response that ends with this status: those finished, and what others have said so far."""
+        self._look()
         ends = "incomplete" if status in _EARLY else "completed"
         return [*self._items, *(begun.as_item(ends) for begun in self._unfinished if begun.text)]
 
@@ -131,11 +137,13 @@ class Fold:
 
     def next_number(self) -> int:
         """The sequence number after the last event's."""
+        self._look()
         numbers = map(events.sequence_number, (self._last_event, self._last_delta))
         return max([number + 1 for number in numbers if number is not None], default=0)
 
     def tokens(self) -> int:
         """How many output tokens have passed, by estimate: of the text in deltas, and of items that came without."""
+        self._look()
         unfinished = estimate_bytes(self._text - self._finished_text)
         return max(estimate_bytes(self._text), estimate_items(self._items) + unfinished)
 
@@ -154,6 +162,38 @@ class Fold:
         if type(place) is int and isinstance(item, dict) and item.get("type") == "message":
             self._unfinished.append(_Unfinished(place, item))
 
+    def _look(self) -> None:
+        """Take note of the text in the deltas that have come since the last look."""
+        deltas, self._deltas = self._deltas, []
+        if not deltas:
+            return
+        self._last_delta = deltas[-1]
+        joined = b"".join(deltas)
+        texts = _TEXTS(joined)
+        is_usual = len(texts) == len(deltas) and (
+            not self._unfinished or (len(self._unfinished) == 1 and joined.count(_OUTPUT) == len(deltas))
+        )
+        if is_usual:
+            said = b"".join(texts)
+            self._text += len(said)
+            if self._unfinished:
+                # Where there is not room for all, there is for the first.
+                for part in (said,) if len(said) <= self._room else texts:
+                    self._add(self._unfinished[0], part)
+        else:
+            self._look_at_each(deltas)
+
+    def _look_at_each(self, deltas: Sequence[bytes]) -> None:
+        for frame in deltas:
+            start = frame.find(_TEXT_BEGINS)
+            end = frame.find(_TEXT_ENDS, start)
+            if end < 0:
+                end = _text_end(frame, start)
+            start += _QUOTED_TEXT_BEGINS
+            self._text += max(0, end - start)
+            if self._unfinished and frame.find(_DELTA, 0, _NAME_ENDS) >= 0:
+                self._hear(frame, start, end)
+
     def _hear(self, frame: bytes, start: int, end: int) -> None:
         """Take note of a piece of text, which stands here unless there is a space before it."""
         begun = self._unfinished[0] if len(self._unfinished) == 1 else self._spoken_in(frame)
@@ -162,7 +202,11 @@ class Fold:
         else:
             delta = events.payload(frame).get("delta")
             said = orjson.dumps(delta)[1:-1] if isinstance(delta, str) else b""
-        if begun is not None and len(said) <= self._room:
+        if begun is not None:
+            self._add(begun, said)
+
+    def _add(self, begun: _Unfinished, said: bytes) -> None:
+        if len(said) <= self._room:
             self._room -= len(said)
             begun.text += said
 

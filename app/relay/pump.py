@@ -1,7 +1,7 @@
 """A stream from upstream to the client, byte for byte; its last word waits for the commit."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from app.byte_budget import UNCOUNTED_BYTES, Reservation
 from app.errors import ApiError, OverloadedError, StorageError, UpstreamError
 from app.ids import new_id
 from app.offload import Offload
-from app.relay.blanking import blanked_frame, is_suspect
+from app.relay.blanking import is_suspect
 from app.relay.fold import Fold
 from app.relay.settle import not_a_response
 from app.storage.response_store import DUPLICATE_RESPONSE
@@ -155,27 +155,30 @@ class Pump:
             # As much again as there is: large events and items come in many pieces.
             await self._held.add(waiting * _COPIES)
             self._counted += waiting
-        kinds: list[bytes | None] = []
-        frames: list[bytes] = []
-        for each in received:
-            kind, frame = await self._understand(each)
-            kinds.append(kind)
-            frames.append(frame)
-        for place, (frame, kind) in enumerate(zip(frames, kinds, strict=True)):
-            if kind is not None and kind in _LAST:
-                if place:
-                    await self._listener.write(b"".join(frames[:place]))
-                self._tail_follows = await self._end(frame, kind, b"".join(frames[place + 1 :]))
-                return True
-            if len(frame) < LARGE_BYTES:
-                self._fold.see(frame, kind)
-            else:
-                await self._offload.run(len(frame), self._fold.see, frame, kind)
+        frames = await self._see(received)
+        del received
         if frames:
-            joined = b"".join(frames)
-            del received, frames, frame
-            await self._listener.write(joined)
+            await self._listener.write(frames)
         return True
+
+    async def _see(self, received: Sequence[bytes]) -> bytes:
+        """Take note of these frames; returns what is to be passed on, nothing where one ended the stream."""
+        frames: list[bytes] = []
+        left, is_large = iter(received), max(map(len, received), default=0) >= LARGE_BYTES
+        read, see = self._read, self._fold.see
+        for each in left:
+            kind, frame = await self._understand(each) if is_large else read(each)
+            if kind is not None and kind in _LAST:
+                if frames:
+                    await self._listener.write(b"".join(frames))
+                self._tail_follows = await self._end(frame, kind, await self._without_key(left))
+                return b""
+            if is_large and len(frame) >= LARGE_BYTES:
+                await self._offload.run(len(frame), see, frame, kind)
+            else:
+                see(frame, kind)
+            frames.append(frame)
+        return b"".join(frames)
 
     async def _end(self, last: bytes, kind: bytes, rest: bytes) -> bool:
         """End with this frame, behind which `rest` came; whether more may follow.
@@ -254,9 +257,12 @@ class Pump:
             async with asyncio.timeout(_TAIL_SECONDS):
                 while chunk := await self._answer.read():
                     if frames := self._splitter.feed(chunk):
-                        await self._listener.write(b"".join([(await self._understand(each))[1] for each in frames]))
+                        await self._listener.write(await self._without_key(frames))
         if rest := self._splitter.rest:
             await self._listener.write((await self._understand(rest))[1])
+
+    async def _without_key(self, frames: Iterable[bytes]) -> bytes:
+        return b"".join([(await self._understand(each))[1] for each in frames])
 
     async def _understand(self, frame: bytes) -> tuple[bytes | None, bytes]:
         """The frame's `events.kind`, and the frame without upstream's key."""
@@ -264,7 +270,9 @@ class Pump:
 
     def _read(self, frame: bytes) -> tuple[bytes | None, bytes]:
         kind = events.kind(frame)
-        frame = blanked_frame(self._answer.account, frame, kind)
+        if not is_suspect(frame, kind):
+            return kind, frame
+        frame = self._answer.account.blanked(frame)
         if kind in events.FAULTS and (words := told_in_event(frame)) is not None and words.status == _LIMITED:
             self._answer.limited(words)
         return kind, frame

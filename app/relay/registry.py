@@ -106,7 +106,7 @@ class Registry:
         if self._closed:
             raise _closing()
         queue = self._queue
-        if not queue.count_of(project_id) and self._has_room(project_id):
+        if not (queue.count and queue.count_of(project_id)) and self._has_room(project_id):
             return self._take(project_id, end)
         if (
             self._wait_seconds <= 0

@@ -8,7 +8,7 @@ from app.state.compaction import SEAL, sealed_in
 from app.state.ownership import names_owned
 from app.wire import wording
 from app.wire.requests import CreateRequest
-from app.wire.slices import Elements, decode, holds
+from app.wire.slices import ARRAYS, decode, holds
 
 _SEAL = (SEAL.encode(),)
 
@@ -18,7 +18,7 @@ _Unseal: TypeAlias = Callable[[str], bytes]
 def look_into(request: CreateRequest, unseal: _Unseal) -> tuple[bool, bool]:
     """Whether the input has a compaction of this gateway's, and whether the call names what only one account has."""
     given = request.input
-    if not isinstance(given, list | Elements):
+    if type(given) not in ARRAYS:
         return False, names_owned(request.fields, b"")
     # Looked through where it is: a copy of a large input would weigh as much again.
     sent = memoryview(request.members["input"])

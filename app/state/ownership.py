@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from app.state.records import NO_ACCOUNT, Chain, Item
-from app.wire.slices import Elements, decode, holds
+from app.wire.slices import ARRAYS, decode, holds
 
 _NAMING = frozenset({"file_id", "file_ids", "vector_store_ids", "container", "container_id"})
 # One of these stands in every text in which one of those is a member, also where its letters are written as escapes.
@@ -79,7 +79,7 @@ def _names(value: Any) -> bool:
 
 def _named_in(value: Any) -> Iterator[str]:
     """The names that the members above hold somewhere in this."""
-    if isinstance(value, list | Elements):
+    if type(value) in ARRAYS:
         for each in value:
             yield from _named_in(each)
         return

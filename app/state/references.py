@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from app.state.records import Chain, Item
 from app.wire.input_items import TRIGGER, is_bare, is_stub, item_type
-from app.wire.slices import Elements
+from app.wire.slices import ARRAYS
 
 _APPROVAL, _REQUEST = "mcp_approval_response", "mcp_approval_request"
 # Of these something is to be known, though they have no id.
@@ -36,9 +36,9 @@ class References:
 _NONE = References()
 
 
-def references(given: object) -> References:
+def references(given: Any) -> References:
     """What this input names, decoded as it is."""
-    if not isinstance(given, list | Elements):
+    if type(given) not in ARRAYS:
         return _NONE
     # Nearly all items name nothing, and cost no more than this.
     told = [item for item in given if item.get("id") or item.get("type") in _WITHOUT_ID]

@@ -10,7 +10,7 @@ import orjson
 from app.wire.body import Json, check_depth, elements, is_large, join_array, join_object, members
 from app.wire.echo import NOTHING_USED, REQUIRED, echo
 from app.wire.mending import mended
-from app.wire.slices import Elements, Reader
+from app.wire.slices import ARRAYS, Elements, Reader
 from app.wire.tokens import DEEPEST, NotJsonError
 
 _NULL, _TRUE, _FALSE = Json(b"null"), Json(b"true"), Json(b"false")
@@ -183,12 +183,12 @@ def text_of(facts: ResponseFacts) -> str:
     return "".join([text for text in texts if isinstance(text, str)])
 
 
-def _searches(output: object) -> tuple[int, int] | None:
+def _searches(output: Any) -> tuple[int, int] | None:
     """How often the web and stored files were searched, of what may be charged for: a page that is opened is not.
 
     None where these are no items.
     """
-    if not isinstance(output, list | Elements):
+    if type(output) not in ARRAYS:
         return None
     web = files = 0
     for item in output:

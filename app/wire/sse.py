@@ -8,6 +8,7 @@ from app.errors import AntiphonError
 # A line ends in CRLF, LF or CR (WHATWG HTML §9.2.5), and a blank line ends a frame. The atomic groups keep the two
 # halves of one CRLF from being read as two line ends.
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_BLANK = b"\n\n"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _LONGEST_PARTIAL_BLANK_LINE = len(b"\r\n\r")
 _NAME_BEGINS = len(b"event: ")
@@ -48,38 +49,42 @@ class FrameSplitter:
         if self.is_frame(chunk):
             return [chunk]
         self._has_cr = self._has_cr or b"\r" in chunk
-        source: bytes | bytearray = chunk
-        if self._pending:
-            self._pending += chunk
-            source = self._pending
-        frames: list[bytes] = []
-        start = 0
-        for end in self._ends(source):
-            frames.append(bytes(source[start:end]))
-            start = end
-        if source is chunk:
-            self._pending += chunk[start:]
-        else:
-            del self._pending[:start]
+        frames = self._cut(chunk) if self._has_cr else self._split(chunk)
         self._scanned = max(0, len(self._pending) - _LONGEST_PARTIAL_BLANK_LINE)
         if not frames and len(self._pending) > self._max_frame_bytes:
             raise FrameTooLargeError
         return frames
 
-    def _ends(self, source: bytes | bytearray) -> Iterator[int]:
-        """Where the frames in these bytes end."""
-        if not self._has_cr:
-            end = self._scanned
-            while (place := source.find(b"\n\n", end)) >= 0:
-                end = place + 2
-                yield end
-            return
-        for blank in _BLANK_LINE.finditer(source, self._scanned):
+    def _split(self, chunk: bytes) -> list[bytes]:
+        """Cut where each line ends in LF, as nearly all streams have it; the first frame may be open already."""
+        frames: list[bytes] = []
+        if self._pending:
+            self._pending += chunk
+            place = self._pending.find(_BLANK, self._scanned)
+            if place < 0:
+                return frames
+            end = place + len(_BLANK)
+            frames.append(bytes(self._pending[:end]))
+            chunk = bytes(self._pending[end:])
+            self._pending.clear()
+        *whole, rest = chunk.split(_BLANK)
+        self._pending += rest
+        return frames + [frame + _BLANK for frame in whole]
+
+    def _cut(self, chunk: bytes) -> list[bytes]:
+        """Cut wherever a blank line ends, however lines end."""
+        self._pending += chunk
+        frames: list[bytes] = []
+        start = 0
+        for blank in _BLANK_LINE.finditer(self._pending, self._scanned):
             end = blank.end()
             # A CR that ends the chunk may be the first half of a CRLF; only a stream of bare CRs is known not to be.
-            if end == len(source) and blank.group() in {b"\r\n\r", b"\n\r"}:
+            if end == len(self._pending) and blank.group() in {b"\r\n\r", b"\n\r"}:
                 break
-            yield end
+            frames.append(bytes(self._pending[start:end]))
+            start = end
+        del self._pending[:start]
+        return frames
 
     @property
     def size(self) -> int:
