@@ -60,15 +60,12 @@ def decode(raw: bytes | Json) -> Any:
 def holds(text: bytes | memoryview, words: Collection[bytes]) -> bool:
     """Whether one of these words stands somewhere in this text, of which no large part is copied at a time."""
     if type(text) is bytes and len(text) <= _SEARCHED_BYTES:
-        for word in words:
-            if word in text:
-                return True
-        return False
+        return any(map(text.__contains__, words))
     longest = max(map(len, words))
     for place in range(0, len(text), _SEARCHED_BYTES):
         # A view of bytes cannot be asked. What begins here and goes on in the next part is found here.
         part = bytes(text[place : place + _SEARCHED_BYTES + longest])
-        if any(word in part for word in words):
+        if any(map(part.__contains__, words)):
             return True
     return False
 
