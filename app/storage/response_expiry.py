@@ -25,7 +25,7 @@ GRACE_SECONDS = 60
 _LOOKED_AT = 1000
 """Expired rows of one statement that reads."""
 
-_REMOVED_AT_ONCE = 200
+_REMOVED_AT_ONCE = 100
 """Rows of one commit: some milliseconds of the writer."""
 
 _child = responses.alias("child")
