@@ -8,9 +8,14 @@ from app.settings import StorageSettings
 from app.storage.schema import migrate
 
 
+def patient_storage(database_url: str) -> StorageSettings:
+    """This database, with time enough for the commits of a busy machine."""
+    return StorageSettings(database_url=SecretStr(database_url), commit_timeout_seconds=30.0)
+
+
 async def found(database_url: str, ring: KeyRing, *, with_keys: bool = False) -> FirstKeys | None:
     """Make the schema and the default project, with its first keys if they are asked for; return those."""
     migrate(database_url)
-    async with opened(StorageSettings(database_url=SecretStr(database_url)), ring) as installation:
+    async with opened(patient_storage(database_url), ring) as installation:
         await installation.take_over_secrets()
         return await installation.first_keys(with_admin=True, are_kept=with_keys)

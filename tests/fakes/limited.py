@@ -2,13 +2,11 @@
 
 import secrets
 
-from pydantic import SecretStr
-
 from app.administration.actor import Actor
 from app.installation import opened
 from app.sealing import KeyRing
-from app.settings import StorageSettings
 from app.state.policy import KeyPolicy, Limits, ProjectPolicy
+from tests.fakes.founded import patient_storage
 from tests.fakes.gateway import SECRET
 
 ADMINISTRATOR = Actor("a test")
@@ -16,7 +14,7 @@ ADMINISTRATOR = Actor("a test")
 
 async def limited_keys(database_url: str, *limits: Limits, project: Limits | None = None) -> list[str]:
     """A key for each of these limits, all of one new project."""
-    storage = StorageSettings(database_url=SecretStr(database_url))
+    storage = patient_storage(database_url)
     async with opened(storage, KeyRing(SECRET)) as installation:
         policy = ProjectPolicy(limits=project or Limits())
         name = f"team {secrets.token_hex(4)}"

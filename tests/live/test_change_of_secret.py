@@ -5,18 +5,17 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
-from pydantic import SecretStr
 
 from app.errors import ConfigurationError
 from app.installation import Installation, opened
 from app.sealing import KeyRing, Sealer
-from app.settings import StorageSettings
 from app.state.upstreams import StoredKey
 from app.storage.database import Database
 from app.storage.upstream_store import AddKey
 from app.storage.writer import Writer
 from tests.conftest import COMMIT_TIMEOUT
 from tests.fakes.databases import sqlite_first
+from tests.fakes.founded import patient_storage
 from tests.fakes.gateway import GatewayProcess
 
 pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
@@ -33,7 +32,7 @@ class Replica:
         self.sealer = Sealer(self.ring)
 
     async def start(self) -> "Replica":
-        async with opened(StorageSettings(database_url=SecretStr(self.url)), self.ring) as installation:
+        async with opened(patient_storage(self.url), self.ring) as installation:
             await installation.take_over_secrets()
         return self
 
@@ -72,7 +71,7 @@ class _Serving:
     def __init__(self, replica: Replica) -> None:
         self._known = replica.ring.named, dict(replica.ring._keys)
         self._ring = replica.ring
-        self._opened = opened(StorageSettings(database_url=SecretStr(replica.url)), replica.ring)
+        self._opened = opened(patient_storage(replica.url), replica.ring)
 
     async def __aenter__(self) -> Installation:
         installation = await self._opened.__aenter__()
@@ -141,7 +140,7 @@ async def test_a_report_says_which_secret_is_needed_still(database_url: str) -> 
         other = Replica(database_url, *secrets)
         if starts:
             await other.start()
-        async with opened(StorageSettings(database_url=SecretStr(database_url)), other.ring) as installation:
+        async with opened(patient_storage(database_url), other.ring) as installation:
             return {
                 use.fingerprint: (use.source, use.is_written_under, use.upstream_keys, use.is_needed)
                 for use in await installation.secret_uses()
