@@ -9,7 +9,7 @@ from app.storage.schema import migrate
 
 
 def patient_storage(database_url: str) -> StorageSettings:
-    """This database, with time enough for the commits of a busy machine."""
+    """The settings of this database, with time enough for the commits of a busy machine."""
     return StorageSettings(database_url=SecretStr(database_url), commit_timeout_seconds=30.0)
 
 
