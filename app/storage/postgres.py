@@ -25,6 +25,7 @@ class Postgres(Driver):
     locks_rows = True
 
     def __init__(self, url: URL, timeout: float) -> None:
+        self.wait_seconds = timeout
         self._url = url
         milliseconds = int(timeout * 1000)
         # One trip for all four. Limits of the transaction, gone with it: pgbouncer refuses start-up options that it
@@ -51,6 +52,9 @@ class Postgres(Driver):
 
     def begin(self, connection: psycopg.Connection) -> None:
         connection.execute(self._begin)
+
+    def is_waiting(self, error: Exception) -> bool:  # noqa: ARG002 (a row that is locked is the writer's affair)
+        return False
 
     def interrupt(self, connection: psycopg.Connection) -> None:
         try:
