@@ -76,7 +76,7 @@ class LimitStore:
     async def draw(self, claims: Sequence[Claim], stream: str) -> Verdict:
         """Grant all of these claims or none; that of a stream under this id of its own. Raises StorageError.
 
-        After a StorageError it is not known whether it was granted: a stream ends by itself, the rest stays counted.
+        After a StorageError nothing is granted, and what was drawn too late is given back.
         """
         verdict = await self._writer.submit(Draw(tuple(claims), begins=stream, lease_ms=self._lease_ms))
         if verdict.refused is None and any(claim.limit.unit == "streams" for claim in claims):
@@ -172,6 +172,17 @@ class Draw(Write[Verdict]):
         """The counts."""
         keys = {one.limit.key: None for one in self.parts}
         return tuple([Row("limit_counts", ("owner", "name"), tuple(key)) for key in keys])
+
+    def undo(self, result: Verdict) -> "Draw | None":
+        if not self.claims or result.refused is not None:
+            return None
+        # In the window in which it was drawn.
+        given_back = [
+            Correction(limit, -amount, standing.began_at)
+            for (limit, amount), standing in zip(self.claims, result.standings, strict=True)
+            if limit.unit != "streams"
+        ]
+        return Draw(corrections=tuple(given_back), ends=self.begins)
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[Verdict]:
