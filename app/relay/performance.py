@@ -204,11 +204,8 @@ class Performance:
         settle = partial(self._stage.settler.settle, turn, answer.account.name)
         try:
             if answer.is_stream:
-                limit = self._stage.relay.max_event_bytes
-                offload = self._stage.offload
-                self._pump = Pump(
-                    answer, self._journal, fold, settle, max_event_bytes=limit, held=held, offload=offload
-                )
+                most, offload = self._stage.relay.max_event_bytes, self._stage.offload
+                self._pump = Pump(answer, self._journal, fold, settle, max_event_bytes=most, held=held, offload=offload)
                 await self._pump.run()
             else:
                 raw = await answer.read_whole(self._stage.relay.max_answer_bytes, held.add)

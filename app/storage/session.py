@@ -11,6 +11,9 @@ from sqlalchemy import Connection, Engine
 
 T = TypeVar("T")
 
+# How often it is asked whether a transaction was committed.
+_LOOK_SECONDS = 0.05
+
 
 def _nothing() -> None:
     pass
@@ -41,8 +44,12 @@ class Driver(ABC):
         """An engine whose connections are prepared for writing or for reading."""
 
     @abstractmethod
-    def begin(self, connection: Any) -> None:
-        """Begin a transaction that writes, and bound its time."""
+    def begin(self, connection: Any) -> Any:
+        """Begin a transaction that writes, and bound its time; returns the name under which the database knows it."""
+
+    @abstractmethod
+    def is_committed(self, connection: Any, transaction: Any) -> bool | None:
+        """Whether a transaction whose COMMIT failed was committed all the same; None while it has not ended."""
 
     @abstractmethod
     def is_waiting(self, error: Exception) -> bool:
@@ -202,26 +209,46 @@ class Session:
         return result
 
     def _transact(self, work: Callable[[Connection], T], begin_commit: Callable[[], None]) -> T:
-        connection = self._wait(lambda: self._once_more(self._begin))
+        connection, transaction = self._wait(lambda: self._once_more(self._begin))
         try:
             result = work(connection)
             begin_commit()
-            _driven(connection).commit()
         except BaseException:
             _roll_back(connection)
             raise
+        try:
+            _driven(connection).commit()
+        except BaseException:
+            _roll_back(connection)
+            if not self._is_committed(transaction):
+                raise
         # SQLAlchemy takes its own statements for a transaction, and has not seen the end of it.
         connection.rollback()
         return result
 
-    def _begin(self) -> Connection:
+    def _begin(self) -> tuple[Connection, Any]:
         connection = self._open()
         try:
-            self._driver.begin(_driven(connection))
+            return connection, self._driver.begin(_driven(connection))
         except BaseException:
             _roll_back(connection)
             raise
-        return connection
+
+    def _is_committed(self, transaction: Any) -> bool:
+        """Whether the transaction was committed though its COMMIT failed: asked for as long as a commit may take.
+
+        Its connection may be lost, and the database away. What is not known by then counts as a failure.
+        """
+        until = time.monotonic() + self._driver.wait_seconds
+        while not self._interrupted:
+            with suppress(Exception):
+                found = self._run(lambda connection: self._driver.is_committed(_driven(connection), transaction))
+                if found is not None:
+                    return found
+            if time.monotonic() > until:
+                break
+            time.sleep(_LOOK_SECONDS)
+        return False
 
 
 def _driven(connection: Connection) -> Any:

@@ -69,6 +69,9 @@ class Sqlite(Driver):
         # script, because that gives up the interpreter's lock once, and `execute` five times.
         connection.executescript("BEGIN IMMEDIATE")
 
+    def is_committed(self, connection: sqlite3.Connection, transaction: None) -> bool:  # noqa: ARG002 (it knows at once)
+        return False
+
     def is_waiting(self, error: Exception) -> bool:
         cause = error.orig if isinstance(error, DBAPIError) else error
         return getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
