@@ -4,6 +4,7 @@ Must not know how a hold is kept. A run in the background holds one as a foregro
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -57,15 +58,23 @@ class OpenConversation:
         """End the call's part in it; in every way out."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Holds:
+    """The holds of this process, and those of them that it is done with and could not end."""
+
+    live: set[Hold] = field(default_factory=set)
+    owed: set[Hold] = field(default_factory=set)
+
+
 class HeldConversation(OpenConversation):
     """A conversation that nobody else writes to meanwhile: the call's turn is appended where its response is kept."""
 
-    def __init__(self, store: HoldStore, memory: Memory, hold: Hold, held: set[Hold], offload: Offload) -> None:
+    def __init__(self, store: HoldStore, memory: Memory, hold: Hold, holds: _Holds, offload: Offload) -> None:
         super().__init__(store, memory, hold.key)
         self._offload = offload
         self._hold = hold
-        self._held = held
-        held.add(hold)
+        self._holds = holds
+        holds.live.add(hold)
 
     async def save(self, response: StoredResponse) -> None:
         """Commit the response, its place in the conversation and the end of the hold at once.
@@ -73,7 +82,7 @@ class HeldConversation(OpenConversation):
         Raises StorageError, also when the hold was lost to somebody else: then nothing is kept.
         """
         await self._store.save(await self.saving(response))
-        self._held.discard(self._hold)
+        self._holds.live.discard(self._hold)
 
     async def saving(self, response: StoredResponse) -> SaveTurn:
         """The write that `save` makes, for whoever makes it a part of one of their own. Raises StorageError."""
@@ -83,13 +92,14 @@ class HeldConversation(OpenConversation):
         return await self._offload.run(response.size, SaveTurn.of, *told) if response.is_large else SaveTurn.of(*told)
 
     async def release(self) -> None:
-        """End the hold, unless `save` did. Never fails: what cannot be ended now ends with its lease."""
-        if self._hold not in self._held:
+        """End the hold, unless `save` did. Never fails: what cannot be ended now is ended later."""
+        if self._hold not in self._holds.live:
             return
-        self._held.discard(self._hold)
+        self._holds.live.discard(self._hold)
         try:
             await self._store.release(self._hold)
         except StorageError as error:
+            self._holds.owed.add(self._hold)
             _log.warning("a hold was not ended", reason=error.message)
 
 
@@ -103,7 +113,7 @@ class Conversations:
         self._store = store
         self._offload = offload
         self._lease_seconds = lease_seconds
-        self._held: set[Hold] = set()
+        self._holds = _Holds()
 
     async def open(self, project_id: str, conversation_id: str, memory: Memory) -> OpenConversation:
         """The conversation for a call that leaves nothing in it. Raises NotFoundError."""
@@ -112,11 +122,12 @@ class Conversations:
     async def hold(self, project_id: str, conversation_id: str, memory: Memory, holder: str) -> HeldConversation:
         """The same for one that will append its turn; `holder` is a name of this call or run alone.
 
-        Whoever has it already under this name gets it again. Raises NotFoundError, and InvalidRequestError
-        (`conversation_locked`) while somebody else holds it. It has to be released, in every way out.
+        Whoever has it already under this name gets it again, and so does the next owner of a run (`holder_of`). Raises
+        NotFoundError, and InvalidRequestError (`conversation_locked`) while somebody else holds it. It has to be
+        released, in every way out.
         """
         hold = await self._store.acquire(project_id, conversation_id, holder, self._lease_seconds)
-        return HeldConversation(self._store, memory, hold, self._held, self._offload)
+        return HeldConversation(self._store, memory, hold, self._holds, self._offload)
 
     @property
     def extend_seconds(self) -> float:
@@ -124,6 +135,9 @@ class Conversations:
         return self._lease_seconds / 3
 
     async def extend(self) -> None:
-        """Extend every hold of this process. Raises StorageError."""
-        if self._held:
-            await self._store.extend(tuple(self._held), self._lease_seconds)
+        """Extend every hold of this process, and end those that could not be ended before. Raises StorageError."""
+        if self._holds.live:
+            await self._store.extend(tuple(self._holds.live), self._lease_seconds)
+        for hold in tuple(self._holds.owed):
+            await self._store.release(hold)
+            self._holds.owed.discard(hold)

@@ -28,9 +28,10 @@ from app.relay.pump import Pump
 from app.relay.registry import Place
 from app.relay.run_faults import LEFT, ORPHANED, PAUSE_SECONDS, Stop, failure_of, is_passing, pause_after
 from app.relay.stage import Stage
+from app.relay.starting import start
 from app.state.ledger import Entry
 from app.state.records import NO_ACCOUNT
-from app.state.runs import Run
+from app.state.runs import Run, holder_of
 from app.upstream.answer import UpstreamAnswer
 from app.wire import response, response_events, wording
 from app.wire.requests import CreateRequest
@@ -103,8 +104,9 @@ class Performance:
         except OverloadedError:
             await self._leave(PAUSE_SECONDS)
         except StorageError as error:
-            # The lease goes on for a while, and then somebody else finds the run.
             _log.warning("a run was left", run=self.run.order.id, reason=error.message)
+            if not self._is_started:
+                await self._leave(PAUSE_SECONDS)
         finally:
             if self._ending.is_over:
                 _log.info("background response ended")
@@ -178,7 +180,7 @@ class Performance:
         call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams, self._entry)
         # Where every account rests, upstream is not asked at all.
         stage.upstream.first(call)
-        if not await stage.runs.start(run, response.ended(run.body, "in_progress", [])):
+        if not await start(stage.runs, run):
             return None
         self._is_started = True
         if "context_management" in request.members and not exchange.asks_compaction:
@@ -202,11 +204,8 @@ class Performance:
         settle = partial(self._stage.settler.settle, turn, answer.account.name)
         try:
             if answer.is_stream:
-                limit = self._stage.relay.max_event_bytes
-                offload = self._stage.offload
-                self._pump = Pump(
-                    answer, self._journal, fold, settle, max_event_bytes=limit, held=held, offload=offload
-                )
+                most, offload = self._stage.relay.max_event_bytes, self._stage.offload
+                self._pump = Pump(answer, self._journal, fold, settle, max_event_bytes=most, held=held, offload=offload)
                 await self._pump.run()
             else:
                 raw = await answer.read_whole(self._stage.relay.max_answer_bytes, held.add)
@@ -222,15 +221,15 @@ class Performance:
 
     async def _open_memory(self, request: CreateRequest) -> Memory:
         conversation_id, order = request.conversation_id, self.run.order
-        if conversation_id is None:
-            return self._stage.memory
         conversations, memory = self._stage.conversations, self._stage.memory
-        if not order.is_stored:
+        if conversation_id is None:
+            return memory
+        if order.is_stored:
+            held = await conversations.hold(order.project_id, conversation_id, memory, holder_of(self.run))
+            self._conversation = self._ending.conversation = held
+        else:
             self._conversation = await conversations.open(order.project_id, conversation_id, memory)
-            return self._conversation
-        held = await conversations.hold(order.project_id, conversation_id, memory, order.id)
-        self._conversation = self._ending.conversation = held
-        return held
+        return self._conversation
 
     @property
     def _entry(self) -> Entry | None:

@@ -82,3 +82,17 @@ class LogView:
     is_whole: bool
     last: int
     ending: tuple[str, bytes] | None
+
+
+def holder_of(run: Run) -> str:
+    """The name under which a run's owner holds a conversation: the next owner, whose epoch is later, takes it over."""
+    return f"{run.order.id}@{run.epoch}"
+
+
+def takes_over(holder: str | None, present: str) -> bool:
+    """Whether this holder of a conversation is the present one, or the same run under a later epoch."""
+    if holder is None:
+        return False
+    name, _, epoch = holder.partition("@")
+    present_name, _, present_epoch = present.partition("@")
+    return name == present_name and int(epoch or 0) >= int(present_epoch or 0)

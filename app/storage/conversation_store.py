@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
@@ -14,7 +14,9 @@ from app.state.packing import pack
 from app.state.records import NO_ACCOUNT, Conversation, Item, Turn
 from app.storage import conversation_items, conversation_pages, conversation_turns
 from app.storage.database import Database
-from app.storage.hold_store import Refused, seize
+from app.storage.hold_store import seize
+from app.storage.refused import Refused
+from app.storage.remove_items import RemoveItems
 from app.storage.row_locks import Row, named
 from app.storage.tables import conversations
 from app.storage.writer import Rank, Write, Writer
@@ -68,7 +70,7 @@ class ConversationStore:
         added = await self._writer.submit(AddItems(project_id, conversation_id, _turn_of(new)))
         if isinstance(added, Refused):
             raise added.error(conversation_id)
-        return [replace(item, id=item_id) for item, item_id in zip(new, added, strict=True)]
+        return [replace(item, id=item_id) for item, item_id in zip(new, added.ids, strict=True)]
 
     async def delete_item(self, project_id: str, conversation_id: str, item_id: str) -> Conversation:
         """Remove the item; NotFoundError too where there is none. InvalidRequestError while a call holds the rest."""
@@ -117,6 +119,9 @@ class Create(Write[None]):
     project_id: str
     conversation: Conversation
     turn: Turn | None
+
+    def undo(self, result: None) -> "Delete":  # noqa: ARG002 (its id is known)
+        return Delete(self.project_id, self.conversation.id)
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
@@ -187,9 +192,16 @@ class Delete(Write[bool]):
         ]
 
 
+class Added(NamedTuple):
+    """The key of a conversation, and the ids that the items which were added have there."""
+
+    key: int
+    ids: Sequence[str]
+
+
 @dataclass(frozen=True, slots=True)
-class AddItems(Write[Sequence[str] | Refused]):
-    """What a client adds to a conversation, as a turn. The result are the ids that the items have there."""
+class AddItems(Write[Added | Refused]):
+    """What a client adds to a conversation, as a turn."""
 
     rank: ClassVar[Rank] = Rank.CONVERSATIONS
 
@@ -202,17 +214,20 @@ class AddItems(Write[Sequence[str] | Refused]):
         """The conversation."""
         return (named("conversations", self.project_id, self.conversation_id),)
 
+    def undo(self, result: Added | Refused) -> RemoveItems | None:
+        return None if isinstance(result, Refused) else RemoveItems(*result)
+
     @classmethod
-    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[Sequence[str] | Refused]:
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[Added | Refused]:
         return [_add(connection, write) for write in writes]
 
 
-def _add(connection: Connection, write: AddItems) -> Sequence[str] | Refused:
+def _add(connection: Connection, write: AddItems) -> Added | Refused:
     size = len(write.turn.outline.ids) if write.turn else 0
     key = seize(connection, write.project_id, write.conversation_id, adds=size)
     if isinstance(key, Refused):
         return key
-    return () if write.turn is None else conversation_turns.append(connection, key, write.turn)
+    return Added(key, () if write.turn is None else conversation_turns.append(connection, key, write.turn))
 
 
 @dataclass(frozen=True, slots=True)

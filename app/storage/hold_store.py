@@ -1,9 +1,9 @@
 """Who may write to a conversation, and the turn that ends a hold. Must not know what a conversation shows of itself.
 
 A hold is a lease by the database's clock: one writer at a time, on all replicas, and none that outlives its process.
+That of a run is taken under the run's epoch, so that a former owner neither ends nor takes back the next one's.
 """
 
-import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Self
@@ -11,36 +11,33 @@ from typing import ClassVar, NamedTuple, Self
 from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
 
 from app.byte_budget import Reserve, reserve_nothing
-from app.errors import ApiError, StorageError
+from app.errors import StorageError
 from app.state.items import distinct
 from app.state.packing import pack
 from app.state.records import Item, StoredResponse, Turn
+from app.state.runs import takes_over
 from app.storage import conversation_items, conversation_turns
 from app.storage.clock import DatabaseTime
 from app.storage.database import Database
+from app.storage.refused import MOST_ITEMS, Refused
+from app.storage.remove_items import RemoveItems
 from app.storage.response_store import SaveResponse
 from app.storage.row_locks import Row, keyed, named
 from app.storage.tables import conversation_responses, conversations, responses
 from app.storage.writer import Rank, Write, Writer
-from app.wire import wording
 
-# A history that no model takes; a bound on what a page of it, and each of its turns, has to read.
-_MOST_ITEMS = 100_000
 _HOLDS_AT_ONCE = 1000
 # A failed turn said nothing, and what was cancelled was not said to the end.
 _APPENDED = frozenset({"completed", "incomplete"})
 
 _OWN = (conversations.c.project_id == bindparam("project_id"), conversations.c.id == bindparam("conversation_id"))
 _FIND = select(conversations.c.key).where(*_OWN)
-# Its row is ours by then: the writer has locked it.
-_SEIZE = select(conversations.c.key, conversations.c.item_count).where(
-    *_OWN,
-    or_(
-        conversations.c.held_until.is_(None),
-        conversations.c.held_until <= DatabaseTime(),
-        conversations.c.holder == bindparam("holder"),
-    ),
-)
+_SEIZE = select(
+    conversations.c.key,
+    conversations.c.item_count,
+    conversations.c.holder,
+    or_(conversations.c.held_until.is_(None), conversations.c.held_until <= DatabaseTime()).label("is_free"),
+).where(*_OWN)
 _TAKE = update(conversations).where(conversations.c.key == bindparam("hold_key"))
 _HELD = (conversations.c.key == bindparam("hold_key"), conversations.c.holder == bindparam("hold_name"))
 _LET_GO = update(conversations).where(*_HELD).values(holder=None, held_until=None)
@@ -58,30 +55,6 @@ class Hold(NamedTuple):
 
     key: int
     holder: str
-
-
-class Refused(enum.Enum):
-    """Why nothing was written to a conversation; false, as a result."""
-
-    MISSING = enum.auto()
-    LOCKED = enum.auto()
-    FULL = enum.auto()
-    NO_ITEM = enum.auto()
-
-    def __bool__(self) -> bool:
-        return False
-
-    def error(self, conversation_id: str, item_id: str = "") -> ApiError:
-        """What the client is told."""
-        match self:
-            case Refused.MISSING:
-                return wording.conversation_not_found(conversation_id)
-            case Refused.LOCKED:
-                return wording.conversation_locked()
-            case Refused.FULL:
-                return wording.conversation_full(_MOST_ITEMS)
-            case Refused.NO_ITEM:
-                return wording.item_not_found(item_id)
 
 
 class HoldStore:
@@ -111,7 +84,7 @@ class HoldStore:
         await self._writer.submit(Extend(holds, lease_seconds))
 
     async def release(self, hold: Hold) -> None:
-        """End a hold; one that was lost or ended before is nobody's error."""
+        """End a hold, however late; one that was lost or ended before is nobody's error. Raises StorageError."""
         await self._writer.submit(Release(hold))
 
     async def save(self, turn: "SaveTurn") -> None:
@@ -143,12 +116,14 @@ def seize(
     connection: Connection, project_id: str, conversation_id: str, *, holder: str | None = None, adds: int = 0
 ) -> int | Refused:
     """The key of a conversation that nobody else holds, ours to the end of the transaction, with room for so many."""
-    own = {"project_id": project_id, "conversation_id": conversation_id}
-    free = connection.execute(_SEIZE, {**own, "holder": holder}).one_or_none()
-    if free is None:
-        return Refused.LOCKED if connection.scalar(_FIND, own) is not None else Refused.MISSING
-    key: int = free.key
-    return Refused.FULL if adds and free.item_count + adds > _MOST_ITEMS else key
+    # Its row is ours by now: the writer has locked it.
+    row = connection.execute(_SEIZE, {"project_id": project_id, "conversation_id": conversation_id}).one_or_none()
+    if row is None:
+        return Refused.MISSING
+    if not row.is_free and not takes_over(holder, row.holder):
+        return Refused.LOCKED
+    key: int = row.key
+    return Refused.FULL if adds and row.item_count + adds > MOST_ITEMS else key
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +141,9 @@ class Acquire(Write[int | Refused]):
     def rows(self) -> tuple[Row, ...]:
         """The conversation."""
         return (named("conversations", self.project_id, self.conversation_id),)
+
+    def undo(self, result: int | Refused) -> "Release | None":
+        return None if isinstance(result, Refused) else Release(Hold(result, self.holder))
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[int | Refused]:
@@ -217,6 +195,7 @@ class Release(Write[None]):
     """The end of a hold that leaves nothing behind."""
 
     rank: ClassVar[Rank] = Rank.CONVERSATIONS
+    is_made_late: ClassVar[bool] = True
 
     hold: Hold
 
@@ -238,8 +217,8 @@ def _let_go(connection: Connection, hold: Hold) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class SaveTurn(Write[None]):
-    """A response, and the turn that it is in its conversation.
+class SaveTurn(Write[Sequence[str]]):
+    """A response, and the turn that it is in its conversation; the ids that the turn's items have there.
 
     Where the hold was lost it raises StorageError, and neither is kept. A conversation that was deleted meanwhile gets
     no turn, and the response is kept.
@@ -273,14 +252,16 @@ class SaveTurn(Write[None]):
             turn = pack(response.status, response.account, distinct(response.items, standing))
         return cls(SaveResponse.of(response), hold, last_turn_key, turn)
 
+    def undo(self, result: Sequence[str]) -> RemoveItems | None:
+        # The response may stand: it is what was made, and nothing goes on from it by itself.
+        return RemoveItems(self.hold.key, result) if result else None
+
     @classmethod
-    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[None]:
-        for write in writes:
-            _save(connection, write)
-        return [None] * len(writes)
+    def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[Sequence[str]]:
+        return [_save(connection, write) for write in writes]
 
 
-def _save(connection: Connection, write: SaveTurn) -> None:
+def _save(connection: Connection, write: SaveTurn) -> Sequence[str]:
     is_held = _let_go(connection, write.hold)
     if not is_held and connection.scalar(_EXISTS, {"hold_key": write.hold.key}) is not None:
         raise StorageError("Another call has taken over this conversation meanwhile.", code="conversation_lost")
@@ -295,5 +276,6 @@ def _save(connection: Connection, write: SaveTurn) -> None:
             "last_turn_key": write.last_turn_key,
         },
     )
-    if is_held and write.turn is not None:
-        conversation_turns.append(connection, write.hold.key, write.turn)
+    if not is_held or write.turn is None:
+        return ()
+    return conversation_turns.append(connection, write.hold.key, write.turn)

@@ -74,9 +74,9 @@ class LimitStore:
         self._owed: deque[Draw] = deque(maxlen=_MOST_OWED)
 
     async def draw(self, claims: Sequence[Claim], stream: str) -> Verdict:
-        """Grant all of these claims or none; that of a stream under this id of its own. Raises StorageError.
+        """Grant all of these claims or none; that of a stream under this id of its own.
 
-        After a StorageError it is not known whether it was granted: a stream ends by itself, the rest stays counted.
+        Raises StorageError. Then nothing is granted: what was drawn too late is given back.
         """
         verdict = await self._writer.submit(Draw(tuple(claims), begins=stream, lease_ms=self._lease_ms))
         if verdict.refused is None and any(claim.limit.unit == "streams" for claim in claims):
@@ -172,6 +172,14 @@ class Draw(Write[Verdict]):
         """The counts."""
         keys = {one.limit.key: None for one in self.parts}
         return tuple([Row("limit_counts", ("owner", "name"), tuple(key)) for key in keys])
+
+    def undo(self, result: Verdict) -> "Draw | None":
+        if not self.claims or result.refused is not None:
+            return None
+        drawn = zip(self.claims, result.standings, strict=True)
+        counted = [one for one in drawn if one[0].limit.unit != "streams"]
+        given_back = [Correction(claim.limit, -claim.amount, standing.began_at) for claim, standing in counted]
+        return Draw(corrections=tuple(given_back), ends=self.begins)
 
     @classmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> list[Verdict]:

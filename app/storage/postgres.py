@@ -25,14 +25,15 @@ class Postgres(Driver):
     locks_rows = True
 
     def __init__(self, url: URL, timeout: float) -> None:
+        self.wait_seconds = timeout
         self._url = url
         milliseconds = int(timeout * 1000)
-        # One trip for all four. Limits of the transaction, gone with it: pgbouncer refuses start-up options that it
-        # does not know, and hands the session to somebody else.
+        # One trip for all. Limits of the transaction, gone with it: pgbouncer refuses start-up options that it does not
+        # know, and hands the session to somebody else.
         self._begin = (
-            f"BEGIN; SET LOCAL statement_timeout = {milliseconds};"
-            f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds};"
-            f" SET LOCAL lock_timeout = {max(1, int(milliseconds * _LOCK_SHARE))}"
+            f"BEGIN; SELECT set_config('statement_timeout', '{milliseconds}', true),"
+            f" set_config('idle_in_transaction_session_timeout', '{milliseconds}', true),"
+            f" set_config('lock_timeout', '{max(1, int(milliseconds * _LOCK_SHARE))}', true), txid_current()"
         )
         self._connect_args = {
             "autocommit": True,
@@ -49,8 +50,18 @@ class Postgres(Driver):
     def engine(self, *, writes: bool) -> Engine:  # noqa: ARG002 (its readers are not prepared in another way)
         return create_engine(self._url, poolclass=NullPool, hide_parameters=True, connect_args=self._connect_args)
 
-    def begin(self, connection: psycopg.Connection) -> None:
-        connection.execute(self._begin)
+    def begin(self, connection: psycopg.Connection) -> int:
+        cursor = connection.execute(self._begin)
+        cursor.nextset()
+        (_, _, _, transaction) = cursor.fetchone() or (None, None, None, 0)
+        return int(transaction)
+
+    def is_committed(self, connection: psycopg.Connection, transaction: int) -> bool | None:
+        (status,) = connection.execute("SELECT txid_status(%s)", (transaction,)).fetchone() or ("",)
+        return None if status == "in progress" else bool(status == "committed")
+
+    def is_waiting(self, error: Exception) -> bool:  # noqa: ARG002 (a row that is locked is the writer's affair)
+        return False
 
     def interrupt(self, connection: psycopg.Connection) -> None:
         try:

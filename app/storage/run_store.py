@@ -21,9 +21,10 @@ from app.storage.run_writes import (
     CreateRun,
     DeleteRun,
     EndRun,
-    MoveRun,
     PurgeRuns,
+    PutBackRun,
     RequestCancel,
+    StartRun,
 )
 from app.storage.tables import run_events, runs
 from app.storage.writer import Writer
@@ -97,12 +98,15 @@ class RunStore:
         await self._writer.submit(EndOtherLeases(owner))
 
     async def start(self, run: Run, body: bytes) -> bool:
-        """Say that upstream may be asked from now on. False when the run is not ours any more."""
-        return await self._writer.submit(MoveRun(run.key, run.epoch, "in_progress", body, None))
+        """Say that upstream may be asked from now on. False when the run is not ours any more.
+
+        After a StorageError it may say so all the same: it has to be said again, or the run to be put back.
+        """
+        return await self._writer.submit(StartRun(run.key, run.epoch, body))
 
     async def put_back(self, run: Run, pause_seconds: int) -> bool:
-        """Leave the run as it was to anybody, after a pause. False when it is not ours any more."""
-        return await self._writer.submit(MoveRun(run.key, run.epoch, run.status, run.body, pause_seconds))
+        """Leave the run as it was to anybody, after a pause, however late. False when it is not ours any more."""
+        return await self._writer.submit(PutBackRun(run.key, run.epoch, run.status, run.body, pause_seconds))
 
     async def append(self, run: Run, page: Page) -> bool:
         """Commit a part of the log. False when the run is not ours any more."""

@@ -73,6 +73,9 @@ class CreateRun(SingleWrite[Run | None]):
         """What is locked while a project's runs are counted."""
         return (Row("limit_counts", ("owner", "name"), (storable(self.order.project_id), _QUEUE)),)
 
+    def undo(self, result: Run | None) -> "TakeBackRun | None":
+        return None if result is None else TakeBackRun(result.key, result.epoch)
+
     def make(self, connection: Connection) -> Run | None:
         order = self.order
         _lock_queue(connection, order.project_id)
@@ -115,19 +118,58 @@ def _lock_queue(connection: Connection, project_id: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class MoveRun(RunChange[bool]):
-    """Another state of an unfinished run; with a pause it loses its owner. False when the epoch is over."""
+class TakeBackRun(RunChange[bool]):
+    """The removal of a run that its client was told not to have; one that was begun ends as cancelled."""
+
+    erases: ClassVar[bool] = True
+
+    key: int
+    epoch: int
+
+    def make(self, connection: Connection) -> bool:
+        waits = (*_ours(self.key, self.epoch), runs.c.status == "queued")
+        if connection.execute(delete(runs).where(*waits)).rowcount:
+            return True
+        RequestCancel(self.key).make(connection)
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class StartRun(RunChange[bool]):
+    """An unfinished run for which upstream may be asked. False when the epoch is over."""
+
+    key: int
+    epoch: int
+    body: bytes
+
+    def make(self, connection: Connection) -> bool:
+        values = {"status": "in_progress", "body": self.body}
+        return connection.execute(update(runs).where(*_ours(self.key, self.epoch)).values(values)).rowcount > 0
+
+
+@dataclass(frozen=True, slots=True)
+class PutBackRun(RunChange[bool]):
+    """An unfinished run as it was before it was begun, without its owner. False when the epoch is over.
+
+    It ends the epoch: whatever its owner has written that comes later than this changes nothing.
+    """
+
+    is_made_late: ClassVar[bool] = True
 
     key: int
     epoch: int
     status: str
     body: bytes
-    pause_seconds: int | None
+    pause_seconds: int
 
     def make(self, connection: Connection) -> bool:
-        values: dict[str, Any] = {"status": self.status, "body": self.body}
-        if self.pause_seconds is not None:
-            values |= {"owner": None, "lease_until": DatabaseTime() + self.pause_seconds}
+        values = {
+            "status": self.status,
+            "body": self.body,
+            "owner": None,
+            "epoch": self.epoch + 1,
+            "lease_until": DatabaseTime() + self.pause_seconds,
+        }
         return connection.execute(update(runs).where(*_ours(self.key, self.epoch)).values(values)).rowcount > 0
 
 

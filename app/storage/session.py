@@ -1,5 +1,6 @@
 """A thread's use of the database: its connection, its transactions. Must not know the tables."""
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -10,6 +11,13 @@ from sqlalchemy import Connection, Engine
 
 T = TypeVar("T")
 
+# How often it is asked whether a transaction was committed.
+_LOOK_SECONDS = 0.05
+
+
+def _nothing() -> None:
+    pass
+
 
 class Driver(ABC):
     """What is different between the databases. Its connections are in autocommit: nothing begins by itself."""
@@ -19,6 +27,9 @@ class Driver(ABC):
 
     bounds_each_statement: bool
     """Whether the time of a statement that writes is bounded without a transaction begun for it."""
+
+    wait_seconds: float
+    """How long a transaction that writes may wait to begin."""
 
     locks_rows: bool
     """Whether transactions that write go on side by side, and wait for each other's rows."""
@@ -33,8 +44,16 @@ class Driver(ABC):
         """An engine whose connections are prepared for writing or for reading."""
 
     @abstractmethod
-    def begin(self, connection: Any) -> None:
-        """Begin a transaction that writes, and bound its time."""
+    def begin(self, connection: Any) -> Any:
+        """Begin a transaction that writes, and bound its time; returns the name under which the database knows it."""
+
+    @abstractmethod
+    def is_committed(self, connection: Any, transaction: Any) -> bool | None:
+        """Whether a transaction whose COMMIT failed was committed all the same; None while it has not ended."""
+
+    @abstractmethod
+    def is_waiting(self, error: Exception) -> bool:
+        """Whether this came of a wait for another writer that goes on when it is tried again."""
 
     @abstractmethod
     def interrupt(self, connection: Any) -> None:
@@ -76,17 +95,24 @@ class Session:
         """Return what this makes of the connection. It may be run again, and holds no transaction."""
         return self._once_more(lambda: self._run(work))
 
-    def write(self, work: Callable[[Connection], T], *, is_one_statement: bool = False) -> T:
+    def write(
+        self,
+        work: Callable[[Connection], T],
+        begin_commit: Callable[[], None] = _nothing,
+        *,
+        is_one_statement: bool = False,
+    ) -> T:
         """Run this in a transaction of its own, and return its result once that is committed.
 
-        The driver begins and commits, not SQLAlchemy: here the interpreter is waited for, so the less of it the better.
-        One statement is a transaction by itself, where nothing else has to be begun for it.
+        `begin_commit` is called in the last moment before; what it raises rolls back. The driver begins and commits,
+        not SQLAlchemy: here the interpreter is waited for, so the less of it the better. One statement is a
+        transaction by itself, where nothing else has to be begun for it; it may be run again.
         """
         try:
             if is_one_statement and self._driver.bounds_each_statement:
-                result = self._run(work)
+                result = self._wait(lambda: self._run(work, begin_commit))
             else:
-                result = self._transact(work)
+                result = self._transact(work, begin_commit)
         except BaseException as error:
             self._driver.write_error = (time.monotonic(), error)
             raise
@@ -159,9 +185,22 @@ class Session:
                 raise
         return attempt()
 
-    def _run(self, work: Callable[[Connection], T]) -> T:
+    def _wait(self, attempt: Callable[[], T]) -> T:
+        """Try this for as long as another writer may be waited for."""
+        until = math.inf
+        while True:
+            try:
+                return attempt()
+            except Exception as error:
+                if self._interrupted or not self._driver.is_waiting(error) or time.monotonic() > until:
+                    raise
+                if until == math.inf:
+                    until = time.monotonic() + self._driver.wait_seconds
+
+    def _run(self, work: Callable[[Connection], T], before: Callable[[], None] = _nothing) -> T:
         connection = self._open()
         try:
+            before()
             result = work(connection)
         except BaseException:
             _roll_back(connection)
@@ -169,26 +208,47 @@ class Session:
         connection.rollback()
         return result
 
-    def _transact(self, work: Callable[[Connection], T]) -> T:
-        connection = self._once_more(self._begin)
+    def _transact(self, work: Callable[[Connection], T], begin_commit: Callable[[], None]) -> T:
+        connection, transaction = self._wait(lambda: self._once_more(self._begin))
         try:
             result = work(connection)
-            _driven(connection).commit()
+            begin_commit()
         except BaseException:
             _roll_back(connection)
             raise
+        try:
+            _driven(connection).commit()
+        except BaseException:
+            _roll_back(connection)
+            if not self._is_committed(transaction):
+                raise
         # SQLAlchemy takes its own statements for a transaction, and has not seen the end of it.
         connection.rollback()
         return result
 
-    def _begin(self) -> Connection:
+    def _begin(self) -> tuple[Connection, Any]:
         connection = self._open()
         try:
-            self._driver.begin(_driven(connection))
+            return connection, self._driver.begin(_driven(connection))
         except BaseException:
             _roll_back(connection)
             raise
-        return connection
+
+    def _is_committed(self, transaction: Any) -> bool:
+        """Whether the transaction was committed though its COMMIT failed: asked for as long as a commit may take.
+
+        Its connection may be lost, and the database away. What is not known by then counts as a failure.
+        """
+        until = time.monotonic() + self._driver.wait_seconds
+        while not self._interrupted:
+            with suppress(Exception):
+                found = self._run(lambda connection: self._driver.is_committed(_driven(connection), transaction))
+                if found is not None:
+                    return found
+            if time.monotonic() > until:
+                break
+            time.sleep(_LOOK_SECONDS)
+        return False
 
 
 def _driven(connection: Connection) -> Any:

@@ -7,6 +7,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import DBAPIError
 
 from app.storage.session import Driver
 from app.storage.statements import MOST_ROWS
@@ -27,6 +28,8 @@ _WRITER = ("journal_mode=WAL", "secure_delete=ON", f"wal_autocheckpoint={_LOG_PA
 _GUEST_WRITER = ("secure_delete=ON", "wal_autocheckpoint=0")
 # What the disk must have room for, that commits go on: a long turn, and the log's pages on their way into the file.
 _ROOM_BYTES = 1024 * 1024
+# For how long a write waits for another process's in one go: then it is seen whether it is still wanted.
+_WAIT = 100
 # A reader from outside (a backup) may hold the log; the writer does not wait long for it.
 _CHECKPOINT_WAIT = 200
 
@@ -47,20 +50,31 @@ class Sqlite(Driver):
         self._is_guest = is_guest
         self._rows_copied = 0
         self._version = 0
-        self._patience = f"busy_timeout={int(timeout * 1000)}"
+        self.wait_seconds = timeout
+        milliseconds = int(timeout * 1000)
+        self._patience = f"busy_timeout={milliseconds}"
+        self._writer_patience = f"busy_timeout={min(_WAIT, milliseconds)}"
 
     def engine(self, *, writes: bool) -> Engine:
         # Room for the insertions of every size, and for what else there is.
         kept = {"cached_statements": 2 * MOST_ROWS}
         engine = create_engine(self._url, poolclass=NullPool, hide_parameters=True, connect_args=kept)
         own = (_GUEST_WRITER if self._is_guest else _WRITER) if writes else _READER
-        event.listen(engine, "connect", _Preparation((self._patience, *_COMMON, *own)))
+        patience = self._writer_patience if writes else self._patience
+        event.listen(engine, "connect", _Preparation((patience, *_COMMON, *own)))
         return engine
 
     def begin(self, connection: sqlite3.Connection) -> None:
         # A deferred BEGIN that turns into a write fails at once when another writer came between; this one waits. As a
         # script, because that gives up the interpreter's lock once, and `execute` five times.
         connection.executescript("BEGIN IMMEDIATE")
+
+    def is_committed(self, connection: sqlite3.Connection, transaction: None) -> bool:  # noqa: ARG002 (it knows at once)
+        return False
+
+    def is_waiting(self, error: Exception) -> bool:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
     def interrupt(self, connection: sqlite3.Connection) -> None:
         connection.interrupt()
@@ -97,7 +111,7 @@ class Sqlite(Driver):
         try:
             ((is_busy, *_),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
-            connection.execute(f"PRAGMA {self._patience}").fetchall()
+            connection.execute(f"PRAGMA {self._writer_patience}").fetchall()
         return not is_busy
 
     def is_changed_by_others(self, connection: sqlite3.Connection) -> bool:

@@ -12,23 +12,25 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import IntEnum, auto
 from functools import partial
-from itertools import chain, compress, groupby
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import structlog
 from sqlalchemy import Connection
 
 from app import allowance
-from app.errors import StorageError, forget_frames
-from app.storage.database import Database, is_contended, is_outage
-from app.storage.row_locks import Row, lock
-from app.storage.session import Session
-from app.storage.write_queue import LARGEST_GROUP, Pending, WriteQueue
+from app.errors import StorageError
+from app.storage.database import Database
+from app.storage.group_commit import commit
+from app.storage.row_locks import Row
+from app.storage.write_queue import LARGEST_GROUP, Pending, WriteQueue, late
 
 T = TypeVar("T")
 
 # For how many turns of the loop a group may wait, while each brings more to it.
 _MOST_TURNS = 8
+# How often what came too late is tried to be undone, and how long after the last attempt.
+_MOST_UNDOINGS = 300
+_UNDOING_SECONDS = 1.0
 
 _log = structlog.get_logger("antiphon.writer")
 
@@ -62,6 +64,9 @@ class Write(ABC, Generic[T]):
     """Whether it has a transaction of its own, on the connection that may wait. It locks rows of each table in the
     order of their keys, or skips what is locked."""
 
+    is_made_late: ClassVar[bool] = False
+    """Whether it is made however late, also where its caller was told that it was not: it only lets go of something."""
+
     # Whether content is removed when the result is true, so that SQLite's log has to be emptied of it too: before the
     # caller is told, unless the duty for it will do.
     erases: ClassVar[bool] = False
@@ -84,6 +89,14 @@ class Write(ABC, Generic[T]):
         """Whether `apply` makes one statement of these, which needs no transaction around it."""
         return len(writes) <= cls.most_in_a_statement
 
+    def undo(self, result: T) -> "Write[Any] | None":
+        """What takes this back, where it was committed and its caller was told otherwise, or had gone.
+
+        None where it may stand: nothing is held, run, charged or said by it.
+        """
+        del result
+        return None
+
     @classmethod
     @abstractmethod
     def apply(cls, connection: Connection, writes: Sequence[Self]) -> Sequence[T]:
@@ -103,14 +116,16 @@ class Writer:
         self._closed = False
         self._first = WriteQueue(
             _next_writes,
-            lambda writes: database.write(partial(_commit, writes, waits=False)),
+            lambda group: database.write(partial(commit, group, waits=False)),
             self._put_aside,
+            self._take_back,
             most_turns=_MOST_TURNS,
         )
         self._second = WriteQueue(
             _next_alike,
-            lambda writes: database.write(partial(_commit, writes, waits=True), may_wait=True),
+            lambda group: database.write(partial(commit, group, waits=True), may_wait=True),
             self._put_aside,
+            self._take_back,
             most_turns=0,
         )
 
@@ -118,9 +133,9 @@ class Writer:
         """Wait until the write is committed, and return its result.
 
         Raises StorageError when it failed, when what its call has left of `commit_timeout` (seconds) passed, when
-        `capacity` writes are waiting, or after closing. Invariant: neither a cancelled caller nor a late one takes its
-        write back. So after a timeout the outcome is unknown: the write may still be committed, unless it had found
-        its row taken.
+        `capacity` writes are waiting, or after closing. Invariant: a late write is withdrawn before its caller is told.
+        Only one whose COMMIT hangs by then may be committed later, and then it is undone. A cancelled caller takes
+        nothing back; its write is undone, too.
         """
         ours = allowance.of_call()
         began = time.monotonic()
@@ -164,8 +179,33 @@ class Writer:
     def _put_aside(self, pending: Pending) -> None:
         """Have the second thread try what found a row taken, as long as its caller may wait."""
         loop = asyncio.get_running_loop()
-        if pending.due > loop.time():
+        if pending.write.is_made_late or pending.due > loop.time():
             self._second.put(pending, loop)
+        else:
+            pending.fail(late())
+
+    def _take_back(self, write: Write[Any], result: Any) -> None:
+        undoing = write.undo(result)
+        if undoing is not None:
+            _log.warning("a late write is undone", kind=type(write).__name__)
+            self._undo(undoing, _MOST_UNDOINGS)
+
+    def _undo(self, undoing: Write[Any], attempts: int) -> None:
+        """Make this write, and try again where the database is away."""
+        loop = asyncio.get_running_loop()
+
+        def heard(outcome: asyncio.Future[Any]) -> None:
+            if not outcome.cancelled() and outcome.exception() is not None:
+                again()
+
+        def again() -> None:
+            if attempts > 1 and not self._closed:
+                loop.call_later(_UNDOING_SECONDS, self._undo, undoing, attempts - 1)
+
+        try:
+            self.hand_in(undoing).add_done_callback(heard)
+        except StorageError:
+            again()
 
 
 def _next_writes(waiting: deque[Pending]) -> Sequence[Pending]:
@@ -202,71 +242,3 @@ def _company(first: Write[Any]) -> Callable[[Write[Any]], bool]:
 def _place(pending: Pending) -> tuple[Rank, tuple[str, ...], str]:
     write: Write[Any] = pending.write
     return write.rank, write.unique_name, type(write).__name__
-
-
-def _commit(writes: Sequence[Write[Any]], session: Session, *, waits: bool) -> list[Any]:
-    """Commit the group; when a statement fails it, each half of it, so that in the end a bad write fails only itself.
-
-    Returns the result of each write, the StorageError that it failed with, or BUSY. Runs in a writing thread.
-    """
-    results: list[Any] = []
-    left = [writes]
-    while left:
-        part = left.pop()
-        try:
-            results += _transact(part, session, waits=waits)
-        except Exception as error:  # noqa: BLE001 (whatever a write raises is its caller's)
-            # What failed knows this frame, and with it all that was to be written.
-            forget_frames(error)
-            if is_contended(error) or (len(part) == 1 and not is_outage(error)):
-                results += _failed(part, error)
-            elif is_outage(error):
-                # The database is down for all that are left: ask it once, not once per write.
-                return results + _failed([*part, *chain.from_iterable(reversed(left))], error)
-            else:
-                half = len(part) // 2
-                left += [part[half:], part[:half]]
-    return results
-
-
-def _transact(writes: Sequence[Write[Any]], session: Session, *, waits: bool) -> list[Any]:
-    """One transaction for these writes, and their results; or the error that rolled it back."""
-
-    def apply(connection: Connection) -> list[Any]:
-        are_ours = _lock(connection, writes, waits=waits) if session.locks_rows else None
-        ready = writes if are_ours is None else list(compress(writes, are_ours))
-        runs = [list(run) for _, run in groupby(ready, key=type)]
-        results = chain.from_iterable(run[0].apply(connection, run) for run in runs)
-        if are_ours is None:
-            return list(results)
-        return [next(results) if is_ours else WriteQueue.BUSY for is_ours in are_ours]
-
-    first = writes[0]
-    is_one_kind = all(type(write) is type(first) for write in writes)
-    results = session.write(apply, is_one_statement=is_one_kind and first.are_one_statement(writes))
-    erasing = [write for write, result in zip(writes, results, strict=True) if write.erases and result]
-    if erasing:
-        session.erase_log(later=all(write.erases_later for write in erasing))
-    return results
-
-
-def _lock(connection: Connection, writes: Sequence[Write[Any]], *, waits: bool) -> Sequence[bool] | None:
-    """Lock the rows of these writes. Of each, whether all its rows are ours; None where all may be made."""
-    rows = [write.rows for write in writes]
-    if not any(rows):
-        return None
-    ours = lock(connection, chain.from_iterable(rows), waits=waits)
-    return None if waits else [all(row in ours for row in own) for own in rows]
-
-
-def _failed(writes: Sequence[Write[Any]], error: Exception) -> list[Any]:
-    if isinstance(error, StorageError):
-        return [error] * len(writes)
-    if is_contended(error):
-        return [WriteQueue.BUSY] * len(writes)
-    # The class alone: a driver's text can quote the row.
-    _log.warning("writes failed", count=len(writes), error=type(error).__name__)
-    failures = [StorageError("The database could not keep this. Try again in a moment.") for _ in writes]
-    for failure in failures:
-        failure.__cause__ = error
-    return failures

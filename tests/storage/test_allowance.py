@@ -92,8 +92,8 @@ async def test_a_writing_thread_that_breaks_leaves_nobody_without_an_answer(
         raise RuntimeError("not the database's")
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.storage.writer._transact", broken)
-        patch.setattr("app.storage.writer._failed", broken)
+        patch.setattr("app.storage.group_commit._transact", broken)
+        patch.setattr("app.storage.group_commit._failed", broken)
         outcomes = await asyncio.gather(*(writer.submit(Count()) for _ in range(3)), return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {StorageError}
     assert await writer.submit(Count()) == 1

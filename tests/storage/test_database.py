@@ -170,7 +170,7 @@ async def test_sqlites_writer_is_durable(sqlite_url: str) -> None:
     database = Database(sqlite_url, pool_size=1, commit_timeout=5.0)
     names = ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "busy_timeout")
     values = await write(database, *(f"PRAGMA {name}" for name in names))
-    assert values == ["wal", 2, 1, 1, 5000]
+    assert values == ["wal", 2, 1, 1, 100]
     await database.aclose()
 
 

@@ -221,3 +221,21 @@ async def test_turns_saved_in_one_group_are_each_saved_once(
     for name in names:
         assert await standing(conversations, f"conv_g{name}") == [f"msg_{name}_in", f"msg_{name}_out"]
     assert await count_turns(database) == (20, 40)
+
+
+async def test_a_runs_next_owner_takes_over_its_hold_and_the_former_neither_ends_nor_takes_it_back(
+    conversations: ConversationStore, holds: HoldStore, other_process: HoldStore, make_response: MakeResponse
+) -> None:
+    paused = await hold(holds, "resp_1@1")
+    taken = await hold(other_process, "resp_1@2")
+    await holds.release(paused)
+    await holds.extend([paused], 0)
+    for stranger in ("resp_1@1", "resp_1", "resp_10@3", "call_1"):
+        with pytest.raises(InvalidRequestError, match="conversation"):
+            await hold(holds, stranger)
+    with pytest.raises(StorageError) as raised:
+        await holds.save(turn_of(make_response("paused"), paused))
+    assert raised.value.code == "conversation_lost"
+    await other_process.save(turn_of(make_response("one"), taken))
+    assert await standing(conversations) == ["msg_one_in", "msg_one_out"]
+    await hold(holds, "call_1")

@@ -188,7 +188,7 @@ async def test_a_run_that_is_put_back_rests_and_is_then_anybodys(runs: RunStore,
     assert (found.status, found.body) == ("queued", b'{"status":"queued"}')
     assert await claim(runs) == []
     await change(database, lease_until=0)
-    assert [again.epoch for again in await claim(runs)] == [2]
+    assert [again.epoch for again in await claim(runs)] == [3]
 
 
 async def test_a_wish_to_cancel_is_seen_by_the_owner_and_else_by_anybody_at_once(runs: RunStore) -> None:
@@ -251,3 +251,14 @@ async def test_a_run_is_kept_for_its_time_and_then_leaves_no_trace(runs: RunStor
     assert await runs.purge_expired() == 0
     left = await database.read(lambda connection: connection.scalars(text("SELECT key FROM runs ORDER BY key")).all())
     assert list(left) == [living.key, queued.key]
+
+
+async def test_a_run_that_is_put_back_is_not_started_by_what_its_owner_wrote_before(runs: RunStore) -> None:
+    run = await create(runs)
+    assert await runs.start(run, b'{"status":"in_progress"}')
+    assert await runs.put_back(run, 0)
+    # As where the rows of the first write were locked for longer than those of the second.
+    assert not await runs.start(run, b'{"status":"in_progress"}')
+    assert not await runs.put_back(run, 0)
+    (claimed,) = await claim(runs)
+    assert (claimed.status, claimed.epoch > run.epoch) == ("queued", True)
