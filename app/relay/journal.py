@@ -26,7 +26,7 @@ _RETRY_SECONDS = 0.5
 # What an event may grow by under our number.
 _LONGEST_NUMBER = 20
 
-_ASKED = frozenset({"id", "background", "conversation", "previous_response_id", "store"})
+_ASKED = frozenset({"id", "background", "conversation", "created_at", "previous_response_id", "store"})
 _UNLOGGED = frozenset({kind.decode() for kind in (events.CREATED, *events.TERMINAL)})
 
 
@@ -182,7 +182,7 @@ async def recall(runs: RunStore, run: Run, fold: Fold, max_event_bytes: int, off
 
 
 def asked_of(body: bytes) -> Mapping[str, Json]:
-    """What a response object says of what its client asked, and its id."""
+    """What a response object says of what its client asked, its id, and since when there is one."""
     return {name: value for name, value in members(body).items() if name in _ASKED}
 
 
