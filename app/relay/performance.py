@@ -196,6 +196,8 @@ class Performance:
             exchange = await stage.compactor.relieve(exchange, call, held.add)
             call = replace(call, render=exchange.render)
         turn = self._turn = self._ours(exchange)
+        if turn.compaction is not None:
+            await self._journal.begin_output_with(turn.compaction.item)
         fold = Fold(request.fields, stage.relay.max_answer_bytes)
         if self._metered is not None:
             self._metered.answer = fold

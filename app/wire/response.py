@@ -245,6 +245,13 @@ def merged(announced: bytes, said: Mapping[str, Json]) -> bytes:
     return join_object({**members(announced), **said})
 
 
+def with_last_items(raw: bytes, count: int) -> bytes:
+    """The response object with so many of its output items, the last."""
+    parts = members(raw)
+    output = elements(parts["output"])
+    return join_object({**parts, "output": Json(join_array(output[max(0, len(output) - count) :]))})
+
+
 def renamed(raw: bytes, response_id: str) -> bytes:
     """The response object with this id; what is none stays as it is."""
     facts = read(raw)
