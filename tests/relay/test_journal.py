@@ -107,7 +107,7 @@ async def test_an_item_of_ours_is_the_outputs_first_and_upstreams_stand_behind_i
     assert [event["item"] for event in logged[1:3]] == [ours, ours]
     assert [event.get("output_index") for event in logged[1:]] == [
         *(0, 0),
-        *(event["output_index"] + 1 for event in events(b"".join(story("x")[2:-1])) if "output_index" in event),
+        *(event["output_index"] + 1 for event in events(b"".join(story("x")[1:-1])) if "output_index" in event),
     ]
     fold = Fold({}, 1 << 20)
     store: Any = log
