@@ -16,7 +16,7 @@ from app.relay.order import request_of
 from app.relay.prepare import prepare
 from app.relay.run_faults import is_passing
 from app.relay.stage import Stage
-from app.state.items import input_items
+from app.state.items import input_items, storable
 from app.state.packing import pack
 from app.state.records import NO_ACCOUNT, ApiKey, Chain, Item, Turn
 from app.state.references import references
@@ -94,7 +94,7 @@ async def read_input(stage: Stage, order: Order, caller: ApiKey, held: Reservati
         items, earlier = exchange.items, exchange.chain.turns if exchange.chain else ()
     except (AuthenticationError, InvalidRequestError, NotFoundError):
         pass
-    return Chain(None, (*earlier, pack("queued", NO_ACCOUNT, items)), is_stored=False)
+    return Chain(None, (*earlier, pack("queued", NO_ACCOUNT, storable(items))), is_stored=False)
 
 
 def _own(order: Order, request: CreateRequest) -> tuple[Item, ...]:

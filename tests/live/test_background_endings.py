@@ -188,6 +188,16 @@ async def test_the_input_of_what_waits_in_a_conversation_begins_with_that(waitin
     assert texts(await waiting.listed(ordered)) == ["Hello!", CITY]
 
 
+async def test_the_input_of_what_waits_is_listed_without_what_authenticates(waiting: Waiting) -> None:
+    tool = {"type": "mcp", "server_label": "hr", "server_url": "https://hr.test", "authorization": "sk-hidden"}
+    tools = {"type": "additional_tools", "role": "developer", "tools": [tool]}
+    ordered = await waiting.client.order(input=[tools, {"role": "user", "content": CITY}])
+    first, second = await waiting.listed(ordered)
+    assert first["tools"][0]["server_label"] == "hr"
+    assert "sk-hidden" not in str(first)
+    assert texts([second]) == [CITY]
+
+
 async def test_the_input_of_what_will_not_be_stored_is_not_listed(waiting: Waiting) -> None:
     ordered = await waiting.client.order(store=False)
     assert (await waiting.client.ask("GET", ordered, "/input_items")).status_code == 404
