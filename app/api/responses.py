@@ -90,11 +90,12 @@ async def delete_response(response_id: str, caller: Caller, services: ServicesOf
 async def list_input_items(
     response_id: str, request: Request, caller: Caller, services: ServicesOf, held: Held
 ) -> Response:
-    """List what went into a stored response: the turns it continues, then its own input."""
+    """List what goes into a stored response, finished or not: the turns it continues, then its own input."""
     query = read_page_query(request)
     check_include(request, services.is_strict)
-    now = int(time.time())
-    chain = await services.responses.read_chain(caller.project_id, response_id, now, for_list(held))
-    if chain is None:
+    read = partial(services.responses.read_chain, caller.project_id, response_id, int(time.time()), for_list(held))
+    chain = await read() or await services.background.read_input(caller, response_id, held)
+    if chain is None and (chain := await read()) is None:
+        # Nor has it ended between the two.
         raise not_found(response_id)
     return await list_answer(lambda: page(input_of(chain), query), chain.size, services.offload, held)

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import orjson
 
-from app.byte_budget import Reserve
+from app.byte_budget import Reservation, Reserve
 from app.errors import ApiError, InvalidRequestError, NotFoundError, OverloadedError
 from app.observability.logging import note
 from app.relay.archive import Archive
@@ -18,9 +18,10 @@ from app.relay.order import order_of, queued
 from app.relay.prepare import prepare
 from app.relay.registry import Place
 from app.relay.resume import LogReader
+from app.relay.run_input import read_input
 from app.relay.serve import Relay
 from app.relay.stage import Stage
-from app.state.records import ApiKey
+from app.state.records import ApiKey, Chain
 from app.state.runs import ENDED, IN_FLIGHT, Order, Page, Run, RunState
 from app.upstream.exhausted import PoolExhaustedError
 from app.wire import wording
@@ -137,6 +138,11 @@ class Background:
             "or its events are not kept any more.",
             param="stream",
         )
+
+    async def read_input(self, caller: ApiKey, response_id: str, held: Reservation) -> Chain | None:
+        """What goes into a response of the caller's project that is not finished, as the chain that it will be."""
+        order = await self._stage.runs.read_order(caller.project_id, response_id, held.add)
+        return None if order is None else await read_input(self._stage, order, caller, held)
 
     async def cancel(self, project_id: str, response_id: str, reserve: Reserve) -> bytes:
         """Have the response end where it is; returns it as it then stands.

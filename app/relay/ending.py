@@ -18,6 +18,8 @@ from app.storage.run_store import RunStore
 # A database that is away for longer loses what was generated; whoever finds the run ends it as failed.
 _PATIENCE_SECONDS = 300.0
 _RETRY_SECONDS = 0.5
+# What ends so leaves nothing in its conversation, and does not need to have it.
+_SAID_NOTHING = frozenset({"cancelled", "failed"})
 
 
 class Ending:
@@ -80,11 +82,14 @@ class Ending:
                     self._run, status, body, keep_seconds=self._keep_seconds, turn=turn
                 )
             except StorageError as error:
-                if error.code != StorageError.default_code or asyncio.get_running_loop().time() > deadline:
+                is_away = error.code == StorageError.default_code
+                if not is_away:
                     # The conversation is somebody else's by now; the response is not.
                     self.conversation = None
+                if is_away and asyncio.get_running_loop().time() <= deadline:
+                    await asyncio.sleep(_RETRY_SECONDS)
+                elif is_away or status not in _SAID_NOTHING:
                     raise
-                await asyncio.sleep(_RETRY_SECONDS)
             else:
                 self.is_over = True
         self._wrote()

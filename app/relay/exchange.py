@@ -34,8 +34,9 @@ class OpenTurn:
 
     It will be kept in `memory`, if anywhere. `items` is the turn's input: none where nothing will be kept. `store` is
     what the client asked. `parent_key` is the row of the turn it continues, `background_id` the id that a response in
-    the background was given before it began. The `entry` is told how the turn ended. The `secrets` of its tools are in
-    nothing that is made or kept of it. `is_large`: its settling is for `app.offload`.
+    the background was given before it began, and `created_at` its time as its client was told it. The `entry` is told
+    how the turn ended. The `secrets` of its tools are in nothing that is made or kept of it. `is_large`: its settling
+    is for `app.offload`.
     """
 
     caller: ApiKey
@@ -48,6 +49,7 @@ class OpenTurn:
     conversation_id: str | None = None
     background: bool = False
     background_id: str | None = None
+    created_at: Json | None = None
     compaction: Compaction | None = None
     entry: Entry | None = None
     secrets: ToolSecrets | None = None

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -70,7 +71,8 @@ class Fold:
         self._request_fields = request_fields
         self._max_bytes = self._room = max_bytes
         self._created: bytes | None = None
-        self._items: list[bytes] = []
+        # Each with its place in the output: some upstreams finish a later one first.
+        self._items: list[tuple[int, bytes]] = []
         self._unfinished: list[_Unfinished] = []
         self._last_event = self._last_delta = b""
         # Those not looked at yet.
@@ -118,7 +120,8 @@ class Fold:
         """The items of a response that ends with this status: those finished, and what others have said so far."""
         self._look()
         ends = "incomplete" if status in _EARLY else "completed"
-        return [*self._items, *(begun.as_item(ends) for begun in self._unfinished if begun.text)]
+        said = [(begun.place, begun.as_item(ends)) for begun in self._unfinished if begun.text]
+        return [item for _, item in sorted([*self._items, *said], key=itemgetter(0))]
 
     def ended(self, status: str, error: Mapping[str, str] | None = None) -> bytes:
         """The response object as it stands when the stream ends here."""
@@ -145,7 +148,7 @@ class Fold:
         """How many output tokens have passed, by estimate: of the text in deltas, and of items that came without."""
         self._look()
         unfinished = estimate_bytes(self._text - self._finished_text)
-        return max(estimate_bytes(self._text), estimate_items(self._items) + unfinished)
+        return max(estimate_bytes(self._text), estimate_items([item for _, item in self._items]) + unfinished)
 
     def _announce(self, created: bytes | None) -> None:
         """Take note of the response that begins."""
@@ -223,16 +226,18 @@ class Fold:
         self._unfinished = [begun for begun in self._unfinished if begun not in over]
         self._room += sum(len(begun.text) for begun in over)
         if item is not None:
-            self._keep(bytes(item))
+            self._keep(bytes(item), place)
 
-    def _keep(self, item: bytes) -> None:
+    def _keep(self, item: bytes, place: int | None) -> None:
         if not is_json(item):
             item = mended(item)
             if not is_json(item):
                 return
         if len(item) <= self._room:
             self._room -= len(item)
-            self._items.append(item)
+            if place is None:
+                place = self._items[-1][0] if self._items else 0
+            self._items.append((place, item))
 
 
 def gathered(stream: bytes) -> bytes:

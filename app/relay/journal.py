@@ -15,7 +15,7 @@ from app.relay.fold import Fold
 from app.relay.registry import Registry
 from app.state.runs import Page, Run
 from app.storage.run_store import RunStore
-from app.wire import events, sse
+from app.wire import events, response, sse
 from app.wire.body import LARGE_BYTES, Json, join_object, members
 from app.wire.sse import FrameSplitter, FrameTooLargeError
 from app.wire.tools import ToolSecrets
@@ -26,7 +26,7 @@ _RETRY_SECONDS = 0.5
 # What an event may grow by under our number.
 _LONGEST_NUMBER = 20
 
-_ASKED = frozenset({"id", "background", "conversation", "previous_response_id", "store"})
+_ASKED = frozenset({"id", "background", "conversation", "created_at", "previous_response_id", "store"})
 _UNLOGGED = frozenset({kind.decode() for kind in (events.CREATED, *events.TERMINAL)})
 
 
@@ -56,6 +56,7 @@ class Journal:
         self._wrote = wrote
         self._registry = registry
         self.secrets: ToolSecrets | None = None
+        self._items_before = 0
         self._number = number
         self._room = max_bytes
         self._splitter = FrameSplitter(max_event_bytes)
@@ -74,7 +75,7 @@ class Journal:
                 if len(frame) < LARGE_BYTES:
                     self._take(frame)
                 else:
-                    told = (frame, self._number, self._asked, self.secrets)
+                    told = (frame, self._number, self._asked, self.secrets, self._items_before)
                     self._log(await self._offload.run(len(frame), stamped, *told))
         except FrameTooLargeError:
             raise _too_large() from None
@@ -86,6 +87,16 @@ class Journal:
             return False
         self._take(frames)
         return True
+
+    async def begin_output_with(self, item: bytes) -> None:
+        """Log this as the first item of the output, which upstream does not know: its own follow one place later."""
+        begun = events.of("response.in_progress", response.ended(self._run.body, "in_progress", []), 0)
+        told = [
+            sse.frame(kind, b'{"type":"%b","output_index":0,"item":%b}' % (kind.encode(), item))
+            for kind in ("response.output_item.added", "response.output_item.done")
+        ]
+        await self.write(b"".join([begun, *told]))
+        self._items_before = 1
 
     async def end_stream(self) -> None:
         """Nothing follows; what there is, is committed when the run is."""
@@ -103,7 +114,7 @@ class Journal:
 
     def _take(self, frame: bytes) -> None:
         if not self._closed:
-            self._log(stamped(frame, self._number, self._asked, self.secrets))
+            self._log(stamped(frame, self._number, self._asked, self.secrets, self._items_before))
 
     def _log(self, logged: bytes | None) -> None:
         if logged is None or self._closed:
@@ -155,6 +166,9 @@ class Unheard:
         """The same."""
         return True
 
+    async def begin_output_with(self, item: bytes) -> None:
+        """Take the item, and forget it."""
+
     async def end_stream(self) -> None:
         """Nothing follows."""
 
@@ -182,15 +196,21 @@ async def recall(runs: RunStore, run: Run, fold: Fold, max_event_bytes: int, off
 
 
 def asked_of(body: bytes) -> Mapping[str, Json]:
-    """What a response object says of what its client asked, and its id."""
+    """What a response object says of what its client asked, its id, and since when there is one."""
     return {name: value for name, value in members(body).items() if name in _ASKED}
 
 
-def stamped(frame: bytes, number: int, asked: Mapping[str, Json], secrets: ToolSecrets | None = None) -> bytes | None:
+def stamped(
+    frame: bytes,
+    number: int,
+    asked: Mapping[str, Json],
+    secrets: ToolSecrets | None = None,
+    items_before: int = 0,
+) -> bytes | None:
     """Upstream's event as the log holds it; None for what has no place there.
 
     Its number is ours, its response object, where it has one, says what was `asked`, and it has none of the `secrets`.
-    Every other value keeps its bytes.
+    Its output item stands behind those of ours that were logged before. Every other value keeps its bytes.
     """
     event = events.parts(frame if secrets is None else secrets.hidden(frame))
     try:
@@ -198,6 +218,12 @@ def stamped(frame: bytes, number: int, asked: Mapping[str, Json], secrets: ToolS
         if not isinstance(kind, str) or not _is_name(kind) or kind in _UNLOGGED:
             return None
         event["sequence_number"] = Json(b"%d" % number)
+        if items_before:
+            if kind == "response.in_progress":
+                # It was said when they were.
+                return None
+            if (place := bytes(event.get("output_index", b""))).isdigit():
+                event["output_index"] = Json(b"%d" % (int(place) + items_before))
         if "response" in event:
             shown = event["response"] if secrets is None else secrets.hidden_in(bytes(event["response"]))
             event["response"] = Json(join_object({**members(shown), **asked}))

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import orjson
+
 from app.errors import AuthenticationError
 from app.ids import new_id
 from app.offload import Offload
@@ -10,18 +12,19 @@ from app.relay.exchange import OpenTurn
 from app.relay.memory import Memory
 from app.sealing import Sealer, SealError
 from app.state.compaction import SEAL
-from app.state.ledger import Entry
 from app.state.records import ApiKey
-from app.state.runs import Order, Page
+from app.state.runs import Order, Page, Run
 from app.upstream.headers import FROM_CLIENT
 from app.wire import events, response
-from app.wire.body import Json, is_large, join_object
+from app.wire.body import Json, is_large, join_object, members
 from app.wire.requests import CreateRequest, parse_create_request, structurally
 from app.wire.tools import TOOL_LISTS, ToolSecrets
 
 # What means something to this gateway alone, which asks upstream for an ordinary stream.
 _OURS = ("background", "background_options")
 _SEAL = SEAL.encode()
+# What a turn is told of by the response object of its order.
+_TOLD = ("conversation", "model", "previous_response_id")
 FIRST_NUMBER = 2
 """The number of the first event after those that every log begins with."""
 
@@ -79,30 +82,31 @@ async def request_of(order: Order, max_depth: int, offload: Offload, sealer: Sea
         if is_large(sent)
         else parse_create_request(sent, max_depth, structurally)
     )
-    members = {name: value for name, value in asked.members.items() if name not in _OURS}
+    passed_on = {name: value for name, value in asked.members.items() if name not in _OURS}
     return replace(
         asked,
-        members={**members, "stream": Json(b"true")},
+        members={**passed_on, "stream": Json(b"true")},
         fields={**asked.fields, "stream": True},
         is_beta=order.is_beta,
     )
 
 
-def turn_of(order: Order, request: CreateRequest, caller: ApiKey, memory: Memory, entry: Entry) -> OpenTurn:
-    """The turn of an order of which nothing more is known."""
+def turn_of(run: Run, memory: Memory) -> OpenTurn:
+    """The turn of a run as its row alone tells it: enough to end and to store it, whatever cannot be read any more."""
+    order, said = run.order, members(run.body)
+    told = {name: orjson.loads(bytes(said[name])) for name in _TOLD}
     return OpenTurn(
-        caller=caller,
-        model=request.model,
+        caller=ApiKey(order.api_key_id, order.project_id, "", "", created_at=0, revoked_at=None, retention_days=None),
+        model=told["model"],
         store=order.is_stored,
-        previous_response_id=request.previous_response_id,
+        previous_response_id=told["previous_response_id"],
         parent_key=None,
         items=(),
         memory=memory,
         background=True,
-        conversation_id=request.conversation_id,
+        conversation_id=told["conversation"] and told["conversation"]["id"],
         background_id=order.id,
-        entry=entry,
-        secrets=ToolSecrets.of(request.fields),
+        created_at=Json(bytes(said["created_at"])),
     )
 
 

@@ -14,27 +14,25 @@ from app.errors import ApiError, AuthenticationError, OverloadedError, StorageEr
 from app.observability.logging import begin_request
 from app.relay.blanking import blanked_answer
 from app.relay.calls import upstream_call
-from app.relay.context_room import ContextRoom
-from app.relay.conversation import OpenConversation
+from app.relay.conversation import HeldConversation, OpenConversation
 from app.relay.ending import Ending
 from app.relay.exchange import Exchange, OpenTurn
 from app.relay.fold import Fold
 from app.relay.journal import Journal, Unheard, recall
-from app.relay.memory import Memory
 from app.relay.meter import MeteredCall
 from app.relay.order import FIRST_NUMBER, request_of, turn_of
-from app.relay.prepare import prepare
 from app.relay.pump import Pump
 from app.relay.registry import Place
-from app.relay.run_faults import LEFT, ORPHANED, PAUSE_SECONDS, Stop, failure_of, is_passing, pause_after
+from app.relay.run_faults import LEFT, PAUSE_SECONDS, Stop, end_of, failure_of, is_passing, pause_after
+from app.relay.run_input import open_memory, own_items, prepare_run
 from app.relay.stage import Stage
 from app.relay.starting import start
-from app.state.ledger import Entry
-from app.state.records import NO_ACCOUNT
-from app.state.runs import Run, holder_of
+from app.state.records import NO_ACCOUNT, ApiKey
+from app.state.runs import Run
 from app.upstream.answer import UpstreamAnswer
 from app.wire import response, response_events, wording
 from app.wire.requests import CreateRequest
+from app.wire.tools import ToolSecrets
 
 # A prompt is held as it was ordered, and as it is sent; what is kept of it as its items, and as the row of them.
 _COPIES = 2
@@ -75,7 +73,7 @@ class Performance:
             wrote=self._ring,
             offload=stage.offload,
         )
-        self._turn: OpenTurn | None = None
+        self._turn = turn_of(run, self._ending)
         self._metered: MeteredCall | None = None
         self._conversation: OpenConversation | None = None
         self._pump: Pump | None = None
@@ -99,7 +97,8 @@ class Performance:
         begin_request(self.run.order.id)
         try:
             project_id = self.run.order.project_id
-            with self._stage.registry.place(project_id, partial(self.stop, Stop.SHUTDOWN)) as place:
+            end = partial(self.stop, Stop.SHUTDOWN)
+            with self._stage.registry.place(project_id, end, only_ends=self.run.only_ends) as place:
                 await self._work(place)
         except OverloadedError:
             await self._leave(PAUSE_SECONDS)
@@ -145,28 +144,23 @@ class Performance:
     async def _open(self, place: Place) -> tuple[UpstreamAnswer, OpenTurn, Fold] | None:
         """Upstream's answer, and what listening to it needs; None when there is nothing to be heard."""
         run, stage, held = self.run, self._stage, place.bytes
-        held.add_now(len(self._order.request) * _COPIES)
-        request = await request_of(self._order, stage.max_json_depth, stage.offload, stage.sealer)
-        self._order = run.order
         caller = await stage.keys.get(run.order.api_key_id)
         if caller is None:
             raise AuthenticationError("The API key of this response does not exist any more.")
+        self._turn.caller = caller
+        held.add_now(len(self._order.request) * _COPIES)
+        request = await request_of(self._order, stage.max_json_depth, stage.offload, stage.sealer)
+        self._order = run.order
         self._metered = await stage.meter.run(request, caller, int(time.time()) - run.waited)
-        self._turn = turn_of(run.order, request, caller, self._ending, self._metered.entry)
-        self._journal.secrets = self._turn.secrets
-        memory = await self._open_memory(request)
-        room = ContextRoom(stage.max_context_bytes, held)
-        exchange = await prepare(
-            request, caller, memory, keep=run.order.is_stored, sealer=stage.sealer, room=room, offload=stage.offload
-        )
-        self._turn = self._ours(exchange.turn)
-        place.continues = self._turn.parent_key
-        if run.cancel_requested:
-            await self._end("cancelled")
-        elif run.status == "in_progress":
+        if run.status == "in_progress":
             # Whoever had it has asked: what that cost is not known, and not given back.
             self._metered.entry.attempts = 1
-            await self._end("failed", ORPHANED)
+        self._turn.entry, self._turn.secrets = self._metered.entry, ToolSecrets.of(request.fields)
+        self._journal.secrets = self._turn.secrets
+        exchange = await self._prepare(request, caller, held)
+        place.continues = self._turn.parent_key
+        if run.only_ends:
+            await self._end(*end_of(run))
         elif not caller.is_usable(int(time.time())):
             raise AuthenticationError("The API key of this response was revoked or ended before the response began.")
         elif not caller.may_use(request.model):
@@ -175,9 +169,26 @@ class Performance:
             return await self._ask(exchange, held)
         return None
 
+    async def _prepare(self, request: CreateRequest, caller: ApiKey, held: Reservation) -> Exchange:
+        """The exchange, in whose turn the run will end; where it cannot be made that keeps the call's own input."""
+        order, stage = self.run.order, self._stage
+        try:
+            memory = await open_memory(stage, self.run, request)
+            if isinstance(memory, OpenConversation):
+                self._conversation = memory
+            if isinstance(memory, HeldConversation):
+                self._ending.conversation = memory
+            exchange = await prepare_run(stage, order, request, caller, memory, held=held)
+        except ApiError as error:
+            if order.is_stored and not self._may_wait(error):
+                self._turn.items = await own_items(order, request, stage.offload)
+            raise
+        self._turn = self._ours(exchange)
+        return exchange
+
     async def _ask(self, exchange: Exchange, held: Reservation) -> tuple[UpstreamAnswer, OpenTurn, Fold] | None:
         run, stage, request = self.run, self._stage, exchange.request
-        call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams, self._entry)
+        call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams, self._turn.entry)
         # Where every account rests, upstream is not asked at all.
         stage.upstream.first(call)
         if not await start(stage.runs, run):
@@ -186,7 +197,9 @@ class Performance:
         if "context_management" in request.members and not exchange.asks_compaction:
             exchange = await stage.compactor.relieve(exchange, call, held.add)
             call = replace(call, render=exchange.render)
-        turn = self._turn = self._ours(exchange.turn)
+        turn = self._turn = self._ours(exchange)
+        if turn.compaction is not None:
+            await self._journal.begin_output_with(turn.compaction.item)
         fold = Fold(request.fields, stage.relay.max_answer_bytes)
         if self._metered is not None:
             self._metered.answer = fold
@@ -219,41 +232,32 @@ class Performance:
         if not self._ending.is_over:
             raise ApiError("The response could not be kept.")
 
-    async def _open_memory(self, request: CreateRequest) -> Memory:
-        conversation_id, order = request.conversation_id, self.run.order
-        conversations, memory = self._stage.conversations, self._stage.memory
-        if conversation_id is None:
-            return memory
-        if order.is_stored:
-            held = await conversations.hold(order.project_id, conversation_id, memory, holder_of(self.run))
-            self._conversation = self._ending.conversation = held
-        else:
-            self._conversation = await conversations.open(order.project_id, conversation_id, memory)
-        return self._conversation
-
-    @property
-    def _entry(self) -> Entry | None:
-        return None if self._metered is None else self._metered.entry
-
-    def _ours(self, turn: OpenTurn) -> OpenTurn:
+    def _ours(self, exchange: Exchange) -> OpenTurn:
+        turn = exchange.turn
         return replace(
-            turn,
-            memory=self._ending,
-            background=True,
-            background_id=self.run.order.id,
-            entry=self._entry,
+            self._turn,
+            parent_key=turn.parent_key,
+            items=turn.items,
+            compaction=turn.compaction,
+            is_large=turn.is_large,
         )
 
     async def _fail(self, error: ApiError) -> None:
         """End the run with this error, unless it only has to wait."""
         forget_frames(error)
-        # For bytes of the budget it waits as a row, which holds none.
-        has_no_room = isinstance(error, OverloadedError) and not self._is_started
-        waits = has_no_room or is_passing(error)
-        if waits and not self._ending.began and self.run.waited < self._stage.background.background_wait_seconds:
+        if self.run.only_ends:
+            # What it would have waited for, or failed by, is not asked.
+            await self._end(*end_of(self.run))
+        elif self._may_wait(error):
             await self._leave(pause_after(error))
-            return
-        await self._end("failed", failure_of(error))
+        else:
+            await self._end("failed", failure_of(error))
+
+    def _may_wait(self, error: ApiError) -> bool:
+        """Whether the run has the time to wait for the end of this."""
+        is_open = not (self.run.only_ends or self._ending.began)
+        has_time = self.run.waited < self._stage.background.background_wait_seconds
+        return is_open and has_time and is_passing(error, is_started=self._is_started)
 
     async def _end_early(self, reason: Stop) -> None:
         match reason:
@@ -269,25 +273,19 @@ class Performance:
                     await self._pump.fail("gateway_shutdown", "The gateway was stopped before it was finished.")
                 if not self._ending.is_over:
                     await self._end("failed", LEFT)
-            case Stop.LOST:
+            case Stop.LOST if self._is_started:
                 _log.warning("a run was lost to another process", run=self.run.order.id)
 
     async def _end(self, status: str, error: Mapping[str, str] | None = None) -> None:
         """End the run as it stands, in upstream's stead."""
-        raw = await self._so_far(status, error)
-        if self._turn is None:
-            await self._ending.commit(status, raw, None)
-        else:
-            await self._stage.settler.settle(self._turn, NO_ACCOUNT, raw)
-
-    async def _so_far(self, status: str, error: Mapping[str, str] | None) -> bytes:
-        """The response object with what another process has logged of it; else without any output."""
         run, limits = self.run, self._stage.relay
-        if run.status != "in_progress" or not run.order.is_streamed:
-            return response.ended(run.body, status, [], error)
-        fold = Fold({}, limits.max_answer_bytes)
-        await recall(self._stage.runs, run, fold, limits.max_event_bytes, self._stage.offload)
-        return fold.ended(status, error)
+        raw = response.ended(run.body, status, [], error)
+        if run.status == "in_progress" and run.order.is_streamed:
+            # Another process has logged some of it.
+            fold = Fold({}, limits.max_answer_bytes)
+            await recall(self._stage.runs, run, fold, limits.max_event_bytes, self._stage.offload)
+            raw = fold.ended(status, error)
+        await self._stage.settler.settle(self._turn, NO_ACCOUNT, raw)
 
     async def _leave(self, pause_seconds: int) -> None:
         """Leave the run to anybody, later."""

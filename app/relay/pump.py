@@ -16,7 +16,7 @@ from app.storage.response_store import DUPLICATE_RESPONSE
 from app.upstream.answer import UpstreamAnswer
 from app.upstream.faults import refusal_of
 from app.upstream.told_fault import told_in_event
-from app.wire import events
+from app.wire import events, response
 from app.wire.body import LARGE_BYTES
 from app.wire.error_words import ErrorWords, response_error
 from app.wire.sse import FrameSplitter, FrameTooLargeError
@@ -228,7 +228,11 @@ class Pump:
         body = self._failure(error)
         with suppress(StorageError, UpstreamError):
             # The client learns of a failure either way; whether it could be kept changes nothing in that.
-            body = await self._settle(body) or body
+            settled = await self._settle(body)
+            if settled is not None:
+                # A summary that went before is told where the response is kept: no event has told it.
+                told = (settled, len(self._fold.items("failed")))
+                body = await self._offload.run(len(settled), response.with_last_items, *told)
         if not self._fold.saw_error:
             await self._write_failure(body)
 

@@ -93,11 +93,14 @@ class Registry:
         """The rows of the stored turns that calls under way continue."""
         return {place.continues for place in self._places if place.continues is not None}
 
-    def place(self, project_id: str, end: Callable[[], None] = _end_nothing) -> Place:
-        """A place for one call, which has to be entered at once. Raises OverloadedError where there is none now."""
+    def place(self, project_id: str, end: Callable[[], None] = _end_nothing, *, only_ends: bool = False) -> Place:
+        """A place for one call, which has to be entered at once. Raises OverloadedError where there is none now.
+
+        For what `only_ends` there always is one.
+        """
         if self._closed:
             raise _closing()
-        if not self._has_room(project_id):
+        if not only_ends and not self._has_room(project_id):
             raise self._full()
         return self._take(project_id, end)
 

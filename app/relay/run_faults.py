@@ -4,7 +4,8 @@ import enum
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from app.errors import ApiError, UpstreamError
+from app.errors import ApiError, OverloadedError, UpstreamError
+from app.state.runs import Run
 from app.wire.error_words import ErrorWords, read_words, response_error
 
 PAUSE_SECONDS = 1
@@ -41,8 +42,16 @@ class Stop(enum.Enum):
     LOST = enum.auto()
 
 
-def is_passing(error: ApiError) -> bool:
+def end_of(run: Run) -> tuple[str, Mapping[str, str] | None]:
+    """How a run ends that was taken for that alone: as cancelled, or as left by the process that had begun it."""
+    return ("cancelled", None) if run.cancel_requested else ("failed", ORPHANED)
+
+
+def is_passing(error: ApiError, *, is_started: bool) -> bool:
     """Whether the run may wait for the end of this: upstream has not taken it, as it takes it once."""
+    if isinstance(error, OverloadedError):
+        # For bytes of the budget it waits as a row, which holds none.
+        return not is_started
     is_limited = error.status == _TOO_MANY_REQUESTS and not (isinstance(error, UpstreamError) and error.was_taken)
     return is_limited or error.code == _LOCKED
 

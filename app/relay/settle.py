@@ -137,6 +137,7 @@ class Settler:
             conversation_id=turn.conversation_id,
             background=turn.background,
             background_id=turn.background_id,
+            created_at=turn.created_at,
         )
         usage = Usage.of(facts.usage, facts.web_searches, facts.file_searches)
         stored = None if turn.memory is None else self._stored(turn, account, facts, usage, body)

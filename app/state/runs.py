@@ -41,6 +41,11 @@ class Run:
     cancel_requested: bool
     waited: int
 
+    @property
+    def only_ends(self) -> bool:
+        """Whether upstream is not asked for it any more, whatever it waited for: it needs nothing but an end."""
+        return self.cancel_requested or self.status == "in_progress"
+
 
 @dataclass(frozen=True, slots=True)
 class RunState:

@@ -60,6 +60,32 @@ class RunStore:
         row = await self._database.read(lambda connection: connection.execute(own).one_or_none())
         return row and RunState(*row)
 
+    async def read_order(self, project_id: str, response_id: str, reserve: Reserve = reserve_nothing) -> Order | None:
+        """What was asked of the project's unfinished run with this id, if it will be stored; without its headers.
+
+        `reserve` is called before much is read.
+        """
+        own = (runs.c.project_id == project_id, runs.c.id == response_id, IS_IN_FLIGHT, runs.c.is_stored)
+
+        def read(connection: Connection, most: int) -> tuple[int, Order | None]:
+            size: int = connection.scalar(select(func.length(runs.c.request)).where(*own)) or 0
+            columns = (runs.c.api_key_id, runs.c.is_streamed, runs.c.request, runs.c.is_beta)
+            row = connection.execute(select(*columns).where(*own)).one_or_none() if size <= most else None
+            if row is None:
+                return size, None
+            return size, Order(
+                response_id,
+                project_id,
+                row.api_key_id,
+                is_stored=True,
+                is_streamed=row.is_streamed,
+                headers={},
+                request=row.request,
+                is_beta=row.is_beta,
+            )
+
+        return await self._database.read_within(read, reserve)
+
     async def read_log(self, key: int, after: int, reserve: Reserve = reserve_nothing) -> LogView | None:
         """What this run has said after event number `after`, or the first part of it; None when the run is gone.
 

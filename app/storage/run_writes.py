@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
 import orjson
-from sqlalchemy import Connection, case, delete, func, insert, or_, select, text, update
+from sqlalchemy import Connection, and_, case, delete, func, insert, null, or_, select, text, update
 
 from app.state.limits import FOREVER
 from app.state.runs import ENDED, IN_FLIGHT, Order, Page, Run
@@ -27,6 +27,9 @@ _LOCK_QUEUE = text(
     "INSERT INTO limit_counts (owner, name, used, began_at, ends_at) VALUES (:owner, :name, 0, 0, :ends_at)"
     " ON CONFLICT (owner, name) DO UPDATE SET used = 0"
 )
+
+# How long the owner of a run that is to be cancelled has it still, unless it says that it lives.
+_CANCEL_SECONDS = 2
 
 IS_IN_FLIGHT = runs.c.status.in_(sorted(IN_FLIGHT))
 IS_KEPT = or_(runs.c.expires_at.is_(None), runs.c.expires_at > DatabaseTime())
@@ -242,15 +245,30 @@ class EndRun(RunChange[bool]):
 
 @dataclass(frozen=True, slots=True)
 class RequestCancel(RunChange[None]):
-    """A wish to have a run end."""
+    """Have a run end as cancelled: by anybody, at once, while upstream was not asked for it; else by its owner.
+
+    A queued run is taken from its owner, who may be paused or dead, or wait for what the run waits for: under the epoch
+    that it had it cannot begin any more. The owner of one that was begun has what was said, and a moment to end it.
+    """
 
     key: int
 
     def make(self, connection: Connection) -> None:
-        # One that waits for its time has nobody who would see it.
-        until = case((runs.c.owner.is_(None), DatabaseTime()), else_=runs.c.lease_until)
-        own = (runs.c.key == self.key, IS_IN_FLIGHT)
-        connection.execute(update(runs).where(*own).values(cancel_requested=True, lease_until=until))
+        # Once: who cancels again and again must not take it from those who end it.
+        is_taken = and_(runs.c.status == "queued", ~runs.c.cancel_requested)
+        soon = DatabaseTime() + _CANCEL_SECONDS
+        until = case(
+            (or_(is_taken, runs.c.owner.is_(None)), DatabaseTime()),
+            (runs.c.lease_until > soon, soon),
+            else_=runs.c.lease_until,
+        )
+        values = {
+            "cancel_requested": True,
+            "owner": case((is_taken, null()), else_=runs.c.owner),
+            "epoch": runs.c.epoch + case((is_taken, 1), else_=0),
+            "lease_until": until,
+        }
+        connection.execute(update(runs).where(runs.c.key == self.key, IS_IN_FLIGHT).values(values))
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,12 +90,13 @@ class ResponseFacts(msgspec.Struct):
         conversation_id: str | None = None,
         background: bool = False,
         background_id: str | None = None,
+        created_at: Json | None = None,
     ) -> bytes:
         """The response object with the members that say what this gateway's client asked.
 
         Upstream was called statelessly, so its own `store` and `previous_response_id` speak of another call. Every
-        other member keeps upstream's bytes, but for the id of one in the background, which was given before upstream
-        was called, and its status.
+        other member keeps upstream's bytes, but for the id and the time of one in the background, which were given
+        before upstream was called, and its status.
         """
         if self.is_stateless and not (store or previous_response_id or conversation_id or background):
             # It says so already.
@@ -111,6 +112,8 @@ class ResponseFacts(msgspec.Struct):
         if background_id is not None:
             # Who polls looks for the status, which upstream may have left out.
             asked |= {"id": Json(orjson.dumps(background_id)), "status": Json(orjson.dumps(self.status))}
+            if created_at is not None:
+                asked["created_at"] = created_at
         return join_object({**self.members, **asked})
 
 
@@ -240,6 +243,13 @@ def ended(raw: bytes, status: str, output: Sequence[bytes], error: Mapping[str, 
 def merged(announced: bytes, said: Mapping[str, Json]) -> bytes:
     """The response that was announced, with the members that were said of it later."""
     return join_object({**members(announced), **said})
+
+
+def with_last_items(raw: bytes, count: int) -> bytes:
+    """The response object with so many of its output items, the last."""
+    parts = members(raw)
+    output = elements(parts["output"])
+    return join_object({**parts, "output": Json(join_array(output[max(0, len(output) - count) :]))})
 
 
 def renamed(raw: bytes, response_id: str) -> bytes:

@@ -111,11 +111,14 @@ async def until(chunks: AsyncIterator[bytes], mark: bytes) -> bytes:
 
 async def orphan(gateway: LiveGateway, response_id: str) -> None:
     """Have another process own this run, which is dead."""
-    taken = {"owner": "gone", "epoch": runs.c.epoch + 1, "lease_until": 0}
-    database = gateway.app.state.services.health._database
+    await change_run(gateway, response_id, owner="gone", epoch=runs.c.epoch + 1, lease_until=0)
+
+
+async def change_run(gateway: LiveGateway, response_id: str, **values: Any) -> None:
+    """Change the run's row behind the gateway's back."""
 
     def work(session: Any) -> None:
-        statement = update(runs).where(runs.c.id == response_id).values(taken)
+        statement = update(runs).where(runs.c.id == response_id).values(values)
         session.write(lambda connection: connection.execute(statement), is_one_statement=False)
 
-    await database.write(work)
+    await gateway.app.state.services.health._database.write(work)

@@ -140,7 +140,6 @@ async def test_a_response_that_is_being_made_is_neither_deleted_nor_continued(
         error = refused.json()["error"]
         assert (refused.status_code, error["param"]) == (400, "previous_response_id")
         assert "in_progress" in error["message"]
-    assert (await client.ask("GET", response_id, "/input_items")).status_code == 404
     assert (await client.ask("POST", response_id, "/cancel")).json()["status"] == "cancelled"
     assert (await client.ask("DELETE", response_id)).status_code == 200
 

@@ -1,6 +1,7 @@
 """Two gateways on one database are one: ordered at one, a run is heard, cancelled and ended by the other."""
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -107,6 +108,26 @@ async def test_a_cancellation_reaches_the_process_that_runs_it(
         assert (await here.ask("GET", response_id)).json() == cancelled
     # Of five: the slower may have met a busy machine. Without word from the other it would be the lease's time.
     assert sorted(took)[2] < LEASE_SECONDS / 3
+
+
+@pytest.mark.slow
+async def test_a_cancellation_does_not_wait_for_a_process_that_is_paused(
+    first: GatewayProcess, here: BackgroundClient, there: BackgroundClient, upstream: FakeUpstream
+) -> None:
+    upstream.enqueue(Reply.sse(long_story("resp_theirs", 3)[:-1], then=Act.STALL))
+    async with here.listening(None) as chunks:
+        response_id = events(await until(chunks, b"output_item.done"))[0]["response"]["id"]
+        before = time.monotonic()
+        first.send(signal.SIGSTOP)
+        try:
+            cancelled = (await there.ask("POST", response_id, "/cancel")).json()
+            took = time.monotonic() - before
+        finally:
+            first.send(signal.SIGCONT)
+        assert (cancelled["status"], len(cancelled["output"])) == ("cancelled", 1)
+        assert took < LEASE_SECONDS / 2
+    assert (await here.ask("GET", response_id)).json() == cancelled
+    assert (await here.heard(response_id)).endswith(DONE)
 
 
 @pytest.mark.slow

@@ -7,10 +7,11 @@ from openai import AsyncOpenAI, InternalServerError
 from openai.types.responses import Response
 
 from tests.builders import answers, calls, says, user
+from tests.fakes.background import BackgroundClient
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.raw_client import calling
 from tests.fakes.replies import Reply
-from tests.fakes.streams import response, story
+from tests.fakes.streams import events, response, story
 from tests.fakes.upstream import FakeUpstream
 
 pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
@@ -93,6 +94,40 @@ async def test_a_streams_events_are_not_touched_and_its_turn_is_continued_from_t
         assert [item.type for item in kept.output] == ["compaction", "message"]
         await client.responses.create(model="demo", input="More.", previous_response_id="resp_second")
     assert [item["role"] for item in sent(upstream)] == ["developer", "user", "user", "assistant", "user"]
+
+
+async def test_the_log_of_a_run_tells_of_its_compaction_where_it_stands_in_the_end(
+    gateway: LiveGateway, upstream: FakeUpstream
+) -> None:
+    async with gateway.client() as client, BackgroundClient.to(gateway.url, gateway.key) as runs:
+        first = await long_chain(client)
+        asked = {"input": "Go on.", "previous_response_id": first.id, "context_management": EDIT}
+        for reply in (Reply.sse(story("resp_up", "Hi.")), said("Hi.", TOLD), Reply.sse(story("resp_up", "Hi.")[:-1])):
+            upstream.enqueue(said(SUMMARY, USAGE, "resp_summary"), reply)
+            async with runs.listening(None, **asked) as chunks:
+                heard = events(b"".join([chunk async for chunk in chunks]).removesuffix(b"data: [DONE]\n\n"))
+            assert [event["sequence_number"] for event in heard] == list(range(len(heard)))
+            done = {event["output_index"]: event["item"] for event in heard if "item" in event}
+            assert [done[place] for place in sorted(done)] == heard[-1]["response"]["output"]
+            assert [item["type"] for item in heard[-1]["response"]["output"]] == ["compaction", "message"]
+            assert {event["output_index"] for event in heard if "delta" in event} <= {1}
+
+
+async def test_a_stream_that_fails_ends_with_the_items_that_it_told(
+    gateway: LiveGateway, upstream: FakeUpstream
+) -> None:
+    async with gateway.client() as client:
+        first = await long_chain(client)
+        upstream.enqueue(said(SUMMARY, USAGE, "resp_summary"), Reply.sse(story("resp_second", "Hi.")[:-1]))
+        asked = {"input": "Go on.", "previous_response_id": first.id, "context_management": EDIT}
+        async with calling(gateway.url, gateway.key, **asked) as call:
+            heard = events(await call.rest())
+        assert heard[-1]["type"] == "response.failed"
+        done = [event["item"] for event in heard if event["type"] == "response.output_item.done"]
+        assert heard[-1]["response"]["output"] == done
+        assert [item["type"] for item in done] == ["message"]
+        kept = await client.responses.retrieve("resp_second")
+        assert [item.type for item in kept.output] == ["compaction", "message"]
 
 
 async def test_a_context_that_is_short_is_sent_as_it_is(sqlite_gateway: LiveGateway, upstream: FakeUpstream) -> None:

@@ -142,6 +142,15 @@ def test_the_text_of_a_message_that_was_not_finished_is_kept() -> None:
     assert ended(fold, "cancelled")["output"] == [item("one"), item("two")]
 
 
+def test_items_stand_in_the_order_of_their_places_whichever_was_finished_first() -> None:
+    late, early = (
+        frame("response.output_item.done", 5, output_index=place, item=item(text))
+        for place, text in ((2, "three"), (0, "one"))
+    )
+    fold = fold_of(_CREATED, begun(1, "msg_2"), late, delta("two"), early)
+    assert [text for _, text in texts(fold)] == ["one", "two", "three"]
+
+
 SPACED = b'event: response.output_text.delta\ndata: {"type": "x", "delta": "12345678", "sequence_number": 3}\n\n'
 
 

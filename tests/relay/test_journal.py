@@ -14,7 +14,14 @@ from app.relay.registry import Registry
 from app.state.runs import LogView, Order, Page, Run
 from tests.fakes.streams import events, frame, response, story
 
-ASKED = {"id": "resp_ours", "background": True, "conversation": None, "previous_response_id": "resp_0", "store": False}
+ASKED = {
+    "id": "resp_ours",
+    "created_at": 7,
+    "background": True,
+    "conversation": None,
+    "previous_response_id": "resp_0",
+    "store": False,
+}
 BODY = orjson.dumps({**response("resp_ours", "queued"), **ASKED})
 RUN = Run(7, 1, Order("resp_ours", "proj_a", "key_1", False, True, {}, b""), "queued", BODY, False, 0)
 
@@ -81,6 +88,31 @@ async def test_a_response_in_an_event_is_the_clients_own(log: Log, journal: Jour
     assert logged["response"] == {"x": 1.5, **ASKED}
     assert b'"x":1.50' in log.pages[0].frames
     assert theirs["id"] not in log.pages[0].frames.decode()
+
+
+async def test_an_item_of_ours_is_the_outputs_first_and_upstreams_stand_behind_it(log: Log, journal: Journal) -> None:
+    ours = {"id": "cmp_1", "type": "compaction", "encrypted_content": "x"}
+    await journal.begin_output_with(orjson.dumps(ours))
+    for one in story("resp_theirs"):
+        await journal.write(one)
+    await journal.drain()
+    logged = log.events
+    assert [event["sequence_number"] for event in logged] == list(range(2, 2 + len(logged)))
+    assert [event["type"] for event in logged][:3] == [
+        "response.in_progress",
+        "response.output_item.added",
+        "response.output_item.done",
+    ]
+    assert logged[0]["response"]["status"] == "in_progress"
+    assert [event["item"] for event in logged[1:3]] == [ours, ours]
+    assert [event.get("output_index") for event in logged[1:]] == [
+        *(0, 0),
+        *(event["output_index"] + 1 for event in events(b"".join(story("x")[1:-1])) if "output_index" in event),
+    ]
+    fold = Fold({}, 1 << 20)
+    store: Any = log
+    await recall(store, RUN, fold, 1 << 20, Offload())
+    assert [orjson.loads(item)["type"] for item in fold.items("failed")] == ["compaction", "message"]
 
 
 @pytest.mark.parametrize(

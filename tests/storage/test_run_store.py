@@ -191,16 +191,48 @@ async def test_a_run_that_is_put_back_rests_and_is_then_anybodys(runs: RunStore,
     assert [again.epoch for again in await claim(runs)] == [3]
 
 
-async def test_a_wish_to_cancel_is_seen_by_the_owner_and_else_by_anybody_at_once(runs: RunStore) -> None:
-    owned = await create(runs, "owned")
-    rests = await create(runs, "rests")
-    assert await runs.put_back(rests, 600)
-    for run in (owned, rests):
-        await runs.request_cancel(run.key)
-    assert [(one.key, one.cancel_requested) for one in await runs.watch("me") if one.is_own] == [(owned.key, True)]
+async def test_a_run_that_was_begun_is_cancelled_by_its_owner_while_that_lives(runs: RunStore) -> None:
+    begun = await create(runs)
+    assert await runs.start(begun, b"{}")
+    await runs.request_cancel(begun.key)
+    (seen,) = await runs.watch("me")
+    assert (seen.is_own, seen.epoch, seen.cancel_requested) == (True, begun.epoch, True)
+    assert await claim(runs, most=0) == []
+    # Who does not say that it lives has it for a moment more, and not for the rest of its lease.
+    async with asyncio.timeout(LEASE / 2):
+        while not (claimed := await claim(runs, most=0)):
+            await asyncio.sleep(0.1)
+    (taken,) = claimed
+    assert (taken.status, taken.cancel_requested, taken.only_ends) == ("in_progress", True, True)
+    assert not await runs.end(begun, "cancelled", b"{}", keep_seconds=60, turn=None)
+
+
+@pytest.mark.parametrize("is_owned", [True, False])
+async def test_a_queued_run_that_is_cancelled_is_anybodys_to_end_and_nobodys_to_begin(
+    runs: RunStore, is_owned: bool
+) -> None:
+    run = await create(runs)
+    if not is_owned:
+        assert await runs.put_back(run, 600)
+    await runs.request_cancel(run.key)
+    assert not await runs.start(run, b"{}")
+    assert not await runs.put_back(run, 600)
     # One that only ends needs no room.
     (taken,) = await claim(runs, most=0)
-    assert (taken.key, taken.cancel_requested) == (rests.key, True)
+    assert (taken.key, taken.status, taken.cancel_requested) == (run.key, "queued", True)
+    # Who cancels again takes it from nobody.
+    await runs.request_cancel(run.key)
+    assert await runs.end(taken, "cancelled", b"{}", keep_seconds=60, turn=None)
+
+
+async def test_the_order_of_a_run_is_read_until_it_has_ended(runs: RunStore) -> None:
+    run = await create(runs)
+    found = await runs.read_order("proj_a", "resp_one")
+    assert found is not None
+    assert (found.id, found.request) == ("resp_one", run.order.request)
+    assert await runs.read_order("proj_b", "resp_one") is None
+    assert await runs.end(run, "failed", b"{}", keep_seconds=60, turn=None)
+    assert await runs.read_order("proj_a", "resp_one") is None
 
 
 async def test_a_log_is_read_from_any_event_on_page_by_page(runs: RunStore) -> None:
