@@ -21,14 +21,12 @@ from app.relay.exchange import Exchange, OpenTurn
 from app.relay.fold import Fold
 from app.relay.journal import Journal, Unheard, recall
 from app.relay.memory import Memory
-from app.relay.meter import MeteredCall
 from app.relay.order import FIRST_NUMBER, request_of, turn_of
 from app.relay.prepare import prepare
 from app.relay.pump import Pump
 from app.relay.registry import Place
 from app.relay.run_faults import LEFT, ORPHANED, PAUSE_SECONDS, Stop, failure_of, is_passing, pause_after
 from app.relay.stage import Stage
-from app.state.ledger import Entry
 from app.state.records import NO_ACCOUNT
 from app.state.runs import Run
 from app.upstream.answer import UpstreamAnswer
@@ -75,7 +73,7 @@ class Performance:
             offload=stage.offload,
         )
         self._turn: OpenTurn | None = None
-        self._metered: MeteredCall | None = None
+        self._metered = stage.meter.run(run)
         self._conversation: OpenConversation | None = None
         self._pump: Pump | None = None
         self._is_started = False
@@ -108,7 +106,7 @@ class Performance:
         finally:
             if self._ending.is_over:
                 _log.info("background response ended")
-                if self._metered is not None and not self._ending.is_lost:
+                if not self._ending.is_lost:
                     await self._metered.end()
             self._journal.close()
             if self._conversation is not None:
@@ -149,7 +147,7 @@ class Performance:
         caller = await stage.keys.get(run.order.api_key_id)
         if caller is None:
             raise AuthenticationError("The API key of this response does not exist any more.")
-        self._metered = await stage.meter.run(request, caller, int(time.time()) - run.waited)
+        self._metered.begins(request, caller)
         self._turn = turn_of(run.order, request, caller, self._ending, self._metered.entry)
         self._journal.secrets = self._turn.secrets
         memory = await self._open_memory(request)
@@ -162,8 +160,6 @@ class Performance:
         if run.cancel_requested:
             await self._end("cancelled")
         elif run.status == "in_progress":
-            # Whoever had it has asked: what that cost is not known, and not given back.
-            self._metered.entry.attempts = 1
             await self._end("failed", ORPHANED)
         elif not caller.is_usable(int(time.time())):
             raise AuthenticationError("The API key of this response was revoked or ended before the response began.")
@@ -175,7 +171,7 @@ class Performance:
 
     async def _ask(self, exchange: Exchange, held: Reservation) -> tuple[UpstreamAnswer, OpenTurn, Fold] | None:
         run, stage, request = self.run, self._stage, exchange.request
-        call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams, self._entry)
+        call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams, self._metered.entry)
         # Where every account rests, upstream is not asked at all.
         stage.upstream.first(call)
         if not await stage.runs.start(run, response.ended(run.body, "in_progress", [])):
@@ -186,9 +182,8 @@ class Performance:
             call = replace(call, render=exchange.render)
         turn = self._turn = self._ours(exchange.turn)
         fold = Fold(request.fields, stage.relay.max_answer_bytes)
-        if self._metered is not None:
-            self._metered.answer = fold
-            await self._metered.asks(exchange)
+        self._metered.answer = fold
+        await self._metered.asks(exchange)
         if exchange.asks_compaction:
             opening = stage.compactor.answer(exchange, call, held.add)
         else:
@@ -232,17 +227,13 @@ class Performance:
         self._conversation = self._ending.conversation = held
         return held
 
-    @property
-    def _entry(self) -> Entry | None:
-        return None if self._metered is None else self._metered.entry
-
     def _ours(self, turn: OpenTurn) -> OpenTurn:
         return replace(
             turn,
             memory=self._ending,
             background=True,
             background_id=self.run.order.id,
-            entry=self._entry,
+            entry=self._metered.entry,
         )
 
     async def _fail(self, error: ApiError) -> None:
@@ -277,6 +268,7 @@ class Performance:
         """End the run as it stands, in upstream's stead."""
         raw = await self._so_far(status, error)
         if self._turn is None:
+            await self._metered.ends_unread(self.run.order.id, raw)
             await self._ending.commit(status, raw, None)
         else:
             await self._stage.settler.settle(self._turn, NO_ACCOUNT, raw)

@@ -30,7 +30,7 @@ class LocalCounts:
 
     async def settle(self, corrections: Sequence[Correction], stream: str) -> None:  # noqa: ARG002 - idem
         """Correct what was drawn."""
-        correct(self._counts, corrections)
+        correct(self._counts, corrections, self._now)
 
     async def read(self, limits: Collection[Limit]) -> list[Standing]:
         """How these limits stand."""
