@@ -96,7 +96,7 @@ class Background:
             await client.answer(200, metered.dressed(_JSON), body)
             return
         # Before there is a run: who cannot listen to it gets none. From then on there is a listener, and no call.
-        with self._stage.registry.listen(caller.project_id, client.stop) as listener:
+        with self._stage.registry.listen(caller.project_id, client.stop, is_admitted=True) as listener:
             metered, run, _ = await self._order(order, request, caller)
             key = run.key
             del request, order, run

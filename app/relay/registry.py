@@ -133,9 +133,12 @@ class Registry:
                 raise self._full() from None
             raise
 
-    def listen(self, project_id: str, end: Callable[[], None] = _end_nothing) -> Place:
-        """A place for one listener, which has to be entered at once. Raises OverloadedError where there is none now."""
-        if self._closed:
+    def listen(self, project_id: str, end: Callable[[], None] = _end_nothing, *, is_admitted: bool = False) -> Place:
+        """A place for one listener, which has to be entered at once. Raises OverloadedError where there is none now.
+
+        Whoever `is_admitted` has a call's place, and listens also where admission has closed since.
+        """
+        if self._closed and not is_admitted:
             raise _closing()
         if len(self._listeners) >= self._max_calls or self._listening.get(project_id, 0) >= self._share:
             raise OverloadedError(

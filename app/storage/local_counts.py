@@ -17,7 +17,7 @@ class LocalCounts:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # Orders in the background are known by the time of day, which may jump later on.
+        # Orders in the background are kept with the time of their window, over a restart. The clock may jump later on.
         self._epoch = time.time() - clock()
         self._counts: dict[Key, Count] = {}
         self._many = _MANY

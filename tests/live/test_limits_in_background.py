@@ -81,7 +81,10 @@ async def test_two_replicas_count_listeners_together(postgresql_url: str, upstre
     settings, go = [upstream_settings(upstream.url, "sk-upstream-one")], asyncio.Event()
     frames = story("resp_theirs")
     upstream.enqueue(Reply.held(frames[:3], go, frames[3:]))
-    async with running_gateway(postgresql_url, settings) as one, running_gateway(postgresql_url, settings) as other:
+    async with (
+        running_gateway(postgresql_url, settings) as one,
+        running_gateway(postgresql_url, settings, keys_of=one) as other,
+    ):
         key = await key_of(one, ONE_STREAM)
         async with BackgroundClient.to(one.url, key) as here, BackgroundClient.to(other.url, key) as there:
             async with here.listening(None) as chunks:
@@ -108,6 +111,7 @@ async def test_listeners_keep_no_call_out_and_their_own_places_are_shared(
             BackgroundClient.to(gateway.url, other) as others,
         ):
             response_id = await client.order(stream=True)
+            await until_nobody_listens(gateway)
             async with (
                 client.listening(response_id) as first,
                 client.listening(response_id) as second,
@@ -126,10 +130,17 @@ async def test_listeners_keep_no_call_out_and_their_own_places_are_shared(
                 plain: dict[str, Any] = {"background": False, "store": False}
                 assert (await client.create(**plain)).status_code == 200
                 assert (await others.create(**plain)).status_code == 200
-                theirs = await others.order(stream=True)
-                assert b"response.completed" in await others.heard(theirs)
+                async with others.listening(response_id=None) as chunks:
+                    assert b"response.completed" in await until(chunks, b"[DONE]")
                 go.set()
+            await until_nobody_listens(gateway)
             assert b"response.completed" in await client.heard(response_id)
+
+
+async def until_nobody_listens(gateway: LiveGateway) -> None:
+    async with asyncio.timeout(SECONDS):
+        while gateway.app.state.services.registry._listeners:
+            await asyncio.sleep(0.01)
 
 
 async def write(gateway: LiveGateway, statement: Any) -> None:
@@ -153,6 +164,7 @@ async def entry_of(gateway: LiveGateway, response_id: str | None) -> dict[str, A
 
 
 @sqlite_first
+@pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize("end", ["revoked", "gone", "unreadable", "cancelled"])
 async def test_what_a_run_that_never_began_was_granted_is_given_back_and_recorded(
     gateway: LiveGateway, upstream: FakeUpstream, end: str
@@ -234,7 +246,8 @@ async def test_what_a_call_over_midnight_used_beyond_its_estimate_counts_in_the_
 ) -> None:
     key, go = await key_of(gateway, Limits(budgets=(Budget("day", tokens=1000),))), asyncio.Event()
     frames = story("resp_theirs")
-    ended = response("resp_theirs", usage={"input_tokens": 10, "output_tokens": 5000, "total_tokens": 5010})
+    used_up = {"input_tokens": 10, "output_tokens": 5000, "total_tokens": 5010}
+    ended = {**response("resp_theirs", "completed"), "usage": used_up}
     upstream.enqueue(Reply.held(frames[:3], go, [*frames[3:-1], frame("response.completed", 9, response=ended)]))
     async with BackgroundClient.to(gateway.url, key) as client, asyncio.TaskGroup() as group:
         call = group.create_task(client.create(background=background, stream=not background))

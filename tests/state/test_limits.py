@@ -25,6 +25,9 @@ TOKENS = Limit("proj_a", "project", "tokens", "minute", 100)
 STREAMS = Limit("key_1", "API key", "streams", None, 2)
 
 
+BEYOND = (100, -20, 0)
+
+
 def at(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
@@ -107,7 +110,7 @@ def test_a_budget_counts_what_a_call_of_the_period_before_used_beyond_its_estima
     limit = Limit("key_1", "API key", "tokens", window, 100)
     counts: dict[tuple[str, str], Count] = {}
     drawn = [grant(counts, [Claim(limit, 30)], at(before)).standings[0].began_at for _ in range(3)]
-    correct(counts, [Correction(limit, amount, began) for amount, began in zip((100, -20, 0), drawn)], at(after))
+    correct(counts, [Correction(limit, amount, began) for amount, began in zip(BEYOND, drawn, strict=True)], at(after))
     assert counts[limit.key].used == 100
     assert grant(counts, [Claim(limit, 1)], at(after)).refused is not None
 
