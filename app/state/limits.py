@@ -1,7 +1,8 @@
 """Limits as they are counted: the windows of each, and the one rule by which a call is granted. Pure.
 
 Requests and tokens per minute are counted in windows of 60 s, which begin with the first call in them. Budgets have
-calendar periods in UTC. Streams are counted while they last. What a call used counts when it is known. Times are unix milliseconds, by whatever clock counts.
+calendar periods in UTC. Streams are counted while they last. What a call used counts when it is known. Times are unix
+milliseconds, by whatever clock counts.
 """
 
 from collections.abc import Collection, Iterator, MutableMapping, Sequence
