@@ -37,7 +37,9 @@ class ServerSettings(SettingsGroup):
     workers: int = Field(1, ge=1, description="Processes that serve; more than one needs PostgreSQL.")
     max_body_bytes: int = Field(64 * _MIB, ge=1, description="Largest request body taken.")
     max_json_depth: int = Field(64, ge=1, le=250, description="Deepest nesting of JSON taken in a request.")
-    max_concurrent_requests: int = Field(2000, ge=1, description="Create calls in flight per process; more get a 503.")
+    max_concurrent_requests: int = Field(
+        2000, ge=1, description="Calls in flight per process, and listeners; else a 503."
+    )
     body_timeout_seconds: float = Field(
         30.0, gt=0, description="A request body of which nothing comes for so long ends."
     )

@@ -67,7 +67,7 @@ async def retrieve_response(
     after = read_stream_query(request)
     if after is not None:
         key = await services.background.find_log(caller.project_id, response_id, held.add)
-        return EventStream(partial(services.background.follow, caller.project_id, key, after))
+        return EventStream(partial(services.background.follow, caller, key, after))
     body = await services.archive.read_body(caller.project_id, response_id, held.add)
     if body is None:
         raise not_found(response_id)

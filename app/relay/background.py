@@ -1,22 +1,26 @@
 """What clients ask of responses in the background: make one, let it be heard, end it. Must not know how one is made."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 import orjson
 
-from app.byte_budget import Reservation, Reserve
+from app import byte_budget
+from app.byte_budget import Reserve
 from app.errors import ApiError, InvalidRequestError, NotFoundError, OverloadedError
 from app.observability.logging import note
 from app.relay.archive import Archive
 from app.relay.calls import upstream_call
-from app.relay.client import Client, ClientGoneError, Connection, RawHeader, Send, ShutdownError
+from app.relay.client import Client, ClientGoneError, Connection, Send, ShutdownError
 from app.relay.conductor import Conductor
 from app.relay.context_room import ContextRoom
+from app.relay.meter import MeteredCall
 from app.relay.order import order_of, queued
 from app.relay.prepare import prepare
 from app.relay.registry import Place
+from app.relay.reservation import Reservation
 from app.relay.resume import LogReader
 from app.relay.run_input import read_input
 from app.relay.serve import Relay
@@ -87,21 +91,30 @@ class Background:
         if not is_ours:
             await self._relay.serve(request, caller, headers, send, connection, place=place)
             return
+        if not request.stream:
+            metered, run, body = await self._order(order, request, caller)
+            del request, order, run
+            place.bytes.shrink(0)
+            await client.answer(200, metered.dressed(_JSON), body)
+            return
+        # Before there is a run: who cannot listen to it gets none. From then on there is a listener, and no call.
+        with self._stage.registry.listen(caller.project_id, client.stop, is_admitted=True) as listener:
+            metered, run, _ = await self._order(order, request, caller)
+            key = run.key
+            del request, order, run
+            place.release()
+            await self._listen(client, key, -1, listener, metered.reservation)
+
+    async def _order(self, order: Order, request: CreateRequest, caller: ApiKey) -> tuple[MeteredCall, Run, bytes]:
+        """Admit the call and commit its run, which has the prompt and the reservation from then on."""
         metered = await self._stage.meter.order(request, caller)
-        body, page = queued(order, request)
         try:
-            run = await self._create(order, body, page)
-        except QueueFullError as error:
+            body, page = queued(order, request)
+            run = await self._create(replace(order, drawn=metered.reservation.drawn), body, page)
+        except Exception as error:
             await metered.end(error)
             raise
-        key = run.key
-        # The run has the prompt now.
-        del request, order, run
-        place.bytes.shrink(0)
-        if page is None:
-            await client.answer(200, metered.dressed(_JSON), body)
-        else:
-            await self._listen(client, key, -1, place, metered.reservation.headers)
+        return metered, run, body
 
     async def _create(self, order: Order, body: bytes, page: Page | None) -> Run:
         """The order as a run, performed here while there is room. Raises QueueFullError and StorageError."""
@@ -120,11 +133,15 @@ class Background:
             self._conductor.take(run)
         return run
 
-    async def follow(self, project_id: str, key: int, after: int, send: Send, connection: Connection) -> None:
-        """Answer with what this run says after event number `after`, to its end."""
+    async def follow(self, caller: ApiKey, key: int, after: int, send: Send, connection: Connection) -> None:
+        """Answer with what this run says after event number `after`, to its end.
+
+        Raises OverloadedError, and what the limiter raises, while nothing has been sent.
+        """
         client = self._client(send, connection)
-        with await self._stage.registry.admit(project_id, client.stop) as place:
-            await self._listen(client, key, after, place)
+        with self._stage.registry.listen(caller.project_id, client.stop) as place:
+            reservation = await self._stage.meter.limiter.listen(caller)
+            await self._listen(client, key, after, place, reservation)
 
     async def find_log(self, project_id: str, response_id: str, reserve: Reserve) -> int:
         """The key of the run whose log this response has. Raises NotFoundError, and InvalidRequestError without one."""
@@ -139,7 +156,7 @@ class Background:
             param="stream",
         )
 
-    async def read_input(self, caller: ApiKey, response_id: str, held: Reservation) -> Chain | None:
+    async def read_input(self, caller: ApiKey, response_id: str, held: byte_budget.Reservation) -> Chain | None:
         """What goes into a response of the caller's project that is not finished, as the chain that it will be."""
         order = await self._stage.runs.read_order(caller.project_id, response_id, held.add)
         return None if order is None else await read_input(self._stage, order, caller, held)
@@ -215,10 +232,11 @@ class Background:
             return stage.upstream.first(call).upstream.state == "gateway"
         return True
 
-    async def _listen(self, client: Client, key: int, after: int, place: Place, told: Iterable[RawHeader] = ()) -> None:
+    async def _listen(self, client: Client, key: int, after: int, place: Place, reservation: Reservation) -> None:
+        """Let the client hear the run, as a stream that this reservation counts."""
         try:
             with client:
-                await self._reader.send(key, after, client, place.bytes, told)
+                await self._reader.send(key, after, client, place.bytes, reservation.headers)
         except ClientGoneError:
             note(client_gone=True)
         except ShutdownError:
@@ -226,6 +244,8 @@ class Background:
                 raise OverloadedError("The gateway is shutting down. Please retry your request.") from None
             # It can go on listening at another replica, or here after the start.
             await client.end_stream()
+        finally:
+            await self._stage.meter.limiter.end_stream(reservation)
 
     def _client(self, send: Send, connection: Connection) -> Client:
         return Client(

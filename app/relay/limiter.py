@@ -1,8 +1,7 @@
 """Who may make a call now: the limits of a key and of its project. Must not know how they are counted."""
 
 import time
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -11,8 +10,8 @@ from app.errors import StorageError
 from app.ids import new_id
 from app.offload import Offload
 from app.relay import refusal
-from app.relay.client import RawHeader
 from app.relay.prices import Prices
+from app.relay.reservation import NOTHING, Reservation
 from app.state.estimate import estimate_request
 from app.state.ledger import Entry
 from app.state.limits import (
@@ -35,23 +34,6 @@ from app.wire.requests import MEMBERS, CreateRequest
 _MAX_OUTPUT_TOKENS = "max_output_tokens"
 
 _log = structlog.get_logger("antiphon.limits")
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """What a call was granted. `headers` tell its client what is left.
-
-    `taken` is what can be corrected once it is known what the call used; of its tokens so many are its input's.
-    """
-
-    headers: tuple[RawHeader, ...] = ()
-    taken: tuple[Correction, ...] = ()
-    input_tokens: int = 0
-    stream: str = ""
-
-
-NOTHING = Reservation()
-"""That of a caller without limits."""
 
 
 class Allowance(NamedTuple):
@@ -78,7 +60,8 @@ class Limiter:
     All limits of the key and of its project hold, and a call is granted by all of them or by none. Requests are counted
     when they are granted. Tokens and money are taken by estimate (of the body's input, and `max_output_tokens` where
     the client gave it) and corrected by usage at the end, whatever the end is: where none is known, to the estimate of
-    the input, and to nothing where no upstream was asked. So what runs at once can use more than a limit, and then the
+    the input, and to nothing where no upstream was asked. What a call used beyond what it took counts when it ends, in
+    the window of then where its own is over. So what runs at once can use more than a limit, and then the
     next call is refused. A budget in dollars refuses what has no known price, unless the operator `allows_unpriced`,
     and then it costs nothing. While the counts are out of reach nobody who has limits is served.
     """
@@ -116,10 +99,12 @@ class Limiter:
         limits = limits_of(caller)
         if not limits:
             return NOTHING
-        is_stream = entry.is_stream and not entry.is_background
         estimate = await self._estimate(limits, request, entry)
         if estimate.money is None and not self._allows_unpriced:
             raise refusal.unpriced(request.model, next(limit for limit in limits if limit.unit == "usd"))
+        return await self._take(limits, estimate, is_stream=entry.is_stream)
+
+    async def _take(self, limits: Collection[Limit], estimate: _Estimate, *, is_stream: bool) -> Reservation:
         claims = _claims(limits, estimate, is_stream=is_stream)
         stream = new_id("stream") if is_stream else ""
         verdict = await self._counts.draw(claims, stream)
@@ -132,18 +117,20 @@ class Limiter:
         ]
         return Reservation(refusal.headers(verdict.standings), tuple(taken), estimate.input_tokens, stream)
 
-    async def reservation(self, caller: ApiKey, request: CreateRequest, entry: Entry, at: int) -> Reservation:
-        """What a call in the background was granted when it was ordered, at this time (unix seconds)."""
-        limits = [limit for limit in limits_of(caller) if limit.unit in {"tokens", "usd"}]
-        estimate = await self._estimate(limits, request, entry)
-        # The end of that second: a window that began in it has begun by then.
-        ordered_ms = (at + 1) * 1000
-        claims = _claims(limits, estimate, is_stream=False)
+    def resume(self, reservation: Reservation, caller: ApiKey, request: CreateRequest) -> Reservation:
+        """The reservation of an order that is made now, for a caller whose limits may be others by now."""
         _cap(request, most_output_tokens(caller))
-        return Reservation(
-            taken=tuple([Correction(limit, amount, ordered_ms) for limit, amount in claims]),
-            input_tokens=estimate.input_tokens,
-        )
+        return reservation.with_limits([limit for limit in limits_of(caller) if limit.unit in {"tokens", "usd"}])
+
+    async def listen(self, caller: ApiKey) -> Reservation:
+        """Grant a stream of what a response in the background says. Raises LimitError and StorageError."""
+        limits = [limit for limit in limits_of(caller) if limit.unit == "streams"]
+        return await self._take(limits, _Estimate(0, 0, 0), is_stream=True) if limits else NOTHING
+
+    async def end_stream(self, reservation: Reservation) -> None:
+        """Count the stream of this reservation no more. Never fails: one that stays is over when it is not renewed."""
+        if corrections := reservation.stream_end:
+            await self._settle(corrections, reservation.stream, corrections[0].limit.owner)
 
     async def settle(self, reservation: Reservation, entry: Entry) -> None:
         """Take what the call used in place of what was reserved for it. Never fails: budgets may be settled later."""
@@ -153,17 +140,19 @@ class Limiter:
             spent = {"tokens": used.tokens, "usd": used.money or 0}.get(limit.unit, 0)
             if spent != amount:
                 corrections.append(Correction(limit, spent - amount, at))
-        if not corrections:
-            return
-        try:
-            await self._counts.settle(corrections, reservation.stream)
-        except StorageError as error:
-            _log.warning("a call's use was not settled", key=entry.api_key_id, reason=error.message)
+        if corrections:
+            await self._settle(corrections, reservation.stream, entry.api_key_id)
 
     async def standing(self, caller: ApiKey) -> list[Allowance]:
         """The caller's limits, and what is used of each. Raises StorageError."""
         limits = limits_of(caller)
         return [_allowance(standing) for standing in await self._counts.read(limits)] if limits else []
+
+    async def _settle(self, corrections: Sequence[Correction], stream: str, owner: str) -> None:
+        try:
+            await self._counts.settle(corrections, stream)
+        except StorageError as error:
+            _log.warning("a call's use was not settled", owner=owner, reason=error.message)
 
     async def _estimate(self, limits: Collection[Limit], request: CreateRequest, entry: Entry) -> _Estimate:
         units = {limit.unit for limit in limits}

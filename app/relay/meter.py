@@ -11,10 +11,12 @@ from app.offload import Offload
 from app.relay.exchange import Exchange
 from app.relay.fold import Fold
 from app.relay.ledger import Ledger
-from app.relay.limiter import NOTHING, Limiter
+from app.relay.limiter import Limiter
+from app.relay.reservation import NOTHING, Reservation
 from app.state.estimate import estimate_bytes
 from app.state.ledger import Endpoint, Entry
 from app.state.records import ApiKey, Usage
+from app.state.runs import Run
 from app.wire.body import LARGE_BYTES
 from app.wire.requests import CreateRequest
 
@@ -35,24 +37,37 @@ class Meter:
 
     def call(self, request: CreateRequest, caller: ApiKey, *, endpoint: Endpoint = "responses") -> "MeteredCall":
         """A context around one call; entering it raises what the limiter raises."""
-        return MeteredCall(self, request, caller, endpoint)
+        return MeteredCall(self, _entry(request, caller, endpoint), request, caller)
 
     async def order(self, request: CreateRequest, caller: ApiKey) -> "MeteredCall":
         """Admit a call that will be made in the background. Raises what the limiter raises, which is recorded.
 
         The call is ended only where it cannot be ordered: else by whoever makes it (`run`).
         """
-        return await MeteredCall(self, request, caller, "responses", is_background=True).__aenter__()
+        entry = _entry(request, caller, "responses", is_background=True)
+        return await MeteredCall(self, entry, request, caller).__aenter__()
 
     async def refuse(self, request: CreateRequest, caller: ApiKey, error: ApiError) -> None:
         """Record a call for the background that is refused before it is admitted."""
-        await MeteredCall(self, request, caller, "responses", is_background=True).end(error)
+        await MeteredCall(self, _entry(request, caller, "responses", is_background=True)).end(error)
 
-    async def run(self, request: CreateRequest, caller: ApiKey, ordered_at: int) -> "MeteredCall":
-        """A call that was ordered at this time (unix seconds) and is made now. It is not entered, but ended."""
-        call = MeteredCall(self, request, caller, "responses", is_background=True)
-        call.reservation = await self.limiter.reservation(caller, request, call.entry, ordered_at)
-        return call
+    def run(self, run: Run) -> "MeteredCall":
+        """A call that was ordered and is made now, granted what its row says. It is not entered, but ended."""
+        order = run.order
+        entry = Entry(
+            int(time.time()),
+            order.id,
+            order.project_id,
+            order.api_key_id,
+            "responses",
+            "",
+            order.is_streamed,
+            is_background=True,
+            started=time.monotonic(),
+        )
+        # Whoever had it may have asked: what that cost is not known, and not given back.
+        entry.attempts = int(run.status == "in_progress")
+        return MeteredCall(self, entry, reservation=Reservation.of_order(order.drawn))
 
 
 class MeteredCall:
@@ -61,31 +76,26 @@ class MeteredCall:
     __slots__ = ("_caller", "_meter", "_request", "answer", "entry", "reservation")
 
     def __init__(
-        self, meter: Meter, request: CreateRequest, caller: ApiKey, endpoint: Endpoint, *, is_background: bool = False
+        self,
+        meter: Meter,
+        entry: Entry,
+        request: CreateRequest | None = None,
+        caller: ApiKey | None = None,
+        reservation: Reservation = NOTHING,
     ) -> None:
         self._meter = meter
-        self._request: CreateRequest | None = request
+        self._request = request
         self._caller = caller
-        self.entry = Entry(
-            int(time.time()),
-            request_id(),
-            caller.project_id,
-            caller.id,
-            endpoint,
-            request.model[:_LONGEST_MODEL],
-            request.stream and endpoint == "responses",
-            is_background,
-            time.monotonic(),
-        )
-        self.reservation = NOTHING
+        self.entry = entry
+        self.reservation = reservation
         self.answer: Fold | None = None
 
     async def __aenter__(self) -> Self:
         # The prompt is not to be held here while the answer streams.
-        request, self._request = self._request, None
-        assert request is not None  # noqa: S101 - a call is entered once
+        request, self._request, caller = self._request, None, self._caller
+        assert request is not None and caller is not None  # noqa: S101, PT018 - a call is entered once
         try:
-            self.reservation = await self._meter.limiter.admit(self._caller, request, self.entry)
+            self.reservation = await self._meter.limiter.admit(caller, request, self.entry)
         except BaseException as error:
             self._end(error)
             self._meter.ledger.record(self.entry)
@@ -107,6 +117,11 @@ class MeteredCall:
         """Note how much of the context upstream is sent beside the call's own input, where that is to be paid for."""
         if self.reservation.taken:
             self.entry.history_tokens = await exchange.history_tokens(self._meter.offload)
+
+    def begins(self, request: CreateRequest, caller: ApiKey) -> None:
+        """Have an order made from now on: this is what was asked, by this caller."""
+        self.entry.model = request.model[:_LONGEST_MODEL]
+        self.reservation = self._meter.limiter.resume(self.reservation, caller, request)
 
     async def end(self, error: BaseException | None = None) -> None:
         """End a call that was not entered."""
@@ -149,3 +164,17 @@ class MeteredCall:
         used = Usage(given, entry.relayed_tokens, given + entry.relayed_tokens)
         entry.usage = used if entry.usage is None else entry.usage.plus(used)
         entry.is_estimated = True
+
+
+def _entry(request: CreateRequest, caller: ApiKey, endpoint: Endpoint, *, is_background: bool = False) -> Entry:
+    return Entry(
+        int(time.time()),
+        request_id(),
+        caller.project_id,
+        caller.id,
+        endpoint,
+        request.model[:_LONGEST_MODEL],
+        request.stream and endpoint == "responses",
+        is_background,
+        time.monotonic(),
+    )

@@ -19,7 +19,6 @@ from app.relay.ending import Ending
 from app.relay.exchange import Exchange, OpenTurn
 from app.relay.fold import Fold
 from app.relay.journal import Journal, Unheard, recall
-from app.relay.meter import MeteredCall
 from app.relay.order import FIRST_NUMBER, request_of, turn_of
 from app.relay.pump import Pump
 from app.relay.registry import Place
@@ -74,7 +73,10 @@ class Performance:
             offload=stage.offload,
         )
         self._turn = turn_of(run, self._ending)
-        self._metered: MeteredCall | None = None
+        self._metered = stage.meter.run(run)
+        self._turn.entry = self._metered.entry
+        # What was asked is told better once it can be read.
+        self._metered.entry.model = self._turn.model
         self._conversation: OpenConversation | None = None
         self._pump: Pump | None = None
         self._is_started = False
@@ -109,7 +111,7 @@ class Performance:
         finally:
             if self._ending.is_over:
                 _log.info("background response ended")
-                if self._metered is not None and not self._ending.is_lost:
+                if not self._ending.is_lost:
                     await self._metered.end()
             self._journal.close()
             if self._conversation is not None:
@@ -151,12 +153,8 @@ class Performance:
         held.add_now(len(self._order.request) * _COPIES)
         request = await request_of(self._order, stage.max_json_depth, stage.offload, stage.sealer)
         self._order = run.order
-        self._metered = await stage.meter.run(request, caller, int(time.time()) - run.waited)
-        if run.status == "in_progress":
-            # Whoever had it has asked: what that cost is not known, and not given back.
-            self._metered.entry.attempts = 1
-        self._turn.entry, self._turn.secrets = self._metered.entry, ToolSecrets.of(request.fields)
-        self._journal.secrets = self._turn.secrets
+        self._metered.begins(request, caller)
+        self._turn.secrets = self._journal.secrets = ToolSecrets.of(request.fields)
         exchange = await self._prepare(request, caller, held)
         place.continues = self._turn.parent_key
         if run.only_ends:
@@ -188,7 +186,7 @@ class Performance:
 
     async def _ask(self, exchange: Exchange, held: Reservation) -> tuple[UpstreamAnswer, OpenTurn, Fold] | None:
         run, stage, request = self.run, self._stage, exchange.request
-        call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams, self._turn.entry)
+        call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams, self._metered.entry)
         # Where every account rests, upstream is not asked at all.
         stage.upstream.first(call)
         if not await start(stage.runs, run):
@@ -201,9 +199,8 @@ class Performance:
         if turn.compaction is not None:
             await self._journal.begin_output_with(turn.compaction.item)
         fold = Fold(request.fields, stage.relay.max_answer_bytes)
-        if self._metered is not None:
-            self._metered.answer = fold
-            await self._metered.asks(exchange)
+        self._metered.answer = fold
+        await self._metered.asks(exchange)
         if exchange.asks_compaction:
             opening = stage.compactor.answer(exchange, call, held.add)
         else:

@@ -50,21 +50,26 @@ class Place:
         self._has_to_end = True
         self._end()
 
+    def release(self) -> None:
+        """Give the place and its bytes back now: the call is over, though its context is not."""
+        self.bytes.shrink(0)
+        self._registry.release(self)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self.bytes.shrink(0)
-        self._registry.release(self)
+        self.release()
 
 
 class Registry:
     """Owns every task that outlives an await, and counts the calls in flight.
 
     At most `max_calls` have a place, and of one project seven eighths of them (always one): another project finds one.
-    A call without waits `wait_seconds` for it, in a queue that is fair among projects.
+    A call without waits `wait_seconds` for it, in a queue that is fair among projects. Clients that listen to responses
+    in the background have as many places beside these, shared in the same way: they keep no call out.
     Invariant: nothing here is left running once `aclose` has returned.
     """
 
@@ -77,6 +82,8 @@ class Registry:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._places: set[Place] = set()
         self._held: dict[str, int] = {}
+        self._listeners: set[Place] = set()
+        self._listening: dict[str, int] = {}
         self._queue = FairQueue[Callable[[], None], Place](self._held_by)
         self._on_closing: set[Callable[[], None]] = set()
         self._idle = asyncio.Event()
@@ -129,9 +136,33 @@ class Registry:
                 raise self._full() from None
             raise
 
+    def listen(self, project_id: str, end: Callable[[], None] = _end_nothing, *, is_admitted: bool = False) -> Place:
+        """A place for one listener, which has to be entered at once. Raises OverloadedError where there is none now.
+
+        Whoever `is_admitted` has a call's place, and listens also where admission has closed since.
+        """
+        if self._closed and not is_admitted:
+            raise _closing()
+        if len(self._listeners) >= self._max_calls or self._listening.get(project_id, 0) >= self._share:
+            raise OverloadedError(
+                f"{self._max_calls} clients already listen to responses in the background here. "
+                "Please retry in a few seconds.",
+                headers={"retry-after": "2"},
+            )
+        place = Place(self, project_id, end, Reservation(self.budget, project_id))
+        self._idle.clear()
+        self._listeners.add(place)
+        self._listening[project_id] = self._listening.get(project_id, 0) + 1
+        return place
+
     def release(self, place: Place) -> None:
         """Give the place to whose turn it is."""
-        self._places.discard(place)
+        try:
+            self._places.remove(place)
+        except KeyError:
+            # A listener's, or one that was given back before.
+            self._release_listener(place)
+            return
         left = self._held[place.project_id] - 1
         if left:
             self._held[place.project_id] = left
@@ -139,7 +170,7 @@ class Registry:
             del self._held[place.project_id]
         if self._queue.count:
             self._hand_out()
-        if not self._places:
+        if not self._places and not self._listeners:
             self._idle.set()
 
     @contextmanager
@@ -169,7 +200,7 @@ class Registry:
         with suppress(TimeoutError):
             async with asyncio.timeout(budget_seconds):
                 await self._idle.wait()
-        for place in list(self._places):
+        for place in [*self._places, *self._listeners]:
             place.end()
         with suppress(TimeoutError):
             async with asyncio.timeout(ending_seconds):
@@ -183,6 +214,16 @@ class Registry:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _release_listener(self, place: Place) -> None:
+        if place not in self._listeners:
+            return
+        self._listeners.remove(place)
+        self._listening[place.project_id] -= 1
+        if not self._listening[place.project_id]:
+            del self._listening[place.project_id]
+        if not self._places and not self._listeners:
+            self._idle.set()
 
     def _has_room(self, project_id: str) -> bool:
         return len(self._places) < self._max_calls and self._held.get(project_id, 0) < self._share

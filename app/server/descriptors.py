@@ -11,8 +11,8 @@ from app.settings import Settings
 
 # A hard limit can be a thousand million; the kernel keeps a table as long as the highest descriptor in use.
 _MOST = 1_048_576
-# A call has its client's connection and one to upstream.
-_EACH_CALL = 2
+# A call has its client's connection and one to upstream. Beside each there may be a listener, with its client's alone.
+_EACH_CALL = 3
 # Files, pipes, the log, the loop's own.
 _OTHERS = 64
 

@@ -1,7 +1,8 @@
 """Limits as they are counted: the windows of each, and the one rule by which a call is granted. Pure.
 
 Requests and tokens per minute are counted in windows of 60 s, which begin with the first call in them. Budgets have
-calendar periods in UTC. Streams are counted while they last. Times are unix milliseconds, by whatever clock counts.
+calendar periods in UTC. Streams are counted while they last. What a call used counts when it is known. Times are unix
+milliseconds, by whatever clock counts.
 """
 
 from collections.abc import Collection, Iterator, MutableMapping, Sequence
@@ -25,6 +26,9 @@ MINUTE_MS = 60_000
 
 FOREVER = 1 << 53
 """When what has no window ends: streams are counted for ever."""
+
+NEVER = -1
+"""A time that no window has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,10 @@ class Claim(NamedTuple):
 
 
 class Correction(NamedTuple):
-    """What a call used more (or less) of a limit than was taken for it, in the window of this time."""
+    """What a call used more (or less) of a limit than was taken for it in the window of this time.
+
+    Where nothing was taken, because the limit is newer than the call, the time is `NEVER`.
+    """
 
     limit: Limit
     amount: int
@@ -146,11 +153,15 @@ def grant(counts: MutableMapping[Key, Count], claims: Sequence[Claim], now: int)
     return Verdict(tuple(granted))
 
 
-def correct(counts: MutableMapping[Key, Count], corrections: Sequence[Correction]) -> None:
-    """Apply these, as far as their windows are still the ones that are counted in."""
+def correct(counts: MutableMapping[Key, Count], corrections: Sequence[Correction], now: int) -> None:
+    """Count what was used in the windows of now.
+
+    Where the window in which it was taken is over, what was used beyond that counts in the one that follows, and what
+    was left of it is given back to none: it was never taken from another.
+    """
     for limit, amount, at in corrections:
-        count = counts.get(limit.key)
-        if count is not None and count.began_at <= at < count.ends_at:
+        count = current(counts.get(limit.key), limit, now)
+        if amount > 0 or count.began_at <= at < count.ends_at:
             counts[limit.key] = count._replace(used=max(0, count.used + amount))
 
 

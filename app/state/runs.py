@@ -12,7 +12,7 @@ class Order:
     """What a client asked to have done in the background. `id` is the response's, given before upstream is called.
 
     `headers` are those of the client's that upstream is sent, `request` is the client's body. `is_beta`: it named
-    OpenAI's beta.
+    OpenAI's beta. `drawn` is what it was granted of its caller's limits, as the reservation writes it.
     """
 
     id: str
@@ -23,6 +23,7 @@ class Order:
     headers: Mapping[str, str]
     request: bytes
     is_beta: bool = False
+    drawn: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

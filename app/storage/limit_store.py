@@ -192,7 +192,7 @@ class Draw(Write[Verdict]):
         counts = kept | _streams(connection, limits.values(), now)
         verdicts = []
         for write in writes:
-            correct(counts, write.corrections)
+            correct(counts, write.corrections, now)
             verdicts.append(grant(counts, write.claims, now))
         _begin_streams(connection, writes, verdicts, now)
         windowed = [key for key, limit in limits.items() if limit.unit != "streams"]

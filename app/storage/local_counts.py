@@ -17,7 +17,7 @@ class LocalCounts:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # Orders in the background are known by the time of day, which may jump later on.
+        # Orders in the background are kept with the time of their window, over a restart. The clock may jump later on.
         self._epoch = time.time() - clock()
         self._counts: dict[Key, Count] = {}
         self._many = _MANY
@@ -30,7 +30,7 @@ class LocalCounts:
 
     async def settle(self, corrections: Sequence[Correction], stream: str) -> None:  # noqa: ARG002 - idem
         """Correct what was drawn."""
-        correct(self._counts, corrections)
+        correct(self._counts, corrections, self._now)
 
     async def read(self, limits: Collection[Limit]) -> list[Standing]:
         """How these limits stand."""

@@ -98,5 +98,6 @@ def _run(row: RowMapping) -> Run:
         orjson.loads(row["headers"]),
         row["request"],
         row["is_beta"],
+        row["drawn"],
     )
     return Run(row["key"], row["epoch"], order, row["status"], row["body"], row["cancel_requested"], row["waited"])

@@ -103,6 +103,7 @@ class CreateRun(SingleWrite[Run | None]):
                 request=order.request,
                 body=self.body,
                 is_beta=order.is_beta,
+                drawn=order.drawn,
             )
         ).inserted_primary_key
         assert inserted is not None  # noqa: S101 - of one row it is known

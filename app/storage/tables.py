@@ -26,7 +26,7 @@ from sqlalchemy import (
 from app.storage.storable import StorableId, StorableText
 
 # The newest file in migrations/versions. Ids are four digits, so that an older schema compares as smaller.
-REVISION = "0015"
+REVISION = "0022"
 
 metadata = MetaData(
     naming_convention={
@@ -244,6 +244,8 @@ runs = Table(
     Column("body", LargeBinary, nullable=False),
     # Whether the client named OpenAI's beta in its query.
     Column("is_beta", Boolean, nullable=False, server_default=false()),
+    # What was taken of its caller's limits; none where an older release ordered it.
+    Column("drawn", LargeBinary),
     UniqueConstraint("project_id", "id"),
     Index(None, "status", "lease_until"),
     sqlite_autoincrement=True,

@@ -8,10 +8,9 @@ KEYS are the counts, and the arguments of each are in their order behind those o
 
 from app.state.limits import MINUTE_MS
 
-_MINUTE = f"local minute = {MINUTE_MS}\n"
 _COUNTING = (
-    _MINUTE
-    + """
+    f"local minute = {MINUTE_MS}"
+    """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -77,23 +76,23 @@ return {now, counts}
 """Of all: the stream and its lease. Of each: its unit, the amount and the most. Returns what READ did before."""
 
 SETTLE = (
-    _MINUTE
+    _COUNTING
     + """
 for i, key in ipairs(KEYS) do
-  local unit, amount, at = ARGV[3 * i - 1], ARGV[3 * i], tonumber(ARGV[3 * i + 1])
+  local unit, amount, at = ARGV[3 * i - 1], tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1])
   if unit == 'streams' then
     redis.call('ZREM', key, ARGV[1])
   else
-    local kept = redis.call('HMGET', key, 'used', 'began_at')
-    local began_at = tonumber(kept[2])
-    if began_at and began_at <= at and at < began_at + minute then
-      redis.call('HSET', key, 'used', math.max(0, kept[1] + amount))
+    local used, began_at = count(key, unit)
+    if amount > 0 or (began_at <= at and at < began_at + minute) then
+      redis.call('HSET', key, 'used', math.max(0, used + amount), 'began_at', began_at)
+      redis.call('PEXPIREAT', key, began_at + minute)
     end
   end
 end
 """
 )
-"""Of all: the stream. Of each: its unit, what to add and the time whose window that is for."""
+"""Of all: the stream. Of each: its unit, what to add and the time in whose window it was taken."""
 
 RENEW = (
     _COUNTING

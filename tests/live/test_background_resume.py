@@ -137,9 +137,9 @@ async def test_a_reader_that_stops_reading_is_cut_and_the_run_goes_on(
             await loop.sock_sendall(stalled, f"{request}authorization: Bearer {gateway.key}\r\n\r\n".encode())
             registry = gateway.app.state.services.registry
             async with asyncio.timeout(20):
-                while not registry._places:
+                while not registry._listeners:
                     await asyncio.sleep(0.01)
-                while registry._places:
+                while registry._listeners:
                     await asyncio.sleep(0.05)
         assert len(frames_of(await client.heard(response_id))) == 37
 

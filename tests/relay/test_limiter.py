@@ -8,9 +8,10 @@ from msgspec.structs import replace
 
 from app.errors import ApiError, InvalidRequestError, StorageError
 from app.offload import Offload
-from app.relay.limiter import NOTHING, Limiter
+from app.relay.limiter import Limiter
 from app.relay.prices import Prices
 from app.relay.refusal import BudgetError, LimitError, duration
+from app.relay.reservation import NOTHING, Reservation
 from app.settings_prices import PriceSettings
 from app.state.ledger import Entry
 from app.state.limits import Claim, Correction, Count, Key, Limit, Standing, Verdict, correct, current, grant, standing
@@ -141,7 +142,10 @@ async def test_streams_are_counted_while_they_last(rig: Rig) -> None:
     caller = limited(concurrent_streams=1)
     reservation = await rig.limiter.admit(caller, make_request(stream=True), make_entry(stream=True))
     await rig.limiter.admit(caller, make_request(), make_entry())
-    await rig.limiter.admit(caller, make_request(stream=True), make_entry(stream=True, background=True))
+    await rig.limiter.admit(caller, make_request(), make_entry(background=True))
+    await rig.refusal(caller, stream=True, background=True)
+    with pytest.raises(LimitError):
+        await rig.limiter.listen(caller)
     error = await rig.refusal(caller, stream=True)
     assert "on concurrent streams: Limit 1, Used 1" in error.message
     await rig.limiter.settle(reservation, make_entry())
@@ -178,22 +182,59 @@ async def test_who_has_limits_is_not_served_while_their_counts_are_out_of_reach(
     assert rig.used() == {("key_1", "requests_per_minute"): 0}
 
 
-async def test_a_run_in_the_background_is_settled_in_the_window_of_its_order(rig: Rig) -> None:
-    caller, request = limited(tokens_per_minute=1000, max_output_tokens=700), make_request(input="x" * 100)
-    entry = make_entry(background=True)
-    await rig.limiter.admit(caller, request, entry)
-    ordered_at = rig.counts._now // 1000
-    again = make_request(input="x" * 100)
+async def test_a_listener_is_a_stream_and_nothing_else(rig: Rig) -> None:
+    caller = limited(concurrent_streams=1, requests_per_minute=1, tokens_per_minute=1)
+    assert await rig.limiter.listen(make_caller()) is NOTHING
+    for _ in range(3):
+        reservation = await rig.limiter.listen(caller)
+        assert rig.used() == {("key_1", "concurrent_streams"): 1}
+        await rig.limiter.end_stream(reservation)
+    assert rig.used() == {("key_1", "concurrent_streams"): 0}
+
+
+async def test_an_order_is_made_with_what_it_was_granted(rig: Rig) -> None:
+    caller = limited(tokens_per_minute=1000, max_output_tokens=700, concurrent_streams=1)
+    entry = make_entry(background=True, stream=True)
+    ordered = await rig.limiter.admit(caller, make_request(input="x" * 100, max_output_tokens=500), entry)
+    await rig.limiter.end_stream(ordered)
+    assert rig.used() == {("key_1", "tokens_per_minute"): 529, ("key_1", "concurrent_streams"): 0}
+    # The client has capped its other calls since; this one was ordered without.
+    again, kept = make_request(input="x" * 100), Reservation.of_order(ordered.drawn)
     entry.usage, entry.attempts = USED, 1
-    await rig.limiter.settle(await rig.limiter.reservation(caller, again, entry, ordered_at), entry)
+    await rig.limiter.settle(rig.limiter.resume(kept, caller, again), entry)
     assert again.fields["max_output_tokens"] == 700
-    assert rig.used() == {("key_1", "tokens_per_minute"): 100}
-    # Performed much later, it is nothing to the window of then.
-    rig.now += 100
-    await rig.limiter.admit(caller, make_request(input="hi"), make_entry())
-    before = rig.used()
-    await rig.limiter.settle(await rig.limiter.reservation(caller, again, entry, ordered_at), entry)
-    assert rig.used() == before
+    assert rig.used() == {("key_1", "tokens_per_minute"): 100, ("key_1", "concurrent_streams"): 0}
+
+
+async def test_an_order_that_is_made_in_a_later_window_counts_there_beyond_what_it_was_granted(rig: Rig) -> None:
+    caller, entry = limited(tokens_per_minute=1000), make_entry(background=True)
+    ordered = await rig.limiter.admit(caller, make_request(input="x" * 100), entry)
+    rig.now += 61
+    entry.usage, entry.attempts = USED, 1
+    await rig.limiter.settle(Reservation.of_order(ordered.drawn), entry)
+    assert rig.used() == {("key_1", "tokens_per_minute"): 100 - 29}
+
+
+async def test_a_limit_that_is_newer_than_an_order_is_given_nothing_and_counts_what_is_used() -> None:
+    counts = KeptBudgets()
+    limiter, entry = Limiter(counts, Prices(()), Offload()), make_entry(background=True)
+    ordered = await limiter.admit(make_caller(), make_request(max_output_tokens=5000), entry)
+    assert ordered.drawn is None
+    caller = limited(budgets=(Budget("day", tokens=60),))
+    await limiter.admit(caller, make_request(input="x" * 100), entry)
+    entry.usage, entry.attempts = Usage(10, 2, 12), 1
+    await limiter.settle(limiter.resume(Reservation.of_order(None), caller, make_request()), entry)
+    assert counts.used == {"tokens_per_day": 29 + 12}
+
+
+async def test_what_was_taken_of_a_limit_that_is_gone_is_given_back_to_it() -> None:
+    counts = KeptBudgets()
+    limiter, entry = Limiter(counts, Prices(()), Offload()), make_entry(background=True)
+    caller = limited(budgets=(Budget("day", tokens=6000),))
+    ordered = await limiter.admit(caller, make_request(input="x" * 100, max_output_tokens=5000), entry)
+    entry.usage, entry.attempts = USED, 1
+    await limiter.settle(limiter.resume(Reservation.of_order(ordered.drawn), make_caller(), make_request()), entry)
+    assert counts.used == {"tokens_per_day": 100}
 
 
 @pytest.mark.parametrize(
@@ -218,7 +259,7 @@ class KeptBudgets:
         return grant(self._counts, claims, NOW)
 
     async def settle(self, corrections: Sequence[Correction], stream: str) -> None:
-        correct(self._counts, corrections)
+        correct(self._counts, corrections, NOW)
 
     async def read(self, limits: Collection[Limit]) -> list[Standing]:
         return [standing(limit, current(self._counts.get(limit.key), limit, NOW), NOW) for limit in limits]

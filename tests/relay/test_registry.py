@@ -163,3 +163,51 @@ async def test_who_asked_is_told_when_admission_closes_and_nobody_else(registry:
         assert told == ["there"]
     with registry.telling(lambda: told.append("late")):
         assert told == ["there", "late"]
+
+
+async def test_listeners_have_places_beside_those_of_calls() -> None:
+    registry = Registry(2)
+    with registry.place("proj_a"), registry.place("proj_b"):
+        with registry.listen("proj_a"), registry.listen("proj_b"):
+            for admission in (registry.place, registry.listen):
+                with pytest.raises(OverloadedError), admission("proj_c"):
+                    pytest.fail("one more was admitted")
+        # Of both places one project has one.
+        with registry.listen("proj_a"), pytest.raises(OverloadedError), registry.listen("proj_a"):
+            pytest.fail("a project listens in every place")
+    assert not registry._listeners
+    assert not registry._listening
+
+
+async def test_a_call_that_becomes_a_listener_leaves_its_place_to_another_once() -> None:
+    registry = Registry(1)
+    with registry.place("proj_a") as place, registry.listen("proj_a"):
+        place.release()
+        with registry.place("proj_b"):
+            place.release()
+            with pytest.raises(OverloadedError), registry.place("proj_c"):
+                pytest.fail("a place was given back twice")
+
+
+async def test_a_drain_waits_for_listeners_and_asks_them_to_end() -> None:
+    registry, asked = Registry(2), asyncio.Event()
+
+    async def listen(called: asyncio.Event) -> None:
+        with registry.place("proj_a") as place:
+            called.set()
+            await closed.wait()
+            # Its call came before admission closed.
+            with registry.listen("proj_a", asked.set, is_admitted=True):
+                place.release()
+                await asked.wait()
+
+    begun, closed = asyncio.Event(), asyncio.Event()
+    listener = asyncio.create_task(listen(begun))
+    await begun.wait()
+    with registry.telling(closed.set):
+        async with asyncio.timeout(30):
+            await registry.drain(0.05, 30)
+    assert asked.is_set()
+    with pytest.raises(OverloadedError, match="shutting down"), registry.listen("proj_a"):
+        pytest.fail("a listener was admitted")
+    await listener

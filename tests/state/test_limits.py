@@ -6,6 +6,7 @@ import pytest
 
 from app.state.limits import (
     NANO,
+    NEVER,
     Claim,
     Correction,
     Count,
@@ -22,6 +23,9 @@ from tests.builders import make_caller
 REQUESTS = Limit("key_1", "API key", "requests", "minute", 3)
 TOKENS = Limit("proj_a", "project", "tokens", "minute", 100)
 STREAMS = Limit("key_1", "API key", "streams", None, 2)
+
+
+BEYOND = (100, -20, 0)
 
 
 def at(text: str) -> int:
@@ -54,7 +58,7 @@ def test_a_call_is_granted_by_all_limits_or_by_none() -> None:
 def test_what_is_used_up_refuses_a_call_that_takes_nothing() -> None:
     counts: dict[tuple[str, str], Count] = {}
     assert grant(counts, [Claim(TOKENS, 0)], 0).refused is None
-    correct(counts, [Correction(TOKENS, 100, 0)])
+    correct(counts, [Correction(TOKENS, 100, 0)], 0)
     assert grant(counts, [Claim(TOKENS, 0)], 1).refused is not None
 
 
@@ -67,23 +71,55 @@ def test_of_two_refusals_the_longer_one_is_told() -> None:
     assert refused.limit is day
 
 
-def test_a_correction_meets_the_window_of_its_time_alone() -> None:
+def test_what_is_left_is_given_back_to_the_window_that_it_was_taken_from_alone() -> None:
     counts: dict[tuple[str, str], Count] = {}
     grant(counts, [Claim(TOKENS, 50)], 0)
-    correct(counts, [Correction(TOKENS, -20, 0)])
+    correct(counts, [Correction(TOKENS, -20, 0)], 59_999)
     assert counts[TOKENS.key].used == 30
     grant(counts, [Claim(TOKENS, 5)], 60_000)
-    correct(counts, [Correction(TOKENS, 40, 0)])
+    correct(counts, [Correction(TOKENS, -40, 0)], 60_001)
+    correct(counts, [Correction(TOKENS, -40, NEVER)], 60_001)
     assert counts[TOKENS.key].used == 5
-    correct(counts, [Correction(TOKENS, -40, 60_000)])
+    correct(counts, [Correction(TOKENS, -40, 60_000)], 60_001)
     assert counts[TOKENS.key].used == 0
+
+
+def test_what_was_used_beyond_counts_when_it_is_known() -> None:
+    counts: dict[tuple[str, str], Count] = {}
+    grant(counts, [Claim(TOKENS, 50)], 0)
+    # Nobody has called since: a window begins with it.
+    correct(counts, [Correction(TOKENS, 70, 0)], 61_000)
+    assert counts[TOKENS.key] == Count(70, 61_000, 121_000)
+    correct(counts, [Correction(TOKENS, 20, 0), Correction(TOKENS, 10, NEVER)], 120_000)
+    assert counts[TOKENS.key] == Count(100, 61_000, 121_000)
+    assert grant(counts, [Claim(TOKENS, 1)], 120_999).refused is not None
+    assert grant(counts, [Claim(TOKENS, 1)], 121_000).refused is None
+
+
+@pytest.mark.parametrize(
+    ("window", "before", "after"),
+    [
+        ("day", "2026-03-01T23:59:59", "2026-03-02T00:00:01"),
+        ("week", "2026-11-29T12:00:00", "2026-11-30T12:00:00"),
+        ("month", "2026-12-31T23:59:59", "2027-01-02T00:00:01"),
+    ],
+)
+def test_a_budget_counts_what_a_call_of_the_period_before_used_beyond_its_estimate(
+    window: Window, before: str, after: str
+) -> None:
+    limit = Limit("key_1", "API key", "tokens", window, 100)
+    counts: dict[tuple[str, str], Count] = {}
+    drawn = [grant(counts, [Claim(limit, 30)], at(before)).standings[0].began_at for _ in range(3)]
+    correct(counts, [Correction(limit, amount, began) for amount, began in zip(BEYOND, drawn, strict=True)], at(after))
+    assert counts[limit.key].used == 100
+    assert grant(counts, [Claim(limit, 1)], at(after)).refused is not None
 
 
 def test_streams_are_counted_while_they_last() -> None:
     counts: dict[tuple[str, str], Count] = {}
     claims = [Claim(STREAMS, 1)]
     assert [grant(counts, claims, now).refused is None for now in (0, 1 << 41, 1 << 42)] == [True, True, False]
-    correct(counts, [Correction(STREAMS, -1, 0)])
+    correct(counts, [Correction(STREAMS, -1, 0)], 5)
     assert grant(counts, claims, 5).refused is None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 from redis.asyncio import Redis
 
-from app.state.limits import Claim, Correction, Counts, Limit
+from app.state.limits import NEVER, Claim, Correction, Counts, Limit
 from app.storage.limit_store import LimitStore
 from app.storage.local_counts import LocalCounts
 from app.storage.split_counts import SplitCounts
@@ -110,12 +110,31 @@ async def test_what_a_call_used_replaces_what_was_taken_for_it(processes: Proces
     assert await used(processes.one, TOKENS) == [0]
 
 
-async def test_a_correction_of_a_window_that_is_over_is_dropped(processes: Processes) -> None:
+async def test_what_a_call_used_beyond_its_estimate_counts_though_its_window_is_over(processes: Processes) -> None:
     began_at = (await processes.one.draw([Claim(TOKENS, 600)], "")).standings[0].began_at
+    # Where time is moved, it is the windows that are.
+    at = began_at - 60_000
     await processes.later()
-    await processes.one.draw([Claim(TOKENS, 10)], "")
-    await processes.one.settle([Correction(TOKENS, 900, began_at - 60_000)], "")
-    assert await used(processes.one, TOKENS) == [10]
+    await processes.one.settle([Correction(TOKENS, -600, at)], "")
+    assert await used(processes.other, TOKENS) == [0]
+    await processes.other.settle([Correction(TOKENS, 900, at)], "")
+    assert await used(processes.one, TOKENS) == [900]
+    await processes.one.settle([Correction(TOKENS, -600, at), Correction(TOKENS, 99, NEVER)], "")
+    assert await used(processes.other, TOKENS) == [999]
+    refused = (await processes.one.draw([Claim(TOKENS, 2)], "")).refused
+    assert refused is not None
+    assert 0 < refused.rest_ms <= 60_000
+    await processes.later()
+    assert (await processes.one.draw([Claim(TOKENS, 600)], "")).refused is None
+
+
+async def test_a_window_that_begins_with_what_was_used_before_is_corrected_like_any_other(processes: Processes) -> None:
+    await processes.one.settle([Correction(TOKENS, 400, NEVER), Correction(BUDGET, 400, NEVER)], "")
+    drawn = (await processes.other.draw([Claim(TOKENS, 100), Claim(BUDGET, 100)], "")).standings
+    assert [one.used for one in drawn] == [500, 500]
+    back = [Correction(one.limit, -80, one.began_at) for one in drawn]
+    await processes.one.settle(back, "")
+    assert await used(processes.other, TOKENS, BUDGET) == [420, 420]
 
 
 async def test_streams_are_counted_until_they_are_settled(processes: Processes) -> None:

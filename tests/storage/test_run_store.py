@@ -1,6 +1,7 @@
 """Runs: who has one, for how long, what it has said, and that it ends once."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,6 +49,16 @@ async def change(database: Database, **values: Any) -> None:
 
 async def claim(runs: RunStore, owner: str = "other", most: int = 9, beside: tuple[int, ...] = ()) -> list[Run]:
     return list(await runs.claim(owner, LEASE, most=most, beside=beside))
+
+
+async def test_whoever_takes_a_run_over_knows_what_it_was_granted(runs: RunStore, database: Database) -> None:
+    granted = replace(order(), drawn=b"[7,[]]")
+    await runs.create(granted, b"{}", None, owner=None, lease_seconds=LEASE, most=9)
+    (taken,) = await claim(runs)
+    assert taken.order == granted
+    await change(database, drawn=None, lease_until=0)
+    (of_an_older_release,) = await claim(runs)
+    assert of_an_older_release.order.drawn is None
 
 
 async def test_a_run_is_found_by_its_project_alone(runs: RunStore) -> None:
