@@ -56,12 +56,18 @@ class Lanes:
         return next((latest for latest in self._latest.values() if latest.response_id == response_id), None)
 
     def keep(self, lane: str | None, latest: Latest) -> None:
-        """Remember this as the lane's latest. Beyond the limit those go that were kept first, itself included."""
+        """Remember this as the lane's latest. Beyond the limit the largest go, itself included: of equal ones the older.
+
+        So a lane that takes no more than its share of the limit is never forgotten for another's sake.
+        """
         self.forget(lane)
         self._latest[lane] = latest
-        size = sum(each.size for each in self._latest.values())
+        sizes = {each: known.size for each, known in self._latest.items()}
+        size = sum(sizes.values())
         while size > self._max_bytes:
-            size -= self._latest.pop(next(iter(self._latest))).size
+            largest = max(sizes, key=sizes.__getitem__)
+            size -= sizes.pop(largest)
+            del self._latest[largest]
         if lane in self._latest:
             try:
                 self._held.add_now(latest.size)

@@ -173,6 +173,24 @@ async def test_what_a_connection_remembers_is_bounded(store: Store) -> None:
     assert lanes.find("resp_x") is None
 
 
+async def test_a_large_lane_is_forgotten_before_any_that_takes_no_more_than_its_share(store: Store) -> None:
+    lanes = Lanes(store, 4_000, ByteBudget(1 << 30).reservation(PROJECT))
+    for number in range(5):
+        await turn(lanes, f"resp_{number}", lane=f"lane-{number}")
+    small = [lanes.find(f"resp_{number}") for number in range(5)]
+    # It grows turn by turn, and is the last to be kept each time.
+    after = None
+    for number in range(6):
+        response_id = f"resp_big_{number}"
+        await turn(lanes, response_id, lane="big", after=after, items=(make_item(user("x" * 1_000)),))
+        after = response_id if lanes.find(response_id) else None
+    assert [lanes.find(f"resp_{number}") for number in range(5)] == small
+    # Two that are too large together: the larger goes, whichever was kept first.
+    await turn(lanes, "resp_large", lane="large", items=(make_item(user("x" * 2_500)),))
+    assert lanes.find("resp_large") is not None
+    assert all(lanes.find(f"resp_{number}") for number in range(5))
+
+
 async def test_what_there_is_no_room_for_is_not_remembered(store: Store) -> None:
     budget = ByteBudget(100_000)
     with budget.reservation(PROJECT) as held, budget.reservation("proj_other") as other:
