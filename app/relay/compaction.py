@@ -10,8 +10,9 @@ from dataclasses import replace
 import orjson
 
 from app.byte_budget import Reserve
-from app.errors import InvalidRequestError, UpstreamError
+from app.errors import InvalidRequestError, OverloadedError, UpstreamError, forget_frames
 from app.ids import new_id
+from app.observability.logging import note
 from app.offload import Offload
 from app.relay.exchange import Exchange, sendable
 from app.relay.fold import gathered
@@ -88,37 +89,54 @@ class Compactor:
     async def relieve(self, exchange: Exchange, call: UpstreamCall, reserve: Reserve) -> Exchange:
         """The exchange with its context made short, if it asks for that, is long enough, and upstream cannot.
 
-        The account that the call goes to first decides whether upstream can. Raises as `compact` does.
+        The account that the call goes to first decides whether upstream can. The exchange stays as it is where its
+        context cannot be made short, for whatever reason: upstream may take it all the same.
         """
+        try:
+            made = await self._made(exchange, call, reserve)
+        except (UpstreamError, OverloadedError) as error:
+            forget_frames(error)
+            note(not_compacted=error.code or error.status)
+            return exchange
+        return exchange if made is None else replace(exchange, compaction=made)
+
+    async def _made(self, exchange: Exchange, call: UpstreamCall, reserve: Reserve) -> Compaction | None:
+        """What is to stand for the context of this call, if anything is. Raises as `compact` does."""
         threshold = _threshold(exchange)
         account = self._upstream.first(call)
         # A prompt template's model is known to upstream alone.
         if threshold is None or not exchange.request.model or account.upstream.offers("compact"):
-            return exchange
+            return None
         size = exchange.size
         await reserve(size * _COPIES)
         items, tokens = await self._offload.run(size, _measured, exchange, account)
         if tokens < threshold:
-            return exchange
+            return None
         history, unanswered = await self._offload.run(size, compaction.cut, items)
-        if not history:
-            return exchange
+        # What only one account can read cannot go on inside an item that every account is sent.
+        if not history or any(item.account is not None for item in unanswered):
+            return None
+        kept = await self._offload.run(size, compaction.retained, history, threshold // 2, unanswered)
+        if kept is None:
+            return None
 
         def render(account: Account) -> bytes:
             history, _ = compaction.cut(exchange.context(account.name))
             return _summary_request(exchange, history, account)
 
-        answer = await self._upstream.open(replace(call, render=render, stream=False, without_reasoning=None))
+        asked = replace(call, render=render, stream=False, large_bytes=size, without_reasoning=None)
+        answer = await self._upstream.open(asked)
         raw = await self._read(answer, reserve)
         text, usage = _summary_in(await self._offload.run(len(raw), _facts, raw, call))
 
-        def shortened() -> Compaction:
-            kept = compaction.retained(history, threshold // 2)
+        def shortened() -> Compaction | None:
             content = b",".join([*kept, compaction.summary(text), *[item.content for item in unanswered]])
-            item = compaction.compaction_item(self._sealed(exchange, content))
+            if len(content) > compaction.LARGEST_CONTENT:
+                return None
+            item = compaction.compaction_item(self._sealer.seal(exchange.caller.project_id, content))
             return Compaction(item, content, orjson.loads(bytes(usage)))
 
-        return replace(exchange, compaction=await self._offload.run(size, shortened))
+        return await self._offload.run(size, shortened)
 
     async def answer(self, exchange: Exchange, call: UpstreamCall, reserve: Reserve) -> UpstreamAnswer:
         """The answer to a call that asks for a compaction, as its client wants it: a response of that one item.
@@ -132,6 +150,7 @@ class Compactor:
             context = exchange.context(account.name)
             if not context:
                 raise InvalidRequestError("There is nothing before the compaction trigger to compact.", param="input")
+            _kept(exchange, context)
             return _summary_request(exchange, context, account)
 
         await reserve(exchange.size * _COPIES)
@@ -154,8 +173,7 @@ class Compactor:
         """The response whose output is a compaction of all that the call continues and says."""
         text, usage = _summary_in(facts)
         model = (facts.model if facts else "") or exchange.request.model
-        # Where this turn is kept it may be continued by its id, and then the item stands for the whole context.
-        kept = compaction.retained(exchange.context(account), _RETAINED_TOKENS) if exchange.memory is not None else []
+        kept = _kept(exchange, exchange.context(account))
         item = compaction.compaction_item(self._sealed(exchange, b",".join([*kept, compaction.summary(text)])))
         return whole_response.completed(exchange.request.fields, [item], usage, model)
 
@@ -176,7 +194,7 @@ class Compactor:
     def _sealed(self, exchange: Exchange, content: bytes) -> str:
         sealed = self._sealer.seal(exchange.caller.project_id, content)
         if len(sealed) > LONGEST_SEALED:
-            raise InvalidRequestError("The input is too large to be compacted.", param="input")
+            raise _too_large()
         return sealed
 
     async def _read(self, answer: UpstreamAnswer, reserve: Reserve) -> bytes:
@@ -197,6 +215,21 @@ def _measured(exchange: Exchange, account: Account) -> tuple[list[Item], int]:
     """The context of a call, and how many tokens it has."""
     items = exchange.context(account.name)
     return items, context_tokens(exchange, items)
+
+
+def _kept(exchange: Exchange, context: list[Item]) -> list[bytes]:
+    """What an item that answers a trigger holds beside the summary. Raises InvalidRequestError.
+
+    Where the turn is kept it may be continued by its id, and then the item stands for the whole context.
+    """
+    kept = [] if exchange.memory is None else compaction.retained(context, _RETAINED_TOKENS)
+    if kept is None:
+        raise _too_large()
+    return kept
+
+
+def _too_large() -> InvalidRequestError:
+    return InvalidRequestError("The input is too large to be compacted.", param="input")
 
 
 def _summary_request(exchange: Exchange, history: Iterable[Item], account: Account) -> bytes:

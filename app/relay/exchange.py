@@ -122,7 +122,8 @@ class Exchange:
             background=request.background,
             compaction=self.compaction,
             secrets=self.secrets,
-            is_large=self.request.is_large,
+            # A compaction may hold far more than the request says.
+            is_large=self.request.is_large or self.compaction is not None,
         )
 
     @property

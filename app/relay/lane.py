@@ -56,7 +56,7 @@ class Lanes:
         return next((latest for latest in self._latest.values() if latest.response_id == response_id), None)
 
     def keep(self, lane: str | None, latest: Latest) -> None:
-        """Remember this as the lane's latest. Beyond the limit the largest go, itself included: of equal ones the older.
+        """Remember this as the lane's latest. Beyond the limit the largest are forgotten, itself included.
 
         So a lane that takes no more than its share of the limit is never forgotten for another's sake.
         """
