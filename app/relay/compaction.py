@@ -19,7 +19,7 @@ from app.relay.fold import gathered
 from app.sealing import Sealer
 from app.state import compaction
 from app.state.compaction import Compaction
-from app.state.estimate import estimate_request
+from app.state.estimate import estimate_item, estimate_request
 from app.state.listed_item import listed
 from app.state.records import Item, Usage
 from app.upstream.account import Account
@@ -117,7 +117,7 @@ class Compactor:
         if not history or any(item.account is not None for item in unanswered):
             return None
         kept = await self._offload.run(size, compaction.retained, history, threshold // 2, unanswered)
-        if kept is None:
+        if kept is None or not (replaced := await self._offload.run(size, compaction.replaced_tokens, history, kept)):
             return None
 
         def render(account: Account) -> bytes:
@@ -130,8 +130,9 @@ class Compactor:
         text, usage = _summary_in(await self._offload.run(len(raw), _facts, raw, call))
 
         def shortened() -> Compaction | None:
-            content = b",".join([*kept, compaction.summary(text), *[item.content for item in unanswered]])
-            if len(content) > compaction.LARGEST_CONTENT:
+            said = compaction.summary(text)
+            content = b",".join([*kept, said, *[item.content for item in unanswered]])
+            if estimate_item(said) >= replaced or len(content) > compaction.LARGEST_CONTENT:
                 return None
             item = compaction.compaction_item(self._sealer.seal(exchange.caller.project_id, content))
             return Compaction(item, content, orjson.loads(bytes(usage)))

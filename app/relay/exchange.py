@@ -55,8 +55,9 @@ class OpenTurn:
 
     @property
     def size(self) -> int:
-        """What is held of its input, in bytes."""
-        return sum([len(item.content) for item in self.items])
+        """What is held of its input, and of what stands for its context, in bytes."""
+        made = 0 if self.compaction is None else len(self.compaction.item)
+        return made + sum([len(item.content) for item in self.items])
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ import orjson
 from msgspec.structs import replace
 
 from app.ids import new_item_id
-from app.state.estimate import estimate_item
+from app.state.estimate import estimate_item, estimate_items, estimate_text
 from app.state.pairs import answered, is_output
 from app.state.records import Item
 from app.wire.body import Json, join_array, join_object
@@ -118,6 +118,12 @@ def retained(history: Sequence[Item], budget: int, unanswered: Sequence[Item] = 
         elif role in _INSTRUCTING:
             kept.append(item.content)
     return kept[::-1]
+
+
+def replaced_tokens(history: Iterable[Item], kept: Iterable[bytes]) -> int:
+    """The tokens, by estimate, of what a summary stands for; 0 where the request for it would take more than that."""
+    replaced = estimate_items([item.content for item in history]) - estimate_items(kept)
+    return replaced if replaced > estimate_text(_REQUEST) else 0
 
 
 def placed(compaction: Compaction, facts: ResponseFacts) -> ResponseFacts:

@@ -13,7 +13,7 @@ from sqlalchemy import Boolean, Connection, LargeBinary, bindparam, delete, sele
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from app.state.packing import pack
+from app.state.packing import without
 from app.state.records import Outline, Turn
 from app.storage.tables import conversation_responses, conversation_turns, items, responses
 
@@ -71,12 +71,6 @@ _REPLACE = (
     .values(outline=bindparam("left"), content=bindparam("left_content"))
 )
 _FORGET = delete(items).where(items.c.response_key == bindparam("of_response"), items.c.position == bindparam("place"))
-
-
-def without(turn: Turn, removed: Sequence[int]) -> Turn:
-    """The turn without the items at these places."""
-    left = [item for place, item in enumerate(turn.items) if place not in removed]
-    return pack(turn.status, turn.account, left)
 
 
 def find_turns(connection: Connection, conversation_key: int, turn_key: int) -> Sequence[int]:

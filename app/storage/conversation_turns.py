@@ -7,6 +7,7 @@ import msgspec
 from msgspec.structs import replace
 from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, case, cast, func, insert, select, update
 
+from app.state.packing import without
 from app.state.records import Item, Outline, Turn
 from app.storage import conversation_compactions, conversation_items
 from app.storage.clock import DatabaseTime
@@ -87,7 +88,7 @@ def remove_item(connection: Connection, conversation_key: int, item_id: str) -> 
         for _, turn in _read_some(connection, [key]):
             removed = [place for place in turn.outline.compactions if (key, place) > (first, found[first])]
             removed += [place for place, standing in enumerate(turn.outline.ids) if standing == item_id]
-            left = conversation_compactions.without(turn, removed)
+            left = without(turn, removed)
             connection.execute(update(turns).where(turns.c.key == key).values(_columns(left)))
             _count(connection, conversation_key, len(left.outline.ids) - len(turn.outline.ids))
             for place in removed:

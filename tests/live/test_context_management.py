@@ -168,16 +168,35 @@ async def test_a_context_without_a_summary_goes_as_it_came(
     assert [item["role"] for item in sent(upstream)] == ["developer", "user", "assistant", "user"]
 
 
+async def test_a_context_that_a_summary_would_make_no_shorter_goes_as_it_came(
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
+) -> None:
+    async with sqlite_gateway.client() as client:
+        # A long question after a short history is not worth one.
+        short = await client.responses.create(model="demo", input="Hello.")
+        await client.responses.create(model="demo", input=LONG, previous_response_id=short.id, context_management=EDIT)
+        assert len(upstream.requests) == 2
+        assert texts(sent(upstream))[0::2] == ["Hello.", LONG]
+        # And one that is longer than what it stands for is of no use.
+        first = await long_chain(client)
+        upstream.enqueue(said(LONG * 2, USAGE), said("Hi.", TOLD, "resp_second"))
+        made = await client.responses.create(
+            model="demo", input="Go on.", previous_response_id=first.id, context_management=EDIT
+        )
+    assert [item.type for item in made.output] == ["message"]
+    assert [item["role"] for item in sent(upstream)] == ["developer", "user", "assistant", "user"]
+
+
 @pytest.mark.slow
 async def test_a_context_that_no_item_can_hold_goes_as_it_came_and_is_not_summarised(
     sqlite_gateway: LiveGateway, upstream: FakeUpstream
 ) -> None:
-    image = {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64," + "A" * 16_000_000}
+    image: Any = {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64," + "A" * 16_000_000}
     async with sqlite_gateway.client() as client:
         first = await long_chain(client)
         made = await client.responses.create(
             model="demo",
-            input=[{"role": "user", "content": [image]}],
+            input=[{"type": "message", "role": "user", "content": [image]}],
             previous_response_id=first.id,
             context_management=EDIT,
         )

@@ -9,6 +9,7 @@ import pytest
 from app.byte_budget import ByteBudget, Reserve, reserve_nothing
 from app.errors import StorageError
 from app.relay.lane import Lanes
+from app.state.packing import without
 from app.state.records import Chain, Item, StoredResponse
 from tests.builders import ACCOUNT, NOW, make_chain, make_item, make_turn, says, user
 
@@ -122,6 +123,25 @@ async def test_a_compaction_in_that_history_still_stands_for_what_is_before_it(l
     await turn(lanes, "resp_1", items=(compaction, make_item(says("Hi"), is_output=True)))
     await turn(lanes, "resp_2", after="resp_1", store=True)
     assert [item.is_output for item in store.saved[0].items] == [True, False, False, True]
+
+
+async def test_a_compaction_of_stored_items_is_forgotten_when_one_of_them_is_deleted(
+    lanes: Lanes, store: Store
+) -> None:
+    stored = make_turn([user("One"), user("Two")], [says("Re")])
+    store.chains["resp_0"] = make_chain(stored)
+    compaction = make_item({"id": "cmp_1", "type": "compaction", "encrypted_content": "sealed"}, is_output=True)
+    await turn(lanes, "resp_1", after="resp_0", items=(compaction, make_item(says("Hi"), is_output=True)))
+    chain = await turn(lanes, "resp_2", after="resp_1")
+    assert chain is not None
+    assert chain.turns[1].outline.compactions == [0]
+    # Its turn stands in a conversation, out of which one item was deleted.
+    store.chains["resp_0"] = make_chain(without(stored, [1]))
+    for latest in ("resp_2", "resp_3"):
+        chain = await turn(lanes, "resp_3", after=latest)
+        assert chain is not None
+        assert [each.outline.compactions for each in chain.turns] == [[]] * len(chain.turns)
+        assert b"Hi" in chain.turns[1].content
 
 
 async def test_a_lane_knows_its_latest_response_only(lanes: Lanes) -> None:

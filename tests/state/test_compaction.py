@@ -14,6 +14,7 @@ from app.state.compaction import (
     compaction_item,
     cut,
     placed,
+    replaced_tokens,
     request_for,
     retained,
     sealed_in,
@@ -132,6 +133,15 @@ def test_of_the_users_words_no_more_stay_than_one_item_holds() -> None:
     # What has to stay does not fit.
     assert retained(history, 100_000, [picture] * 4) is None
     assert retained(items(told("system", "x" * LARGEST_CONTENT)), 0) is None
+
+
+def test_a_history_that_is_shorter_than_the_request_for_a_summary_is_not_replaced() -> None:
+    history = items(user("old " * 1000), says("Yes."), user("new " * 1000))
+    kept = retained(history, 1_100)
+    assert kept == [history[2].content]
+    assert 1_000 < replaced_tokens(history, kept) < 1_100
+    assert replaced_tokens(history, retained(history, 5_000) or ()) == 0
+    assert replaced_tokens(items(user("Hi."), says("Hi.")), ()) == 0
 
 
 def test_the_largest_content_can_be_sealed() -> None:
