@@ -71,8 +71,10 @@ class Compactor:
                 return exchange.standalone(account)
             return _summary_request(exchange, exchange.context(account.name), account)
 
-        await reserve(exchange.size * _COPIES)
-        answer = await self._upstream.open(replace(call, render=render, endpoint="compact", without_reasoning=None))
+        size = exchange.size
+        await reserve(size * _COPIES)
+        asked = replace(call, render=render, endpoint="compact", large_bytes=size, without_reasoning=None)
+        answer = await self._upstream.open(asked)
         raw = await self._read(answer, reserve)
         facts = await self._offload.run(len(raw), _facts, raw, call)
         if call.entry is not None:
@@ -155,7 +157,7 @@ class Compactor:
             return _summary_request(exchange, context, account)
 
         await reserve(exchange.size * _COPIES)
-        answer = await self._upstream.open(replace(call, render=render, stream=False))
+        answer = await self._upstream.open(replace(call, render=render, stream=False, large_bytes=exchange.size))
         if answer.account.upstream.offers("compact"):
             return answer
         try:

@@ -28,7 +28,8 @@ def pack(status: str, account: str, items: Sequence[Item]) -> Turn:
 
 def without(turn: Turn, places: Collection[int]) -> Turn:
     """The turn without the items at these places."""
-    return pack(turn.status, turn.account, [item for place, item in enumerate(turn.items) if place not in places])
+    left = set(range(len(turn.outline.ids))).difference(places)
+    return pack(turn.status, turn.account, list(turn.some(left).values()))
 
 
 def reader_of(items: Sequence[Item]) -> str | None:
