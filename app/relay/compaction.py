@@ -3,8 +3,9 @@
 Must not know whose connection waits for it.
 """
 
+import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import replace
 
 import orjson
@@ -15,10 +16,14 @@ from app.ids import new_id
 from app.offload import Offload
 from app.relay.exchange import Exchange, sendable
 from app.relay.fold import gathered
+from app.relay.meter import MeteredCall
+from app.relay.summaries import Summaries, Summary
 from app.sealing import Sealer
 from app.state import compaction
 from app.state.compaction import Compaction
-from app.state.estimate import estimate_request
+from app.state.estimate import estimate_items, estimate_request
+from app.state.ledger import Entry
+from app.state.limits import most_output_tokens
 from app.state.listed_item import listed
 from app.state.records import Item, Usage
 from app.upstream.account import Account
@@ -56,6 +61,7 @@ class Compactor:
         self._upstream = upstream
         self._sealer = sealer
         self._max_answer_bytes = max_answer_bytes
+        self._summaries = Summaries()
 
     async def compact(
         self, exchange: Exchange, call: UpstreamCall, reserve: Reserve
@@ -72,23 +78,23 @@ class Compactor:
 
         await reserve(exchange.size * _COPIES)
         answer = await self._upstream.open(replace(call, render=render, endpoint="compact", without_reasoning=None))
-        raw = await self._read(answer, reserve)
-        facts = await self._offload.run(len(raw), _facts, raw, call)
-        if call.entry is not None:
-            # A summary that only precedes a response is not all that its call takes.
-            call.entry.is_metered = call.entry.usage is not None
+        try:
+            raw, facts = await self._read(answer, call.entry, reserve)
+        finally:
+            await answer.aclose()
         if answer.account.upstream.offers("compact"):
             if facts is None:
                 raise UpstreamError("Upstream's answer is not a compaction.", code="upstream_invalid_answer")
             return answer.headers, raw
-        text, usage = _summary_in(facts)
-        body = await self._offload.run(exchange.size, self._compacted, exchange, answer.account.name, text, usage)
+        summary = _summary_in(facts, exchange)
+        body = await self._offload.run(exchange.size, self._compacted, exchange, answer.account.name, summary)
         return answer.headers, body
 
-    async def relieve(self, exchange: Exchange, call: UpstreamCall, reserve: Reserve) -> Exchange:
+    async def relieve(self, exchange: Exchange, call: UpstreamCall, reserve: Reserve, metered: MeteredCall) -> Exchange:
         """The exchange with its context made short, if it asks for that, is long enough, and upstream cannot.
 
-        The account that the call goes to first decides whether upstream can. Raises as `compact` does.
+        The account that the call goes to first decides whether upstream can. The summary is metered by itself. Raises
+        as `compact` does.
         """
         threshold = _threshold(exchange)
         account = self._upstream.first(call)
@@ -104,23 +110,55 @@ class Compactor:
         if not history:
             return exchange
 
-        def render(account: Account) -> bytes:
-            history, _ = compaction.cut(exchange.context(account.name))
-            return _summary_request(exchange, history, account)
-
-        answer = await self._upstream.open(replace(call, render=render, stream=False, without_reasoning=None))
-        raw = await self._read(answer, reserve)
-        text, usage = _summary_in(await self._offload.run(len(raw), _facts, raw, call))
+        key = exchange.caller.project_id, await self._offload.run(size, _digest, exchange, history, account)
+        summary = self._summaries.find(key)
+        if summary is None:
+            async with metered.summary(exchange.request, tokens) as entry:
+                summary = await self._summarised(exchange, replace(call, entry=entry), reserve)
+            self._summaries.keep(key, summary)
+        text, usage = summary
 
         def shortened() -> Compaction:
             kept = compaction.retained(history, threshold // 2)
             content = b",".join([*kept, compaction.summary(text), *[item.content for item in unanswered]])
             item = compaction.compaction_item(self._sealed(exchange, content))
-            return Compaction(item, content, orjson.loads(bytes(usage)))
+            return Compaction(item, content, orjson.loads(bytes(usage)), key)
 
         return replace(exchange, compaction=await self._offload.run(size, shortened))
 
-    async def answer(self, exchange: Exchange, call: UpstreamCall, reserve: Reserve) -> UpstreamAnswer:
+    def open(self, exchange: Exchange, call: UpstreamCall, reserve: Reserve) -> Awaitable[UpstreamAnswer]:
+        """Ask upstream for this exchange's response, or have the compaction made that it asks for.
+
+        Raises what opening the call raises, and as `compact` does.
+        """
+        if exchange.asks_compaction:
+            return self._answer(exchange, call, reserve)
+        if exchange.compaction is not None:
+            return self._open_shortened(exchange.compaction, call)
+        return self._upstream.open(call)
+
+    async def _open_shortened(self, made: Compaction, call: UpstreamCall) -> UpstreamAnswer:
+        """Ask with a context that was made short. Where that gets no answer, its summary waits for the next try."""
+        answer = await self._upstream.open(call)
+        if made.summary_key is not None:
+            self._summaries.drop(made.summary_key)
+        return answer
+
+    async def _summarised(self, exchange: Exchange, call: UpstreamCall, reserve: Reserve) -> Summary:
+        """A summary of what the call continues, by upstream."""
+
+        def render(account: Account) -> bytes:
+            history, _ = compaction.cut(exchange.context(account.name))
+            return _summary_request(exchange, history, account)
+
+        answer = await self._upstream.open(replace(call, render=render, stream=False, without_reasoning=None))
+        try:
+            _, facts = await self._read(answer, call.entry, reserve)
+        finally:
+            await answer.aclose()
+        return _summary_in(facts, exchange)
+
+    async def _answer(self, exchange: Exchange, call: UpstreamCall, reserve: Reserve) -> UpstreamAnswer:
         """The answer to a call that asks for a compaction, as its client wants it: a response of that one item.
 
         Upstream's own where the account makes compactions, else ours of a summary. Raises as `compact` does.
@@ -139,8 +177,7 @@ class Compactor:
         if answer.account.upstream.offers("compact"):
             return answer
         try:
-            raw = await answer.read_whole(self._max_answer_bytes, reserve)
-            facts = await self._offload.run(len(raw), _facts, raw, call)
+            _, facts = await self._read(answer, call.entry, reserve)
             made = await self._offload.run(exchange.size, self._response, exchange, answer.account.name, facts)
         except BaseException:
             await answer.aclose()
@@ -152,16 +189,17 @@ class Compactor:
 
     def _response(self, exchange: Exchange, account: str, facts: response.ResponseFacts | None) -> bytes:
         """The response whose output is a compaction of all that the call continues and says."""
-        text, usage = _summary_in(facts)
+        text, usage = _summary_in(facts, exchange)
         model = (facts.model if facts else "") or exchange.request.model
+        tier = facts.service_tier if facts else None
         # Where this turn is kept it may be continued by its id, and then the item stands for the whole context.
         kept = compaction.retained(exchange.context(account), _RETAINED_TOKENS) if exchange.memory is not None else []
         item = compaction.compaction_item(self._sealed(exchange, b",".join([*kept, compaction.summary(text)])))
-        return whole_response.completed(exchange.request.fields, [item], usage, model)
+        return whole_response.completed(exchange.request.fields, [item], usage, model, tier)
 
-    def _compacted(self, exchange: Exchange, account: str, text: str, usage: Json) -> bytes:
+    def _compacted(self, exchange: Exchange, account: str, made: Summary) -> bytes:
         """What a compact call is answered where this gateway compacts."""
-        item = compaction.compaction_item(self._sealed(exchange, compaction.summary(text)))
+        item = compaction.compaction_item(self._sealed(exchange, compaction.summary(made.text)))
         said = compaction.user_messages(exchange.context(account))
         return join_object(
             {
@@ -169,7 +207,7 @@ class Compactor:
                 "object": Json(b'"response.compaction"'),
                 "created_at": Json(b"%d" % time.time()),
                 "output": Json(join_array([*map(listed, said), item])),
-                "usage": usage,
+                "usage": made.usage,
             }
         )
 
@@ -179,13 +217,15 @@ class Compactor:
             raise InvalidRequestError("The input is too large to be compacted.", param="input")
         return sealed
 
-    async def _read(self, answer: UpstreamAnswer, reserve: Reserve) -> bytes:
-        try:
-            raw = await answer.read_whole(self._max_answer_bytes, reserve)
-        finally:
-            await answer.aclose()
-        # Some upstreams stream whatever they are asked for.
-        return await self._offload.run(len(raw), gathered, raw) if answer.is_stream else raw
+    async def _read(
+        self, answer: UpstreamAnswer, entry: Entry | None, reserve: Reserve
+    ) -> tuple[bytes, response.ResponseFacts | None]:
+        """Read the answer, as bytes and as facts, and note what it took: before it is closed, as caps count it then."""
+        raw = await answer.read_whole(self._max_answer_bytes, reserve)
+        if answer.is_stream:
+            # Some upstreams stream whatever they are asked for.
+            raw = await self._offload.run(len(raw), gathered, raw)
+        return raw, await self._offload.run(len(raw), _facts, raw, entry)
 
 
 def context_tokens(exchange: Exchange, context: Iterable[Item]) -> int:
@@ -203,28 +243,42 @@ def _summary_request(exchange: Exchange, history: Iterable[Item], account: Accou
     given = exchange.request.members
     members = {name: given[name] for name in _PASSED_ON if name in given}
     members |= {"input": Json(compaction.request_for([item.content for item in history])), "store": _NOT_STORED}
+    if (cap := most_output_tokens(exchange.caller)) is not None:
+        members["max_output_tokens"] = Json(b"%d" % cap)
     return sendable(members, account)
 
 
-def _facts(raw: bytes, call: UpstreamCall) -> response.ResponseFacts | None:
-    """What upstream has answered; what it took is the call's, whatever becomes of the answer."""
+def _digest(exchange: Exchange, history: Iterable[Item], account: Account) -> bytes:
+    return hashlib.sha256(_summary_request(exchange, history, account)).digest()
+
+
+def _facts(raw: bytes, entry: Entry | None) -> response.ResponseFacts | None:
+    """What upstream has answered; what it took is its entry's, whatever becomes of the answer."""
     facts = response.read(raw)
-    if facts is not None and call.entry is not None:
-        call.entry.usage = Usage.of(facts.usage)
-        call.entry.model_served = facts.model or None
+    if facts is not None and entry is not None:
+        entry.usage = Usage.of(facts.usage)
+        entry.model_served = facts.model or None
+        entry.service_tier = facts.service_tier
+        entry.is_metered = entry.usage is not None and entry.usage.input_tokens + entry.usage.output_tokens > 0
+        if not entry.is_metered:
+            entry.relayed_tokens = estimate_items(facts.output)
     return facts
 
 
-def _summary_in(facts: response.ResponseFacts | None) -> tuple[str, Json]:
-    """The text that a model has written, and the usage as upstream told it. Raises UpstreamError when there is none."""
+def _summary_in(facts: response.ResponseFacts | None, exchange: Exchange) -> Summary:
+    """What a model has written to this call's caller. Raises UpstreamError when that is no summary, or half of one."""
     text = response.text_of(facts) if facts is not None and facts.status == "completed" else ""
     if facts is None or not text.strip():
+        cap = most_output_tokens(exchange.caller)
+        is_cut = cap is not None and facts is not None and facts.status == "incomplete"
         raise UpstreamError(
-            "The model wrote no summary to compact the context to.",
+            f"The summary of the context is longer than the {cap} output tokens that this API key may have."
+            if is_cut
+            else "The model wrote no summary to compact the context to.",
             code="compaction_failed",
             headers={"x-should-retry": "false"},
         )
-    return text, facts.members.get("usage", Json(b"null"))
+    return Summary(text, facts.members.get("usage", Json(b"null")))
 
 
 def _threshold(exchange: Exchange) -> int | None:

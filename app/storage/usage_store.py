@@ -170,7 +170,7 @@ def _unrecorded(connection: Connection, now: int, late_seconds: int) -> tuple[Se
     # The first that is too young ends the look: nothing is passed over.
     while late and late[-1] is not rows[len(late) - 1]:
         late.pop()
-    missing = [row for row in late if row.entry is None and row.input_tokens is not None]
+    missing = [row for row in late if row.entry is None and (row.input_tokens or row.output_tokens)]
     return [_found(connection, row) for row in missing], late[-1].key if late else None
 
 
