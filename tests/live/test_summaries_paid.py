@@ -205,3 +205,31 @@ async def test_a_summary_is_charged_to_the_limits_of_its_key(gateway: LiveGatewa
         ):
             while (await client.get("/usage")).json()["limits"][0]["used"] < billing.billed:
                 await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("path", ["/responses", "/responses/compact"])
+async def test_a_summary_of_which_upstream_does_not_say_what_it_took_is_estimated(
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream, path: str
+) -> None:
+    upstream.respond = lambda _: Reply.json(200, response("resp_up", "completed", [says("word " * 400)]))
+    body = {"model": "demo", **(ASKED if path == "/responses" else {"input": LONG})}
+    async with httpx.AsyncClient(base_url=sqlite_gateway.base_url, headers=sqlite_gateway.headers()) as client:
+        assert (await client.post(path, json=body)).status_code == 200
+    found = await entries(sqlite_gateway.settings.storage.url, 2 if path == "/responses" else 1)
+    summary = found[0]
+    assert (summary["endpoint"], summary["is_estimated"]) == ("compact", True)
+    assert summary["input_tokens"] > 1000
+    assert 500 <= summary["output_tokens"] < 550
+
+
+async def test_a_summary_is_priced_by_the_tier_that_served_it(
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
+) -> None:
+    answer = {**response("resp_up", "completed", [says("They counted.")]), "usage": used(1000, 10)}
+    upstream.respond = lambda _: Reply.json(200, {**answer, "service_tier": "flex"})
+    await respond(sqlite_gateway, "whole", **ASKED, service_tier="auto")
+    trigger: Any = {"type": "compaction_trigger"}
+    made = await respond(sqlite_gateway, "whole", input=[*LONG, trigger], service_tier="auto")
+    assert made["service_tier"] == "flex"
+    found = await entries(sqlite_gateway.settings.storage.url, 3)
+    assert [row["service_tier"] for row in found] == ["flex"] * 3

@@ -14,6 +14,7 @@ from tests.fakes.limited import keys_with, limited_keys
 from tests.fakes.replies import Reply
 from tests.fakes.socket_client import SocketClient
 from tests.fakes.streams import response
+from tests.fakes.surfaces import SURFACES, respond
 from tests.fakes.upstream import FakeUpstream, Recorded
 
 pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
@@ -160,3 +161,19 @@ async def test_a_keeping_upstream_is_told_what_a_compaction_of_ours_stands_for(
     sent: Any = upstream.requests[-1].json
     assert "previous_response_id" not in sent
     assert next(item["content"] for item in sent["input"]) == "One."
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+async def test_a_stored_warm_up_is_continued_before_a_keeping_upstream_in_each_way(
+    sqlite_url: str, upstream: FakeUpstream, surface: str
+) -> None:
+    Keeping(upstream)
+    keeping = upstream_settings(upstream.url, "sk-one", state="upstream")
+    async with running_gateway(sqlite_url, [keeping]) as gateway:
+        [warmed] = await warm(gateway, gateway.key, 1, input=[user("One.")])
+        made = await respond(gateway, surface, input=[user("Two.")], previous_response_id=warmed["response"]["id"])
+        assert made["status"] == "completed"
+        await respond(gateway, surface, input=[user("Three.")], previous_response_id=made["id"])
+    told, known = [request.json for request in upstream.requests]
+    assert [item["content"] for item in told["input"]] == ["One.", "Two."]  # type: ignore[attr-defined]
+    assert known["previous_response_id"] == made["id"]
