@@ -1,7 +1,9 @@
 """One call from admitted to accounted for: its limits before, its use and its entry in the ledger after."""
 
+import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -11,7 +13,7 @@ from app.offload import Offload
 from app.relay.exchange import Exchange
 from app.relay.fold import Fold
 from app.relay.ledger import Ledger
-from app.relay.limiter import NOTHING, Limiter
+from app.relay.limiter import NOTHING, Limiter, Reservation
 from app.state.estimate import estimate_bytes
 from app.state.ledger import Endpoint, Entry
 from app.state.records import ApiKey, Usage
@@ -107,6 +109,31 @@ class MeteredCall:
         """Note how much of the context upstream is sent beside the call's own input, where that is to be paid for."""
         if self.reservation.taken:
             self.entry.history_tokens = await exchange.history_tokens(self._meter.offload)
+
+    @asynccontextmanager
+    async def summary(self, request: CreateRequest, context_tokens: int) -> AsyncIterator[Entry]:
+        """The entry of the call that has this one's context, of so many tokens by estimate, summarised first.
+
+        Upstream is paid for it whatever becomes of this one: so it is recorded, priced and charged by itself, at once.
+        """
+        call = MeteredCall(self._meter, request, self._caller, "compact", is_background=self.entry.is_background)
+        # Nothing was reserved for it.
+        taken = [correction._replace(amount=0) for correction in self.reservation.taken]
+        call.reservation = Reservation(taken=tuple(taken))
+        call.entry.history_tokens = context_tokens
+        failed: BaseException | None = None
+        try:
+            yield call.entry
+        except asyncio.CancelledError:
+            # Whoever wanted it has gone, or may not wait for it any longer: upstream has it in hand.
+            call.entry.status = _CLIENT_LEFT
+            raise
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            if call.entry.attempts:
+                await call.end(failed)
 
     async def end(self, error: BaseException | None = None) -> None:
         """End a call that was not entered."""

@@ -170,29 +170,26 @@ class Performance:
         elif not caller.may_use(request.model):
             raise wording.inaccessible_model(request.model)
         else:
-            return await self._ask(exchange, held)
+            return await self._ask(exchange, self._metered, held)
         return None
 
-    async def _ask(self, exchange: Exchange, held: Reservation) -> tuple[UpstreamAnswer, OpenTurn, Fold] | None:
+    async def _ask(
+        self, exchange: Exchange, metered: MeteredCall, held: Reservation
+    ) -> tuple[UpstreamAnswer, OpenTurn, Fold] | None:
         run, stage, request = self.run, self._stage, exchange.request
-        call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams, self._entry)
+        call = upstream_call(exchange, run.order.headers, stage.keeping_upstreams, metered.entry)
         # Where every account rests, upstream is not asked at all.
         stage.upstream.first(call)
         if not await stage.runs.start(run, response.ended(run.body, "in_progress", [])):
             return None
         self._is_started = True
         if "context_management" in request.members and not exchange.asks_compaction:
-            exchange = await stage.compactor.relieve(exchange, call, held.add)
+            exchange = await stage.compactor.relieve(exchange, call, held.add, metered)
             call = replace(call, render=exchange.render)
         turn = self._turn = self._ours(exchange.turn)
-        fold = Fold(request.fields, stage.relay.max_answer_bytes)
-        if self._metered is not None:
-            self._metered.answer = fold
-            await self._metered.asks(exchange)
-        if exchange.asks_compaction:
-            opening = stage.compactor.answer(exchange, call, held.add)
-        else:
-            opening = stage.upstream.open(call)
+        fold = metered.answer = Fold(request.fields, stage.relay.max_answer_bytes)
+        await metered.asks(exchange)
+        opening = stage.compactor.open(exchange, call, held.add)
         del exchange, request, call
         answer = await opening
         held.shrink(turn.size * _COPIES)

@@ -46,12 +46,14 @@ _INSTRUCTING = frozenset({"system", "developer"})
 class Compaction:
     """A history that was made short: the item that stands for it, what an upstream is sent instead, and what it cost.
 
-    `content` is a run of items, joined by commas; `usage` the token counts of the call that wrote the summary.
+    `content` is a run of items, joined by commas; `usage` the token counts of the call that wrote the summary, which
+    stands under `summary_key` until the call is answered.
     """
 
     item: bytes
     content: bytes
     usage: Mapping[str, Any] | None
+    summary_key: tuple[str, bytes] | None = None
 
 
 def sealed_in(item: Mapping[str, Any]) -> str | None:
