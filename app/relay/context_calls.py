@@ -133,6 +133,8 @@ class ContextCalls:
                 request, caller, memory, keep=False, sealer=self._sealer, room=room, offload=self._offload
             )
             call = upstream_call(exchange, headers, self._keeping_upstreams, metered.entry)
+            if endpoint == "compact":
+                await metered.asks(exchange)
             try:
                 with client:
                     told, body = await work(exchange, call, place.bytes.add)

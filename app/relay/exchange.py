@@ -11,6 +11,7 @@ from app.state.compaction import Compaction
 from app.state.estimate import estimate_history
 from app.state.items import input_items
 from app.state.ledger import Entry
+from app.state.ownership import is_upstreams
 from app.state.records import ApiKey, Chain, Item
 from app.state.replay import replay, standing
 from app.upstream.account import Account
@@ -57,8 +58,9 @@ class OpenTurn:
 
     @property
     def size(self) -> int:
-        """What is held of its input, in bytes."""
-        return sum([len(item.content) for item in self.items])
+        """What is held of its input, and of what stands for its context, in bytes."""
+        made = 0 if self.compaction is None else len(self.compaction.item)
+        return made + sum([len(item.content) for item in self.items])
 
 
 @dataclass(slots=True)
@@ -124,7 +126,8 @@ class Exchange:
             background=request.background,
             compaction=self.compaction,
             secrets=self.secrets,
-            is_large=self.request.is_large,
+            # A compaction may hold far more than the request says.
+            is_large=self.request.is_large or self.compaction is not None,
         )
 
     @property
@@ -201,12 +204,11 @@ class Exchange:
 
     def _is_known_to(self, account: Account) -> bool:
         """Whether this account's upstream has all that the call continues. No upstream knows our conversations."""
-        served_by = self.chain.account if self.chain else self.prefer
-        return (
-            served_by in {None, account.name}
-            and (self.chain is None or self.chain.is_stored)
-            and self.request.conversation_id is None
-        )
+        if self.request.conversation_id is not None:
+            return False
+        if self.chain is None:
+            return {self.prefer, *[item.served_by for item in self.items]} <= {None, account.name}
+        return self.chain.is_stored and is_upstreams(self.chain.turns[-1], account.name)
 
     def _expanded(self, given: Iterable[bytes]) -> Iterator[bytes]:
         for item, raw in zip(self.request.input or (), given, strict=True):

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from app.byte_budget import Reservation, Reserve
 from app.errors import OverloadedError
 from app.relay.memory import Memory
-from app.state.packing import pack
+from app.state.packing import pack, without
 from app.state.records import Chain, Item, StoredResponse, Turn
 from app.state.replay import settled
 
@@ -21,12 +21,14 @@ from app.state.replay import settled
 class Latest:
     """A response that is nowhere stored: its own turn and those before it which are not either, oldest first.
 
-    `stored_parent` is the stored response that they continue, if any. It is read anew for each continuation.
+    `stored_parent` is the stored response that they continue, if any. It is read anew for each continuation, and had
+    `stored_items` with all before it when the latest turn was made.
     """
 
     response_id: str
     stored_parent: str | None
     turns: tuple[Turn, ...]
+    stored_items: int = 0
 
     @property
     def size(self) -> int:
@@ -56,12 +58,18 @@ class Lanes:
         return next((latest for latest in self._latest.values() if latest.response_id == response_id), None)
 
     def keep(self, lane: str | None, latest: Latest) -> None:
-        """Remember this as the lane's latest. Beyond the limit those go that were kept first, itself included."""
+        """Remember this as the lane's latest. Beyond the limit the largest are forgotten, itself included.
+
+        So a lane that takes no more than its share of the limit is never forgotten for another's sake.
+        """
         self.forget(lane)
         self._latest[lane] = latest
-        size = sum(each.size for each in self._latest.values())
+        sizes = {each: known.size for each, known in self._latest.items()}
+        size = sum(sizes.values())
         while size > self._max_bytes:
-            size -= self._latest.pop(next(iter(self._latest))).size
+            largest = max(sizes, key=sizes.__getitem__)
+            size -= sizes.pop(largest)
+            del self._latest[largest]
         if lane in self._latest:
             try:
                 self._held.add_now(latest.size)
@@ -94,18 +102,25 @@ class LaneMemory:
         self._is_stored = is_stored
         self._stored_parent: str | None = parent_id
         self._turns: tuple[Turn, ...] = ()
+        self._stored_items = 0
 
     async def read_chain(self, project_id: str, response_id: str, now: int, reserve: Reserve) -> Chain | None:
         """The response and its ancestors, from wherever they are."""
         latest = self._lanes.find(response_id)
         if latest is None:
-            return await self._store.read_chain(project_id, response_id, now, reserve)
+            chain = await self._store.read_chain(project_id, response_id, now, reserve)
+            self._stored_items = _items_of(chain)
+            return chain
         await reserve(latest.size)
         self._stored_parent, self._turns = latest.stored_parent, latest.turns
         if latest.stored_parent is None:
             return Chain(None, latest.turns, is_stored=False)
         before = await self._store.read_chain(project_id, latest.stored_parent, now, reserve)
-        return before and Chain(before.key, (*before.turns, *latest.turns), is_stored=False)
+        self._stored_items = _items_of(before)
+        if self._stored_items != latest.stored_items:
+            # Some were deleted from a conversation: what was made of them is not said again.
+            self._turns = tuple([without(turn, turn.outline.compactions) for turn in latest.turns])
+        return before and Chain(before.key, (*before.turns, *self._turns), is_stored=False)
 
     async def read_items(
         self, project_id: str, item_ids: Collection[str], now: int, reserve: Reserve
@@ -125,7 +140,8 @@ class LaneMemory:
             self._lanes.forget(self._lane)
         else:
             turn = pack(response.status, response.account, response.items)
-            self._lanes.keep(self._lane, Latest(response.id, self._stored_parent, (*self._turns, turn)))
+            latest = Latest(response.id, self._stored_parent, (*self._turns, turn), self._stored_items)
+            self._lanes.keep(self._lane, latest)
 
     def _with_history(self, response: StoredResponse) -> StoredResponse:
         """The turn, with those before it that were never stored as input of its own: it hangs on no other."""
@@ -133,3 +149,7 @@ class LaneMemory:
         # What was said is input now, but for a compaction: in an answer it stands for all that is before it.
         given = [item if item.type == "compaction" else replace(item, is_output=False) for item in history]
         return replaced(response, items=(*given, *response.items)) if given else response
+
+
+def _items_of(chain: Chain | None) -> int:
+    return sum([len(turn.outline.ids) for turn in chain.turns]) if chain else 0

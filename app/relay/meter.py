@@ -1,7 +1,9 @@
 """One call from admitted to accounted for: its limits before, its use and its entry in the ledger after."""
 
+import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -120,8 +122,36 @@ class MeteredCall:
 
     def begins(self, request: CreateRequest, caller: ApiKey) -> None:
         """Have an order made from now on: this is what was asked, by this caller."""
+        self._caller = caller
         self.entry.model = request.model[:_LONGEST_MODEL]
         self.reservation = self._meter.limiter.resume(self.reservation, caller, request)
+
+    @asynccontextmanager
+    async def summary(self, request: CreateRequest, context_tokens: int) -> AsyncIterator[Entry]:
+        """The entry of the call that has this one's context, of so many tokens by estimate, summarised first.
+
+        Upstream is paid for it whatever becomes of this one: so it is recorded, priced and charged by itself, at once.
+        """
+        caller = self._caller
+        assert caller is not None  # noqa: S101 - its call has begun
+        entry = _entry(request, caller, "compact", is_background=self.entry.is_background)
+        # Nothing was reserved for it.
+        taken = [correction._replace(amount=0) for correction in self.reservation.taken]
+        call = MeteredCall(self._meter, entry, reservation=Reservation(taken=tuple(taken)))
+        call.entry.history_tokens = context_tokens
+        failed: BaseException | None = None
+        try:
+            yield call.entry
+        except asyncio.CancelledError:
+            # Whoever wanted it has gone, or may not wait for it any longer: upstream has it in hand.
+            call.entry.status = _CLIENT_LEFT
+            raise
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            if call.entry.attempts:
+                await call.end(failed)
 
     async def end(self, error: BaseException | None = None) -> None:
         """End a call that was not entered."""

@@ -193,18 +193,14 @@ class Performance:
             return None
         self._is_started = True
         if "context_management" in request.members and not exchange.asks_compaction:
-            exchange = await stage.compactor.relieve(exchange, call, held.add)
+            exchange = await stage.compactor.relieve(exchange, call, held.add, self._metered)
             call = replace(call, render=exchange.render)
         turn = self._turn = self._ours(exchange)
         if turn.compaction is not None:
             await self._journal.begin_output_with(turn.compaction.item)
-        fold = Fold(request.fields, stage.relay.max_answer_bytes)
-        self._metered.answer = fold
+        fold = self._metered.answer = Fold(request.fields, stage.relay.max_answer_bytes)
         await self._metered.asks(exchange)
-        if exchange.asks_compaction:
-            opening = stage.compactor.answer(exchange, call, held.add)
-        else:
-            opening = stage.upstream.open(call)
+        opening = stage.compactor.open(exchange, call, held.add)
         del exchange, request, call
         answer = await opening
         held.shrink(turn.size * _COPIES)

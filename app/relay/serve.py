@@ -1,11 +1,12 @@
 """One response from accepted to settled: prepare → connect → pump → settle."""
 
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 from app.byte_budget import Reservation
-from app.errors import ApiError, OverloadedError, StorageError
+from app.errors import ApiError, OverloadedError, StorageError, UpstreamError
 from app.ids import new_id
 from app.observability.logging import note
 from app.offload import Offload
@@ -29,7 +30,6 @@ from app.settings import RelaySettings
 from app.state.records import NO_ACCOUNT, ApiKey
 from app.storage.response_store import DUPLICATE_RESPONSE
 from app.upstream.answer import UpstreamAnswer
-from app.upstream.call import UpstreamCall
 from app.upstream.connect import UpstreamClient
 from app.wire import response, response_events, wording
 from app.wire.body import LARGE_BYTES
@@ -128,17 +128,28 @@ class Relay:
     async def warm_up(self, request: CreateRequest, caller: ApiKey, lane: Memory, place: Place) -> bytes:
         """Settle a turn that asks for no answer: its input can be continued, and no upstream is called.
 
-        Returns its response object. Raises ApiError.
+        It is a call all the same: limited, and in the ledger. Returns its response object. Raises ApiError, also for a
+        model that no upstream serves.
         """
         note(model=request.model[:_LONGEST_LOGGED])
         if request.conversation_id is not None:
             raise wording.unsupported("conversation", "without an answer for it to keep")
-        made = response.warmed(request.fields)
-        room = ContextRoom(self._max_context_bytes, place.bytes)
-        exchange = await prepare(
-            request, caller, lane, keep=True, sealer=self._sealer, room=room, offload=self._offload
-        )
-        return await self._settler.settle(exchange.turn, exchange.prefer or NO_ACCOUNT, made) or made
+        async with self._meter.call(request, caller) as metered:
+            made = response.warmed(request.fields)
+            room = ContextRoom(self._max_context_bytes, place.bytes)
+            exchange = await prepare(
+                request, caller, lane, keep=True, sealer=self._sealer, room=room, offload=self._offload
+            )
+            # An account that rests may be back before the call that goes on from this.
+            with suppress(UpstreamError):
+                self._upstream.first(upstream_call(exchange, {}, self._keeping_upstreams))
+            turn = exchange.turn
+            turn.entry = metered.entry
+            try:
+                return await self._settler.settle(turn, exchange.prefer or NO_ACCOUNT, made) or made
+            finally:
+                # No model has answered to the name that the client gave, and nothing has a price.
+                metered.entry.usage = None
 
     async def _join(self, request: CreateRequest, caller: ApiKey) -> OpenConversation:
         """The conversation that the request names: held, unless the turn leaves nothing in it."""
@@ -162,13 +173,13 @@ class Relay:
             with client:
                 call = upstream_call(exchange, headers, self._keeping_upstreams, metered.entry)
                 if "context_management" in exchange.request.members and not exchange.asks_compaction:
-                    exchange = await self._compactor.relieve(exchange, call, held.add)
+                    exchange = await self._compactor.relieve(exchange, call, held.add, metered)
                     call = replace(call, render=exchange.render)
                 turn, wants_stream = exchange.turn, exchange.request.stream
                 turn.entry = metered.entry
                 if metered.reservation.taken:
                     await metered.asks(exchange)
-                opening = self._open(exchange, call, held)
+                opening = self._compactor.open(exchange, call, held.add)
                 del exchange, call
                 answer = await opening
                 del opening
@@ -190,12 +201,6 @@ class Relay:
             if pump is not None:
                 await pump.fail("gateway_shutdown", "The gateway was stopped before the response was finished.")
                 await client.end_stream()
-
-    def _open(self, exchange: Exchange, call: UpstreamCall, held: Reservation) -> Awaitable[UpstreamAnswer]:
-        """Ask upstream, or have the compaction made that the call asks for."""
-        if exchange.asks_compaction:
-            return self._compactor.answer(exchange, call, held.add)
-        return self._upstream.open(call)
 
     def _pump(self, turn: OpenTurn, fold: Fold, answer: UpstreamAnswer, listener: Listener, held: Reservation) -> Pump:
         return Pump(

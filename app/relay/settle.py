@@ -80,8 +80,7 @@ class Settler:
         )
         entry = turn.entry
         if entry is not None:
-            # What a summary took that went before stays, where upstream says nothing of the rest.
-            entry.usage = usage or entry.usage
+            entry.usage = usage
             entry.is_metered = untold is None
             entry.relayed_tokens = max(entry.relayed_tokens, untold or 0)
             entry.service_tier = facts.service_tier
@@ -129,6 +128,8 @@ class Settler:
         told = facts.usage or {}
         is_told = bool(told.get("input_tokens") or told.get("output_tokens"))
         untold = None if is_told else estimate_items(facts.output)
+        # The summary of a compaction was a call of its own, which is in the ledger already.
+        usage = Usage.of(facts.usage, facts.web_searches, facts.file_searches)
         if turn.compaction is not None:
             facts = placed(turn.compaction, facts)
         body = facts.as_asked(
@@ -139,7 +140,6 @@ class Settler:
             background_id=turn.background_id,
             created_at=turn.created_at,
         )
-        usage = Usage.of(facts.usage, facts.web_searches, facts.file_searches)
         stored = None if turn.memory is None else self._stored(turn, account, facts, usage, body)
         return facts, usage, untold, body, stored
 

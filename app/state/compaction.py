@@ -11,16 +11,22 @@ import orjson
 from msgspec.structs import replace
 
 from app.ids import new_item_id
-from app.state.estimate import estimate_item
+from app.state.estimate import estimate_item, estimate_items, estimate_text
 from app.state.pairs import answered, is_output
 from app.state.records import Item
 from app.wire.body import Json, join_array, join_object
-from app.wire.input_items import item_type
+from app.wire.input_items import LONGEST_SEALED, item_type
 from app.wire.response import ResponseFacts
 from app.wire.slices import decode
 
 SEAL = "antiphon.v1."
 """How the encrypted content begins that this gateway has made: any upstream can be sent what it holds."""
+
+LARGEST_CONTENT = (LONGEST_SEALED - len(SEAL)) // 4 * 3 - 64
+"""How many bytes can be sealed into one item: base64 makes four of three, and the seal itself takes some."""
+
+# A summary of so many bytes is longer than any that is of use.
+_SUMMARY_BYTES = 1_000_000
 
 _REQUEST = """\
 The conversation above has grown too long and will be replaced by a summary that you write now. Another model, which \
@@ -40,12 +46,14 @@ _INSTRUCTING = frozenset({"system", "developer"})
 class Compaction:
     """A history that was made short: the item that stands for it, what an upstream is sent instead, and what it cost.
 
-    `content` is a run of items, joined by commas; `usage` the token counts of the call that wrote the summary.
+    `content` is a run of items, joined by commas; `usage` the token counts of the call that wrote the summary, which
+    stands under `summary_key` until the call is answered.
     """
 
     item: bytes
     content: bytes
     usage: Mapping[str, Any] | None
+    summary_key: tuple[str, bytes] | None = None
 
 
 def sealed_in(item: Mapping[str, Any]) -> str | None:
@@ -92,21 +100,32 @@ def cut(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
     return history, [*asked, *items[end:]]
 
 
-def retained(history: Sequence[Item], budget: int) -> list[bytes]:
+def retained(history: Sequence[Item], budget: int, unanswered: Sequence[Item] = ()) -> list[bytes] | None:
     """What stays of a history word for word: all instructions, and of the user's messages the newest in the budget.
 
-    `budget` is in tokens, by estimate.
+    `budget` is in tokens, by estimate. None where no item can hold that with a summary and what is yet to be answered.
     """
+    room = LARGEST_CONTENT - _SUMMARY_BYTES - _size(item.content for item in unanswered)
+    roles = [_role(item) for item in history]
+    room -= _size(item.content for item, role in zip(history, roles, strict=True) if role in _INSTRUCTING)
+    if room < 0:
+        return None
     kept: list[bytes] = []
-    for item in reversed(history):
-        role = _role(item)
+    for item, role in zip(reversed(history), reversed(roles), strict=True):
         if role == "user" and not _is_summary(item):
             budget -= estimate_item(item.content)
-            if budget >= 0:
+            room -= len(item.content) + 1
+            if budget >= 0 and room >= 0:
                 kept.append(item.content)
         elif role in _INSTRUCTING:
             kept.append(item.content)
     return kept[::-1]
+
+
+def replaced_tokens(history: Iterable[Item], kept: Iterable[bytes]) -> int:
+    """The tokens, by estimate, of what a summary stands for; 0 where the request for it would take more than that."""
+    replaced = estimate_items([item.content for item in history]) - estimate_items(kept)
+    return replaced if replaced > estimate_text(_REQUEST) else 0
 
 
 def placed(compaction: Compaction, facts: ResponseFacts) -> ResponseFacts:
@@ -123,6 +142,11 @@ def _sum(one: Any, other: Any) -> Any:
     if type(one) is int and type(other) is int:
         return one + other
     return other if one is None else one
+
+
+def _size(contents: Iterable[bytes]) -> int:
+    """The bytes of these in a run of items."""
+    return sum([len(content) + 1 for content in contents])
 
 
 def _message(role: str, text: str) -> bytes:

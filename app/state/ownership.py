@@ -5,7 +5,8 @@ from typing import Any
 
 import orjson
 
-from app.state.records import NO_ACCOUNT, Chain, Item
+from app.state.compaction import sealed_in
+from app.state.records import NO_ACCOUNT, Chain, Item, Turn
 from app.wire.slices import ARRAYS, decode, holds
 
 _NAMING = frozenset({"file_id", "file_ids", "vector_store_ids", "container", "container_id"})
@@ -65,6 +66,15 @@ def has_container(fields: Mapping[str, Any], chain: Chain) -> str | None:
         if turn.account != NO_ACCOUNT and any(sign in turn.content for sign in signs):
             return turn.account
     return None
+
+
+def is_upstreams(turn: Turn, account: str) -> bool:
+    """Whether this account's upstream made the turn, and so knows its id where it keeps what it makes.
+
+    This gateway made what has no output, as a warm-up, and what has a compaction of its own in it.
+    """
+    made = [item for item in turn.items if item.is_output] if turn.account == account else []
+    return bool(made) and not any(item.type == "compaction" and sealed_in(decode(item.content)) for item in made)
 
 
 def _is_bound(item: Item) -> bool:

@@ -1,6 +1,6 @@
 """A turn from its items: what of them can be replayed without looking at them again."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -24,6 +24,12 @@ def pack(status: str, account: str, items: Sequence[Item]) -> Turn:
         b",".join(withheld),
     )
     return Turn(outline, b",".join(given))
+
+
+def without(turn: Turn, places: Collection[int]) -> Turn:
+    """The turn without the items at these places."""
+    left = set(range(len(turn.outline.ids))).difference(places)
+    return pack(turn.status, turn.account, list(turn.some(left).values()))
 
 
 def reader_of(items: Sequence[Item]) -> str | None:

@@ -137,6 +137,14 @@ class Outline(msgspec.Struct, frozen=True, array_like=True):
         """The type of each item."""
         return [named for named, *_ in _FACTS.decode(self.items)]
 
+    @property
+    def compactions(self) -> list[int]:
+        """The places of those that stand for all that is before them, as one that a client has sent does not."""
+        if self.reader != NO_ACCOUNT:
+            return []
+        facts = enumerate(_FACTS.decode(self.items))
+        return [place for place, (named, is_output, *_) in facts if is_output and named == "compaction"]
+
 
 class Turn(msgspec.Struct, frozen=True):
     """One stored turn of a chain. `content` is that of its items which can be given again, joined by commas."""

@@ -232,9 +232,13 @@ def _add(connection: Connection, write: AddItems) -> Added | Refused:
 
 @dataclass(frozen=True, slots=True)
 class DeleteItem(Write[Conversation | Refused]):
-    """An item's removal from a conversation."""
+    """An item's removal from a conversation, and of the compactions that were made of it.
+
+    Those of responses are rows that are known only then, and are waited for.
+    """
 
     rank: ClassVar[Rank] = Rank.CONVERSATIONS
+    is_apart: ClassVar[bool] = True
     erases: ClassVar[bool] = True
 
     project_id: str

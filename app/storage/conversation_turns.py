@@ -7,9 +7,9 @@ import msgspec
 from msgspec.structs import replace
 from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, case, cast, func, insert, select, update
 
-from app.state.packing import pack
+from app.state.packing import without
 from app.state.records import Item, Outline, Turn
-from app.storage import conversation_items
+from app.storage import conversation_compactions, conversation_items
 from app.storage.clock import DatabaseTime
 from app.storage.conversation_items import Measured
 from app.storage.picked_items import Wanted, pick
@@ -73,15 +73,28 @@ def append(connection: Connection, conversation_key: int, turn: Turn) -> Sequenc
 
 
 def remove_item(connection: Connection, conversation_key: int, item_id: str) -> bool:
-    """Take the item out of every turn that has it; False when none does. A turn stays, also without items."""
+    """Take the item out of every turn that has it, and the compactions that were made of it; False when none does.
+
+    A turn stays, also without items.
+    """
     having = conversation_items.find(connection, conversation_key, [item_id])
-    keys = [key for key, outline, _ in having if item_id in outline.ids]
-    for key, turn in _read_some(connection, keys):
-        left = pack(turn.status, turn.account, [item for item in turn.items if item.id != item_id])
-        connection.execute(update(turns).where(turns.c.key == key).values(_columns(left)))
-        _count(connection, conversation_key, len(left.outline.ids) - len(turn.outline.ids))
-    conversation_items.remove(connection, conversation_key, item_id)
-    return bool(keys)
+    found = {key: outline.ids.index(item_id) for key, outline, _ in having if item_id in outline.ids}
+    if not found:
+        return False
+    first = min(found)
+    compacted = conversation_compactions.find_turns(connection, conversation_key, first)
+    # One at a time: each may be large.
+    for key in sorted({*found, *compacted}):
+        for _, turn in _read_some(connection, [key]):
+            removed = [place for place in turn.outline.compactions if (key, place) > (first, found[first])]
+            removed += [place for place, standing in enumerate(turn.outline.ids) if standing == item_id]
+            left = without(turn, removed)
+            connection.execute(update(turns).where(turns.c.key == key).values(_columns(left)))
+            _count(connection, conversation_key, len(left.outline.ids) - len(turn.outline.ids))
+            for place in removed:
+                conversation_items.remove(connection, conversation_key, turn.outline.ids[place])
+    conversation_compactions.remove_from_responses(connection, conversation_key, first)
+    return True
 
 
 def read(

@@ -68,6 +68,9 @@ _READ_CHAIN = Query(
     )
 )
 
+# A chain is measured, and none of it read.
+_NOTHING = -1
+
 _length = func.length(responses.c.body)
 _READ_BODY = Query(select(_length, case((_length <= bindparam("most"), responses.c.body))).where(*_OWN))
 
@@ -93,7 +96,9 @@ _FIND_ITEMS = Query(
     )
 )
 _of_keys = responses.c.key.in_(bindparam("keys", expanding=True))
-_READ_OUTLINES = select(responses.c.key, responses.c.outline, func.length(responses.c.content)).where(_of_keys)
+_READ_OUTLINES = select(responses.c.key, responses.c.id, responses.c.outline, func.length(responses.c.content)).where(
+    _of_keys
+)
 _READ_CONTENTS = select(responses.c.key, responses.c.outline, responses.c.content).where(_of_keys)
 
 
@@ -133,10 +138,16 @@ def read_items(
     turns: dict[int, Wanted] = {}
     keys = list(found_in)
     for start in range(0, len(keys), _KEYS_AT_ONCE):
-        for key, raw, length in connection.execute(_READ_OUTLINES, {"keys": keys[start : start + _KEYS_AT_ONCE]}):
+        rows = connection.execute(_READ_OUTLINES, {"keys": keys[start : start + _KEYS_AT_ONCE]}).all()
+        for key, response_id, raw, length in rows:
             outline = _OUTLINE.decode(raw)
             # Several items of one turn may have one id.
             places = [place for place, item_id in enumerate(outline.ids) if item_id in found_in[key]]
+            if made := set(places).intersection(outline.compactions):
+                own = {"project_id": storable(project_id), "response_id": response_id, "now": now}
+                if not read_chain(connection, own, _NOTHING)[0]:
+                    # What it was made of has been deleted since.
+                    places = [place for place in places if place not in made]
             turns[key] = Wanted(key, outline, length, places)
     size, found = pick(connection, _READ_CONTENTS, list(turns.values()), most)
     resolved: dict[str, Item] = {}

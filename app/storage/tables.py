@@ -26,7 +26,7 @@ from sqlalchemy import (
 from app.storage.storable import StorableId, StorableText
 
 # The newest file in migrations/versions. Ids are four digits, so that an older schema compares as smaller.
-REVISION = "0022"
+REVISION = "0023"
 
 metadata = MetaData(
     naming_convention={
@@ -216,6 +216,7 @@ conversation_responses = Table(
     ),
     Column("conversation_key", BigInteger, nullable=False),
     Column("last_turn_key", BigInteger, nullable=False),
+    Index(None, "conversation_key", "last_turn_key"),
 )
 
 # Responses in the background, until some time after their end. Unfinished, one belongs to `owner` up to `lease_until`;

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from msgspec.structs import fields
+from msgspec.structs import fields, replace
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -170,7 +170,7 @@ def _unrecorded(connection: Connection, now: int, late_seconds: int) -> tuple[Se
     # The first that is too young ends the look: nothing is passed over.
     while late and late[-1] is not rows[len(late) - 1]:
         late.pop()
-    missing = [row for row in late if row.entry is None and row.input_tokens is not None]
+    missing = [row for row in late if row.entry is None and (row.input_tokens or row.output_tokens)]
     return [_found(connection, row) for row in missing], late[-1].key if late else None
 
 
@@ -225,8 +225,13 @@ def _found(connection: Connection, row: Any) -> Entry:
     """The entry that a stored response stands for; what its row has no columns for is read from the response."""
     body = connection.scalar(select(responses.c.body).where(responses.c.key == row.key))
     facts = None if body is None else response.read(body)
-    told = None if facts is None else Usage.of(facts.usage, facts.web_searches, facts.file_searches)
     given, made = row.input_tokens, row.output_tokens
+    used = Usage(given, made, given + made, row.cached_tokens, row.reasoning_tokens)
+    told = None if facts is None else Usage.of(facts.usage, facts.web_searches, facts.file_searches)
+    if told is not None:
+        # Its body counts the summary of a compaction in, which is an entry of its own.
+        is_whole = told.input_tokens == given and told.output_tokens == made
+        used = told if is_whole else replace(used, web_searches=told.web_searches, file_searches=told.file_searches)
     return Entry(
         at=row.created_at,
         request_id="",
@@ -242,7 +247,7 @@ def _found(connection: Connection, row: Any) -> Entry:
         response_id=row.id,
         response_status=row.status,
         is_stored=True,
-        usage=told or Usage(given, made, given + made, row.cached_tokens, row.reasoning_tokens),
+        usage=used,
         service_tier=None if facts is None else facts.service_tier,
         is_metered=True,
     )

@@ -12,10 +12,14 @@ from app.wire.body import Json, join_object, members
 _DONE = b"data: [DONE]\n\n"
 
 
-def completed(fields: Mapping[str, Any], output: Sequence[bytes], usage: Json, model: str) -> bytes:
-    """The response to the request of these decoded members, with this output, by this model."""
+def completed(
+    fields: Mapping[str, Any], output: Sequence[bytes], usage: Json, model: str, service_tier: str | None = None
+) -> bytes:
+    """The response to the request of these decoded members, with this output, by this model in this tier, if known."""
     made = members(response.ended(response.unannounced(fields), "completed", output))
     said = {"completed_at": Json(b"%d" % time.time()), "model": Json(orjson.dumps(model)), "usage": usage}
+    if service_tier is not None:
+        said["service_tier"] = Json(orjson.dumps(service_tier))
     return join_object({**made, **said})
 
 

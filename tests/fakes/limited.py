@@ -14,15 +14,18 @@ ADMINISTRATOR = Actor("a test")
 
 async def limited_keys(database_url: str, *limits: Limits, project: Limits | None = None) -> list[str]:
     """A key for each of these limits, all of one new project."""
+    return await keys_with(database_url, *[KeyPolicy(limits=each) for each in limits], project=project)
+
+
+async def keys_with(database_url: str, *policies: KeyPolicy, project: Limits | None = None) -> list[str]:
+    """A key for each of these policies, all of one new project."""
     storage = patient_storage(database_url)
     async with opened(storage, KeyRing(SECRET)) as installation:
         policy = ProjectPolicy(limits=project or Limits())
         name = f"team {secrets.token_hex(4)}"
         owner = await installation.projects.create(ADMINISTRATOR, name=name, policy=policy)
         made = [
-            await installation.keys.create(
-                ADMINISTRATOR, project_id=owner.id, name=f"limited {number}", policy=KeyPolicy(limits=each)
-            )
-            for number, each in enumerate(limits)
+            await installation.keys.create(ADMINISTRATOR, project_id=owner.id, name=f"limited {number}", policy=each)
+            for number, each in enumerate(policies)
         ]
     return [key for _, key in made]

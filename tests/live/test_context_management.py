@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from openai import AsyncOpenAI, InternalServerError
+from openai import AsyncOpenAI
 from openai.types.responses import Response
 
 from tests.builders import answers, calls, says, user
@@ -180,15 +180,61 @@ async def test_an_upstream_that_can_does_it_itself(sqlite_url: str, upstream: Fa
     assert upstream.requests[-1].json["context_management"] == EDIT
 
 
-async def test_without_a_summary_the_call_fails_and_nothing_is_kept(
-    sqlite_gateway: LiveGateway, upstream: FakeUpstream
+@pytest.mark.parametrize(
+    "failing",
+    [
+        Reply.json(200, response("resp_up", "incomplete", [says("Half")])),
+        Reply.json(200, response("resp_up", "completed", [])),
+        Reply.json(400, {"error": {"message": "Too long.", "type": "invalid_request_error", "code": None}}),
+    ],
+    ids=["half", "none", "refused"],
+)
+async def test_a_context_without_a_summary_goes_as_it_came(
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream, failing: Reply
 ) -> None:
     async with sqlite_gateway.client() as client:
         first = await long_chain(client)
-        upstream.enqueue(Reply.json(200, response("resp_up", "incomplete", [says("Half")])))
-        with pytest.raises(InternalServerError) as error:
-            await client.responses.create(
-                model="demo", input="Go on.", previous_response_id=first.id, context_management=EDIT
-            )
-    assert (error.value.status_code, error.value.code) == (502, "compaction_failed")
+        upstream.enqueue(failing, said("Hi.", TOLD, "resp_second"))
+        second = await client.responses.create(
+            model="demo", input="Go on.", previous_response_id=first.id, context_management=EDIT
+        )
+    assert [item.type for item in second.output] == ["message"]
+    assert len(upstream.requests) == 3
+    assert [item["role"] for item in sent(upstream)] == ["developer", "user", "assistant", "user"]
+
+
+async def test_a_context_that_a_summary_would_make_no_shorter_goes_as_it_came(
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
+) -> None:
+    async with sqlite_gateway.client() as client:
+        # A long question after a short history is not worth one.
+        short = await client.responses.create(model="demo", input="Hello.")
+        await client.responses.create(model="demo", input=LONG, previous_response_id=short.id, context_management=EDIT)
+        assert len(upstream.requests) == 2
+        assert texts(sent(upstream))[0::2] == ["Hello.", LONG]
+        # And one that is longer than what it stands for is of no use.
+        first = await long_chain(client)
+        upstream.enqueue(said(LONG * 2, USAGE), said("Hi.", TOLD, "resp_second"))
+        made = await client.responses.create(
+            model="demo", input="Go on.", previous_response_id=first.id, context_management=EDIT
+        )
+    assert [item.type for item in made.output] == ["message"]
+    assert [item["role"] for item in sent(upstream)] == ["developer", "user", "assistant", "user"]
+
+
+@pytest.mark.slow
+async def test_a_context_that_no_item_can_hold_goes_as_it_came_and_is_not_summarised(
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
+) -> None:
+    image: Any = {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64," + "A" * 16_000_000}
+    async with sqlite_gateway.client() as client:
+        first = await long_chain(client)
+        made = await client.responses.create(
+            model="demo",
+            input=[{"type": "message", "role": "user", "content": [image]}],
+            previous_response_id=first.id,
+            context_management=EDIT,
+        )
+    assert [item.type for item in made.output] == ["message"]
     assert len(upstream.requests) == 2
+    assert len(sent(upstream)) == 4

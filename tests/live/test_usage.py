@@ -204,8 +204,11 @@ async def test_what_a_summary_took_is_its_callers(gateway: LiveGateway, upstream
                 input=given,
                 context_management=[{"type": "compaction", "compact_threshold": 1000}],
             )
-    _, row = await ledger(gateway, 2)
-    assert (row["status"], tokens(row), row["attempts"]) == (400, TOLD, 2)
+    # What upstream refused afterwards took nothing: the summary before it did.
+    _, summary, row = await ledger(gateway, 3)
+    assert (summary["endpoint"], summary["status"], tokens(summary), summary["attempts"]) == ("compact", 200, TOLD, 1)
+    assert (row["endpoint"], row["status"], tokens(row), row["attempts"]) == ("responses", 400, (None,) * 4, 1)
+    assert summary["request_id"] == row["request_id"]
 
 
 async def test_a_count_of_tokens_is_an_entry_that_used_none(gateway: LiveGateway) -> None:

@@ -9,6 +9,7 @@ import pytest
 from app.byte_budget import ByteBudget, Reserve, reserve_nothing
 from app.errors import StorageError
 from app.relay.lane import Lanes
+from app.state.packing import without
 from app.state.records import Chain, Item, StoredResponse
 from tests.builders import ACCOUNT, NOW, make_chain, make_item, make_turn, says, user
 
@@ -124,6 +125,25 @@ async def test_a_compaction_in_that_history_still_stands_for_what_is_before_it(l
     assert [item.is_output for item in store.saved[0].items] == [True, False, False, True]
 
 
+async def test_a_compaction_of_stored_items_is_forgotten_when_one_of_them_is_deleted(
+    lanes: Lanes, store: Store
+) -> None:
+    stored = make_turn([user("One"), user("Two")], [says("Re")])
+    store.chains["resp_0"] = make_chain(stored)
+    compaction = make_item({"id": "cmp_1", "type": "compaction", "encrypted_content": "sealed"}, is_output=True)
+    await turn(lanes, "resp_1", after="resp_0", items=(compaction, make_item(says("Hi"), is_output=True)))
+    chain = await turn(lanes, "resp_2", after="resp_1")
+    assert chain is not None
+    assert chain.turns[1].outline.compactions == [0]
+    # Its turn stands in a conversation, out of which one item was deleted.
+    store.chains["resp_0"] = make_chain(without(stored, [1]))
+    for latest in ("resp_2", "resp_3"):
+        chain = await turn(lanes, "resp_3", after=latest)
+        assert chain is not None
+        assert [each.outline.compactions for each in chain.turns] == [[]] * len(chain.turns)
+        assert b"Hi" in chain.turns[1].content
+
+
 async def test_a_lane_knows_its_latest_response_only(lanes: Lanes) -> None:
     await turn(lanes, "resp_1", lane="a")
     await turn(lanes, "resp_2", lane="a")
@@ -171,6 +191,24 @@ async def test_what_a_connection_remembers_is_bounded(store: Store) -> None:
     assert lanes.find("resp_9") is not None
     await turn(lanes, "resp_x", items=(make_item(user("x" * 4_000)),))
     assert lanes.find("resp_x") is None
+
+
+async def test_a_large_lane_is_forgotten_before_any_that_takes_no_more_than_its_share(store: Store) -> None:
+    lanes = Lanes(store, 4_000, ByteBudget(1 << 30).reservation(PROJECT))
+    for number in range(5):
+        await turn(lanes, f"resp_{number}", lane=f"lane-{number}")
+    small = [lanes.find(f"resp_{number}") for number in range(5)]
+    # It grows turn by turn, and is the last to be kept each time.
+    after = None
+    for number in range(6):
+        response_id = f"resp_big_{number}"
+        await turn(lanes, response_id, lane="big", after=after, items=(make_item(user("x" * 1_000)),))
+        after = response_id if lanes.find(response_id) else None
+    assert [lanes.find(f"resp_{number}") for number in range(5)] == small
+    # Two that are too large together: the larger goes, whichever was kept first.
+    await turn(lanes, "resp_large", lane="large", items=(make_item(user("x" * 2_500)),))
+    assert lanes.find("resp_large") is not None
+    assert all(lanes.find(f"resp_{number}") for number in range(5))
 
 
 async def test_what_there_is_no_room_for_is_not_remembered(store: Store) -> None:

@@ -1,9 +1,11 @@
 """What a call is charged of which upstream has not said what it took: what it was sent, and what its client got."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from app.errors import InvalidRequestError
 from app.offload import Offload
 from app.relay.fold import Fold
 from app.relay.limiter import Limiter
@@ -75,12 +77,40 @@ async def test_what_upstream_said_is_what_counts(metering: Metering) -> None:
     assert (metering.entries[0].usage, metering.entries[0].is_estimated) == (Usage(7, 3, 10), False)
 
 
-async def test_a_summary_that_went_before_is_paid_for_too(metering: Metering) -> None:
+async def test_a_summary_that_goes_before_is_a_call_of_its_own_and_paid_for_at_once(metering: Metering) -> None:
     async with metering.call() as call:
-        call.entry.attempts, call.entry.first_byte_ms, call.entry.usage = 2, 5, Usage(500, 50, 550, 20)
-        call.answer = passed("x" * 400)
-        call.entry.status = 499
-    assert metering.entries[0].usage == Usage(500 + GIVEN, 150, 650 + GIVEN, 20)
+        async with call.summary(make_request(), 400) as entry:
+            entry.attempts, entry.usage, entry.is_metered = 1, Usage(500, 50, 550, 20), True
+        assert metering.charged == GIVEN + 550
+        call.entry.status = 400
+    summary, own = metering.entries
+    assert (summary.endpoint, summary.usage, summary.status) == ("compact", Usage(500, 50, 550, 20), 200)
+    assert (own.endpoint, own.usage, own.status) == ("responses", None, 400)
+    assert summary.request_id == own.request_id
+    assert metering.charged == 550
+
+
+async def test_a_summary_that_is_left_alone_is_paid_for_by_estimate(metering: Metering) -> None:
+    async def leave() -> None:
+        async with metering.call() as call, call.summary(make_request(), 400) as entry:
+            entry.attempts = 1
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await leave()
+    assert (metering.entries[0].status, metering.entries[0].usage) == (499, Usage(400, 0, 400))
+    assert metering.entries[0].is_estimated
+
+
+async def test_a_summary_that_nobody_was_asked_for_is_no_call(metering: Metering) -> None:
+    async def refused() -> None:
+        async with metering.call() as call, call.summary(make_request(), 400):
+            raise InvalidRequestError("No.")
+
+    with pytest.raises(InvalidRequestError):
+        await refused()
+    assert [entry.endpoint for entry in metering.entries] == ["responses"]
+    assert metering.charged == 0
 
 
 async def test_who_has_no_limits_is_counted_by_size(metering: Metering) -> None:

@@ -1,5 +1,6 @@
 """What of a context stays word for word, what is summarised, and what stands for the rest."""
 
+import time
 from typing import Any
 
 import orjson
@@ -7,11 +8,13 @@ import pytest
 
 from app.sealing import KeyRing, Sealer, SealError
 from app.state.compaction import (
+    LARGEST_CONTENT,
     SEAL,
     Compaction,
     compaction_item,
     cut,
     placed,
+    replaced_tokens,
     request_for,
     retained,
     sealed_in,
@@ -20,6 +23,7 @@ from app.state.compaction import (
 )
 from app.state.items import bind
 from app.state.records import Item
+from app.wire.input_items import LONGEST_SEALED
 from app.wire.response import read
 from tests.builders import ACCOUNT, answers, calls, make_item, says, thinks, user
 
@@ -111,9 +115,50 @@ def test_of_a_history_instructions_stay_and_the_newest_words_of_the_user() -> No
     history = items(
         told("system", "Be kind."), user("old " * 400), says("sure"), told("developer", "x" * 9000), user("new")
     )
-    kept = [orjson.loads(content)["content"] for content in retained(history, 100)]
+    kept = [orjson.loads(content)["content"] for content in retained(history, 100) or ()]
     assert kept == ["Be kind.", "x" * 9000, "new"]
-    assert len(retained(history, 1000)) == 4
+    assert len(retained(history, 1000) or ()) == 4
+
+
+def test_of_the_users_words_no_more_stay_than_one_item_holds() -> None:
+    image = {"type": "input_image", "image_url": "data:image/png;base64," + "A" * 4_000_000}
+    picture = make_item({"type": "message", "role": "user", "content": [image]})
+    history = [*items(told("system", "Be kind.")), *[picture] * 5]
+    kept = retained(history, 100_000)
+    assert kept is not None
+    assert len(kept) == 4, "the instructions and three images"
+    longest = b",".join([*kept, summary("x" * 990_000)])
+    assert len(_SEALER.seal("proj_a", longest)) < LONGEST_SEALED
+    assert len(retained(history, 100_000, [picture] * 2) or ()) == 2
+    # What has to stay does not fit.
+    assert retained(history, 100_000, [picture] * 4) is None
+    assert retained(items(told("system", "x" * LARGEST_CONTENT)), 0) is None
+
+
+def test_a_history_that_is_shorter_than_the_request_for_a_summary_is_not_replaced() -> None:
+    history = items(user("old " * 1000), says("Yes."), user("new " * 1000))
+    kept = retained(history, 1_100)
+    assert kept == [history[2].content]
+    assert 1_000 < replaced_tokens(history, kept) < 1_100
+    assert replaced_tokens(history, retained(history, 5_000) or ()) == 0
+    assert replaced_tokens(items(user("Hi."), says("Hi.")), ()) == 0
+
+
+def test_the_largest_content_can_be_sealed() -> None:
+    assert LONGEST_SEALED - 100 < len(_SEALER.seal("proj_a", bytes(LARGEST_CONTENT))) <= LONGEST_SEALED
+
+
+def test_a_context_of_many_calls_is_cut_in_one_pass() -> None:
+    def seconds(count: int) -> float:
+        made = [make_item(calls(f"call_{number}", f"fc_{number}")) for number in range(count)]
+        given = [make_item(answers(f"call_{number}")) for number in range(count)]
+        context = [make_item(says("Hi.")), *made, *given]
+        started = time.thread_time()
+        history, unanswered = cut(context)
+        assert (history, unanswered) == (context[:1], context[1:])
+        return time.thread_time() - started
+
+    assert seconds(20_000) < 100 * max(seconds(1_000), 0.001)
 
 
 def test_a_summary_is_not_taken_for_the_users_words() -> None:

@@ -5,8 +5,16 @@ from typing import Any
 import orjson
 import pytest
 
+from app.state.compaction import compaction_item
 from app.state.items import bind
-from app.state.ownership import asked_for_approval, chain_names_owned, has_container, item_names_owned, names_owned
+from app.state.ownership import (
+    asked_for_approval,
+    chain_names_owned,
+    has_container,
+    is_upstreams,
+    item_names_owned,
+    names_owned,
+)
 from app.state.packing import pack
 from tests.builders import ACCOUNT, OTHER, make_chain, make_item, make_turn, says, user
 
@@ -114,3 +122,14 @@ def test_a_container_that_a_tool_goes_on_in_is_where_it_was_made(tool: dict[str,
     assert has_container({"tools": [tool]}, chain) == account
     assert has_container({"tools": [tool]}, make_chain(make_turn([user("1")], [says("2")]))) is None
     assert has_container({"tools": None}, chain) is None
+
+
+def test_what_this_gateway_made_itself_is_known_by_its_id_to_no_upstream() -> None:
+    ours = orjson.loads(compaction_item("antiphon.v1.sealed"))
+    theirs = {**ours, "encrypted_content": "gAAAA"}
+    assert is_upstreams(make_turn([user("1")], [says("2")]), ACCOUNT)
+    assert is_upstreams(make_turn([user("1")], [theirs]), ACCOUNT)
+    assert is_upstreams(make_turn([user("1"), ours], [says("2")]), ACCOUNT)
+    assert not is_upstreams(make_turn([user("1")], [says("2")]), OTHER)
+    assert not is_upstreams(make_turn([user("1")], []), ACCOUNT)
+    assert not is_upstreams(make_turn([user("1")], [ours]), ACCOUNT)
