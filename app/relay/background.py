@@ -1,7 +1,7 @@
 """What clients ask of responses in the background: make one, let it be heard, end it. Must not know how one is made."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 
 import orjson
@@ -69,10 +69,12 @@ class Background:
         connection: Connection,
         *,
         place: Place,
+        ordered: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         """Answer a create call once its run is committed: with the queued response, or with what it says from then on.
 
-        An upstream that keeps the state itself runs it, too. Raises ApiError while nothing has been sent.
+        `ordered` hears of its id before. An upstream that keeps the state itself runs it, too. Raises ApiError while
+        nothing has been sent.
         """
         order = order_of(request, caller, headers, self._stage.sealer)
         note(model=request.model[:200], stream=request.stream, background=True, response_id=order.id)
@@ -94,6 +96,8 @@ class Background:
             await metered.end(error)
             raise
         key = run.key
+        if ordered is not None:
+            await ordered(order.id)
         # The run has the prompt now.
         del request, order, run
         place.bytes.shrink(0)

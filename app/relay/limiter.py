@@ -132,6 +132,19 @@ class Limiter:
         ]
         return Reservation(refusal.headers(verdict.standings), tuple(taken), estimate.input_tokens, stream)
 
+    async def repeat(self, caller: ApiKey) -> tuple[RawHeader, ...]:
+        """Count a call that is answered as one before it was: a request, and nothing else. Raises LimitError.
+
+        Returns the headers that tell what is left.
+        """
+        claims = [Claim(limit, 1) for limit in limits_of(caller) if limit.unit == "requests"]
+        if not claims:
+            return ()
+        verdict = await self._counts.draw(claims, "")
+        if verdict.refused is not None:
+            raise refusal.refusal(verdict.refused, claims, verdict.standings)
+        return refusal.headers(verdict.standings)
+
     async def reservation(self, caller: ApiKey, request: CreateRequest, entry: Entry, at: int) -> Reservation:
         """What a call in the background was granted when it was ordered, at this time (unix seconds)."""
         limits = [limit for limit in limits_of(caller) if limit.unit in {"tokens", "usd"}]

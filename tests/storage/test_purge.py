@@ -8,8 +8,10 @@ from structlog.testing import capture_logs
 
 from app.errors import StorageError
 from app.settings import StorageSettings
+from app.settings_limits import LimitsSettings
 from app.state.runs import Order
 from app.storage.database import Database
+from app.storage.idempotency_store import IdempotencyStore
 from app.storage.limit_store import LimitStore
 from app.storage.purge import Purge
 from app.storage.response_store import ResponseStore
@@ -33,7 +35,8 @@ def purge(
     usage: UsageStore,
     limits: LimitStore,
 ) -> Purge:
-    return Purge(database, writer, runs, usage, limits, settings=StorageSettings())
+    keys = IdempotencyStore(database, writer, LimitsSettings())
+    return Purge(database, writer, runs, usage, limits, idempotency=keys, settings=StorageSettings())
 
 
 async def test_a_sweep_follows_one_that_failed(
