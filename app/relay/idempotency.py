@@ -7,7 +7,6 @@ another it waits for its end.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -32,6 +31,8 @@ _WAIT_SECONDS = 600.0
 _LOOK_SECONDS = 0.25
 # A stream says what it says more than once: in its deltas, and in what ends an item, a part and the response.
 _TIMES_SAID = 8
+# An answer that is larger is not kept.
+_MOST_KEPT_BYTES = 16 * 1024 * 1024
 _MOST_UNFINISHED = 1000
 _NO_RETRY = {"x-should-retry": "false"}
 _REPLAYED = (b"idempotent-replayed", b"true")
@@ -157,8 +158,7 @@ class Idempotency:
             del making
         if record.is_handed_over:
             return
-        answer = record.kept(object_id)
-        await self._finish(keyed, owner, answer if keeps else replace(answer, body=None))
+        await self._finish(keyed, owner, record.kept(object_id, _MOST_KEPT_BYTES if keeps else 0))
         record.end()
         place.ends_by(client.stop)
         await first
@@ -169,7 +169,7 @@ class Idempotency:
         """Have the log of this response in the background be the answer: to the first client, and to all that come."""
         await self._finish(keyed, owner, Answer(200, object_id=response_id, is_logged=True))
         record.hand_over()
-        await first
+        await asyncio.wait([first])
 
     async def _finish(self, keyed: KeyedRequest, owner: str, answer: Answer) -> None:
         """Keep the answer, now or as soon as that can be: until then the lease is held. Never fails."""

@@ -97,10 +97,11 @@ class RecordedAnswer:
         self._is_forgotten = True
         self.end()
 
-    def kept(self, object_id: str | None) -> Answer:
-        """The answer as it is kept, which shows this response or conversation."""
+    def kept(self, object_id: str | None, most: int) -> Answer:
+        """The answer as it is kept, which shows this response or conversation: its body if it has at most so much."""
         status, headers = self._head or (0, ())
-        return Answer(status, headers, b"".join(self._pieces), object_id)
+        body = b"".join(self._pieces) if sum(map(len, self._pieces)) <= most else None
+        return Answer(status, headers, body, object_id)
 
     @classmethod
     def of(cls, answer: Answer, held: Reservation) -> Self:

@@ -21,9 +21,6 @@ from app.storage.writer import Rank
 KEEP_SECONDS = 86_400
 """How long a key and its answer are kept, from the call on."""
 
-MOST_KEPT_BYTES = 16 * 1024 * 1024
-"""An answer larger than this is not kept."""
-
 _OWNERS_AT_ONCE = 500
 # What a project has used of its keys and bytes, among the counts of its limits: of a window of KEEP_SECONDS, so that
 # at most twice as much is ever kept.
@@ -133,9 +130,7 @@ class FinishKey(_KeyWrite):
 
     def _may_keep(self, connection: Connection, answer: Answer, size: int) -> bool:
         project_id = self.request.project_id
-        if size > MOST_KEPT_BYTES or (
-            answer.object_id is not None and not _is_there(connection, project_id, answer.object_id)
-        ):
+        if answer.object_id is not None and not _is_there(connection, project_id, answer.object_id):
             return False
         if _used(connection, project_id, _BYTES) + size > self.most_bytes:
             return False
