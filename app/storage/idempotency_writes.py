@@ -89,7 +89,7 @@ class ClaimKey(_KeyWrite):
             owner=self.owner,
             lease_until=DatabaseTime() + self.lease_seconds,
         )
-        if connection.execute(claim).rowcount:
+        if connection.scalar(claim.returning(_C.key)) is not None:
             return True
         found = find(connection, request)
         if found is None:

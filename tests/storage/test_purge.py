@@ -70,7 +70,14 @@ async def test_each_sweep_is_a_step_of_its_own(
     run = await runs.create(order, b"secret", None, owner="o", lease_seconds=60, most=10)
     assert run is not None
     assert await runs.end(run, "completed", b"secret", keep_seconds=0, turn=None)
-    assert set(purge.steps) == {"responses", "conversations", "background runs", "usage", "counts of limits"}
+    assert set(purge.steps) == {
+        "responses",
+        "conversations",
+        "background runs",
+        "idempotency keys",
+        "usage",
+        "counts of limits",
+    }
 
     async def fails(*_: object, **__: object) -> int:
         raise StorageError("down")
