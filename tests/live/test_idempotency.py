@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx2
 import pytest
 from openai import AsyncOpenAI
 
+from app.state.idempotency import Answer, Fingerprint
 from app.state.policy import Limits
+from app.storage.idempotency_store import IdempotencyStore
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.keyed import KeyedClient, LosingFront, asked, client_to, code
 from tests.fakes.limited import limited_keys
@@ -126,6 +129,35 @@ async def test_a_call_that_upstream_refused_is_made_again(client: KeyedClient, u
     assert (first.status_code, repeat.status_code, len(upstream.requests)) == (400, 200, 2)
 
 
+async def test_a_repeat_that_waits_for_a_call_that_is_refused_makes_it_itself(
+    sqlite_client: KeyedClient, upstream: FakeUpstream
+) -> None:
+    go = asyncio.Event()
+    upstream.enqueue(Reply([go, *Reply.error(400, "invalid_prompt").steps]))
+    first = asyncio.create_task(sqlite_client.post())
+    await upstream.request(timeout=_SECONDS)
+    repeat = asyncio.create_task(sqlite_client.post())
+    assert code(await sqlite_client.post(**asked(temperature=0.5))) == (409, "idempotency_key_reused")
+    go.set()
+    assert [(await first).status_code, (await repeat).status_code] == [400, 200]
+    assert len(upstream.requests) == 2
+
+
+async def test_a_repeat_makes_the_call_whose_owner_died_once_its_lease_is_over(
+    gateway: LiveGateway, client: KeyedClient, upstream: FakeUpstream
+) -> None:
+    [(project_id, key_id)] = await rows(gateway, "SELECT project_id, id FROM api_keys WHERE name = 'live'")
+    hashed = Fingerprint("one", b"/v1/responses?")
+    hashed.of(lambda _body, _depth: None)(httpx2.Request("POST", gateway.url, json=asked()).content, 9)
+    dead = hashed.request(project_id, key_id)
+    store: IdempotencyStore = gateway.app.state.services.idempotency.store
+    assert await store.claim(dead, "dead", lease_seconds=2) is None
+    answer = await client.post()
+    assert (answer.status_code, len(upstream.requests)) == (200, 1)
+    await store.finish(dead, "dead", Answer(200, (), b"late"))
+    assert (await client.post()).content == answer.content
+
+
 async def test_a_call_that_may_have_been_paid_for_is_not_made_again(
     sqlite_client: KeyedClient, upstream: FakeUpstream
 ) -> None:
@@ -156,6 +188,8 @@ async def test_items_are_added_once(gateway: LiveGateway, client: KeyedClient) -
     items: dict[str, Any] = {"items": [{"type": "message", "role": "user", "content": "Once."}]}
     first, repeat = [await client.post(path, idempotency="items", **items) for _ in range(2)]
     assert (first.status_code, repeat.content) == (200, first.content)
+    missing = await client.post("/conversations/conv_none/items", idempotency="missing", **items)
+    assert missing.status_code == 404
     listed = await client.http.get(f"{gateway.base_url}{path}", headers=gateway.headers())
     assert len(listed.json()["data"]) == 1
     await client.http.delete(f"{gateway.base_url}{path}/{listed.json()['data'][0]['id']}", headers=gateway.headers())
