@@ -56,6 +56,7 @@ async def test_a_repeat_of_a_stream_gets_the_same_bytes(client: KeyedClient, ups
     assert repeat.headers["content-type"] == first.headers["content-type"]
 
 
+@pytest.mark.slow_on_postgresql
 async def test_another_body_under_the_key_is_a_conflict(client: KeyedClient, upstream: FakeUpstream) -> None:
     await client.post()
     other = await client.post(**asked(temperature=0.5))
@@ -64,6 +65,7 @@ async def test_another_body_under_the_key_is_a_conflict(client: KeyedClient, ups
     assert len(upstream.requests) == 1
 
 
+@pytest.mark.slow_on_postgresql
 async def test_the_key_is_its_callers_own(gateway: LiveGateway, client: KeyedClient, upstream: FakeUpstream) -> None:
     first = await client.post()
     theirs = await client.post(key=gateway.other_key, **asked(input="Something else"))
@@ -71,6 +73,7 @@ async def test_the_key_is_its_callers_own(gateway: LiveGateway, client: KeyedCli
     assert theirs.json()["id"] != first.json()["id"]
 
 
+@pytest.mark.slow_on_postgresql
 async def test_a_repeat_of_a_running_stream_hears_it_from_its_beginning_as_it_comes(
     client: KeyedClient, upstream: FakeUpstream
 ) -> None:
@@ -85,6 +88,7 @@ async def test_a_repeat_of_a_running_stream_hears_it_from_its_beginning_as_it_co
     assert len(upstream.requests) == 1
 
 
+@pytest.mark.slow_on_postgresql
 async def test_a_call_goes_on_when_its_client_leaves_and_is_told_to_the_repeat(
     client: KeyedClient, upstream: FakeUpstream
 ) -> None:
@@ -123,6 +127,7 @@ async def test_of_a_call_that_is_not_stored_only_the_fact_is_kept(
     assert kept == [(None, None)]
 
 
+@pytest.mark.slow_on_postgresql
 async def test_a_call_that_upstream_refused_is_made_again(client: KeyedClient, upstream: FakeUpstream) -> None:
     upstream.enqueue(*[Reply.error(400, "invalid_prompt")])
     first, repeat = await client.post(), await client.post()
