@@ -39,6 +39,8 @@ class ApiError(AntiphonError):
     default_code: ClassVar[str | None] = None
     type: ClassVar[str] = "server_error"
     source: ClassVar[Literal["gateway", "upstream"]] = "gateway"
+    is_paid: bool = False
+    """Whether upstream has done its work all the same: the call is not to be made again."""
 
     def __init__(
         self,

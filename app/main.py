@@ -27,6 +27,7 @@ from app.relay.conductor import Conductor
 from app.relay.context_calls import ContextCalls
 from app.relay.conversation import Conversations
 from app.relay.duties import Duties, Duty
+from app.relay.idempotency import RENEW_SECONDS, Idempotency
 from app.relay.keeper import Changes, Keeper
 from app.relay.ledger import RECOVERY_SECONDS, Ledger
 from app.relay.limiter import Limiter
@@ -50,6 +51,7 @@ from app.storage.conversation_store import ConversationStore
 from app.storage.database import Database
 from app.storage.health_check import HealthCheck
 from app.storage.hold_store import HoldStore
+from app.storage.idempotency_store import IdempotencyStore
 from app.storage.key_store import KeyStore
 from app.storage.key_uses import WRITE_SECONDS, KeyUses
 from app.storage.limit_counting import LimitCounting
@@ -204,12 +206,9 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
         reload=reload,
         relay=relay,
         archive=archive,
-        background=Background(
-            stage,
-            archive,
-            conductor,
-            LogReader(runs, conductor),
-            relay,
+        background=Background(stage, archive, conductor, LogReader(runs, conductor), relay),
+        idempotency=Idempotency(
+            IdempotencyStore(database, writer, settings.limits), registry, limiter, settings=settings.relay
         ),
         context_calls=ContextCalls(
             upstream=upstream,
@@ -234,6 +233,7 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
         Duty("prices", prices.load, None),
         Duty("pool sync", keeper.keep, 0),
         Duty("background runs", conductor.conduct, 0),
+        Duty("idempotency leases", services.idempotency.renew, RENEW_SECONDS),
         Duty("conversation leases", open_conversations.extend, open_conversations.extend_seconds),
         *(Duty(f"stream leases {n}", leased.renew, leased.renew_seconds) for n, leased in enumerate(limits.leased, 1)),
         Duty("owed settlements", limits.store.settle_owed, _OWED_SECONDS),
@@ -247,7 +247,9 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
         Duty("project erasure", services.projects.erase_marked, _PROJECT_ERASURE_SECONDS),
         *(
             Duty(f"purge of {what}", step, storage.purge_interval_seconds)
-            for what, step in Purge(database, writer, runs, usage, limits.store, settings=storage).steps.items()
+            for what, step in Purge(
+                database, writer, runs, usage, limits.store, idempotency=services.idempotency.store, settings=storage
+            ).steps.items()
         ),
     )
 

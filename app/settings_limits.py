@@ -9,6 +9,8 @@ from pydantic import Field, SecretStr, field_validator
 from app.settings_sources import SettingsGroup
 from app.settings_urls import check_limits_url
 
+_MIB = 1024 * 1024
+
 
 class LimitsSettings(SettingsGroup):
     """How limits of keys and projects are counted. Budgets are always in the database."""
@@ -24,6 +26,15 @@ class LimitsSettings(SettingsGroup):
     allow_unpriced_models: bool = Field(
         default=False,
         description="Whether keys with a budget in dollars may use models without a known price, uncharged.",
+    )
+
+    idempotency_keys: int = Field(
+        100_000, ge=1, description="Idempotency keys that a project may use within 24 hours; one more gets a 429."
+    )
+    idempotency_bytes: int = Field(
+        1024 * _MIB,
+        ge=0,
+        description="Bytes of a project's answers that are kept for repeats within 24 hours; of more only the fact is.",
     )
 
     @field_validator("url")

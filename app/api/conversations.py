@@ -9,6 +9,7 @@ import orjson
 from fastapi import Depends, Request, Response
 
 from app.api.answers import for_list, list_answer
+from app.api.idempotency import answer_once
 from app.api.intake import headers_of
 from app.api.queries import check_include, read_page_query
 from app.api.services import Caller, Held, ServicesOf
@@ -23,7 +24,14 @@ from app.state.records import Conversation, Item
 from app.state.references import references
 from app.wire import wording
 from app.wire.body import LARGE_BYTES
-from app.wire.conversations import NewItems, conversation, parse_metadata, parse_new_conversation, parse_new_items
+from app.wire.conversations import (
+    NewConversation,
+    NewItems,
+    conversation,
+    parse_metadata,
+    parse_new_conversation,
+    parse_new_items,
+)
 from app.wire.request_fields import CONVERSATION_ID
 
 _JSON = "application/json"
@@ -41,11 +49,14 @@ ConversationId = Annotated[str, Depends(_conversation_id)]
 async def create_conversation(request: Request, caller: Caller, services: ServicesOf, held: Held) -> Response:
     """Create a conversation, with up to 20 items in it."""
     parse = partial(parse_new_conversation, is_strict=services.is_strict)
-    given = await services.intake.read(parse, headers_of(request.scope), request.receive, held)
-    made = Conversation(new_id("conv"), int(time.time()), given.metadata)
-    items = await _items_of(given.items, caller.project_id, services.responses, services.offload, held)
-    await services.conversations.create(caller.project_id, made, items)
-    return _shown(made)
+
+    async def create(given: NewConversation) -> tuple[Response, str]:
+        made = Conversation(new_id("conv"), int(time.time()), given.metadata)
+        items = await _items_of(given.items, caller.project_id, services.responses, services.offload, held)
+        await services.conversations.create(caller.project_id, made, items)
+        return _shown(made), made.id
+
+    return await answer_once(request, services, caller, held, parse, create)
 
 
 async def retrieve_conversation(conversation_id: ConversationId, caller: Caller, services: ServicesOf) -> Response:
@@ -64,6 +75,7 @@ async def update_conversation(
 async def delete_conversation(conversation_id: ConversationId, caller: Caller, services: ServicesOf) -> Response:
     """Delete a conversation and its items; the responses that were made in it stay."""
     await services.conversations.delete(caller.project_id, conversation_id)
+    await services.idempotency.store.erase(caller.project_id, conversation_id)
     deleted = {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
     return Response(orjson.dumps(deleted), media_type=_JSON)
 
@@ -74,11 +86,14 @@ async def create_items(
     """Add up to 20 items to a conversation."""
     check_include(request, services.is_strict)
     parse = partial(parse_new_items, is_strict=services.is_strict)
-    given = await services.intake.read(parse, headers_of(request.scope), request.receive, held)
-    memory = await services.open_conversations.open(caller.project_id, conversation_id, services.responses)
-    items = await _items_of(given, caller.project_id, memory, services.offload, held)
-    added = await services.conversations.add_items(caller.project_id, conversation_id, items)
-    return await _listed(added, services.offload, held, has_more=False)
+
+    async def add(given: NewItems) -> tuple[Response, str]:
+        memory = await services.open_conversations.open(caller.project_id, conversation_id, services.responses)
+        items = await _items_of(given, caller.project_id, memory, services.offload, held)
+        added = await services.conversations.add_items(caller.project_id, conversation_id, items)
+        return await _listed(added, services.offload, held, has_more=False), conversation_id
+
+    return await answer_once(request, services, caller, held, parse, add)
 
 
 async def list_items(
@@ -105,7 +120,9 @@ async def retrieve_item(  # noqa: PLR0917 - the framework's injection, by name
 
 async def delete_item(conversation_id: ConversationId, item_id: str, caller: Caller, services: ServicesOf) -> Response:
     """Delete one item of a conversation; returns the conversation."""
-    return _shown(await services.conversations.delete_item(caller.project_id, conversation_id, item_id))
+    left = await services.conversations.delete_item(caller.project_id, conversation_id, item_id)
+    await services.idempotency.store.erase(caller.project_id, conversation_id)
+    return _shown(left)
 
 
 async def _items_of(

@@ -1,7 +1,7 @@
 """The `responses` endpoints: take in, hand on, answer."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import orjson
@@ -9,14 +9,20 @@ from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.answers import JsonAnswer, for_list, list_answer
+from app.api.idempotency import KEY, fingerprint
 from app.api.intake import headers_of
 from app.api.queries import check_include, is_beta, read_page_query, read_stream_query
 from app.api.services import Caller, Held, Services, ServicesOf
+from app.errors import InvalidRequestError
 from app.relay.background import not_found
 from app.relay.client import Connection
+from app.relay.idempotency import Ordered, not_kept
+from app.relay.recorded_answer import RecordedAnswer
+from app.relay.registry import Place
 from app.state import policy
 from app.state.listing import input_of, page
-from app.wire.requests import parse_create_request
+from app.state.records import ApiKey
+from app.wire.requests import CreateRequest, parse_create_request
 
 _JSON = "application/json"
 
@@ -39,6 +45,9 @@ class CreateResponse:
         caller = await services.identify(scope, headers, self._needed)
         with await services.registry.admit(caller.project_id) as place:
             connection = scope["extensions"]["antiphon"]["connection"]
+            if KEY in headers:
+                await self._serve_once(scope, receive, send, caller, place)
+                return
             request = await services.intake.read(self._parse, headers, receive, place.bytes, connection.take_whole)
             request.is_beta = is_beta(scope)
             server = services.background if request.background else services.relay
@@ -46,6 +55,55 @@ class CreateResponse:
             # The prompt is not to be held here while the answer streams.
             del request
             await serving
+
+    async def _serve_once(self, scope: Scope, receive: Receive, send: Send, caller: ApiKey, place: Place) -> None:
+        """Serve a call with an idempotency key: make it, unless it was made before."""
+        services, headers = self._services, headers_of(scope)
+        connection = scope["extensions"]["antiphon"]["connection"]
+        hashed = fingerprint(scope, headers)
+        request = await services.intake.read(hashed.of(self._parse), headers, receive, place.bytes)
+        request.is_beta = is_beta(scope)
+        serving = services.idempotency.serve(
+            hashed.request(caller.project_id, caller.id),
+            partial(self._make, request, caller, headers, place),
+            send,
+            connection,
+            place=place,
+            metered=caller,
+            keeps=request.store,
+        )
+        del request
+        logged = await serving
+        if logged is not None:
+            try:
+                key = await services.background.find_log(caller.project_id, logged, place.bytes.add)
+            except InvalidRequestError:
+                raise not_kept() from None
+            await services.background.follow(caller, key, -1, send, connection)
+
+    async def _make(  # noqa: PLR0917
+        self,
+        request: CreateRequest,
+        caller: ApiKey,
+        headers: Mapping[str, str],
+        place: Place,
+        record: RecordedAnswer,
+        ordered: Ordered,
+    ) -> str | None:
+        """Make the call; returns the id of its response."""
+
+        async def note_id(response_id: str) -> None:
+            place.response_id = response_id
+
+        serve = (
+            partial(self._services.background.serve, ordered=ordered if request.stream else note_id)
+            if request.background
+            else self._services.relay.serve
+        )
+        serving = serve(request, caller, headers, record.send, record, place=place)
+        del request
+        await serving
+        return place.response_id
 
 
 class EventStream(Response):
@@ -81,7 +139,9 @@ async def cancel_response(response_id: str, caller: Caller, services: ServicesOf
 
 async def delete_response(response_id: str, caller: Caller, services: ServicesOf) -> Response:
     """Delete a stored response and its items."""
-    if not await services.archive.delete(caller.project_id, response_id):
+    was_there = await services.archive.delete(caller.project_id, response_id)
+    await services.idempotency.store.erase(caller.project_id, response_id)
+    if not was_there:
         raise not_found(response_id)
     deleted = {"id": response_id, "object": "response.deleted", "deleted": True}
     return Response(orjson.dumps(deleted), media_type=_JSON)

@@ -23,6 +23,7 @@ from app.relay.background import Background
 from app.relay.context_calls import ContextCalls
 from app.relay.conversation import Conversations
 from app.relay.duties import Duties
+from app.relay.idempotency import Idempotency
 from app.relay.limiter import Limiter
 from app.relay.readiness import Readiness
 from app.relay.registry import Registry
@@ -65,6 +66,7 @@ class Services:
     relay: Relay
     archive: Archive
     background: Background
+    idempotency: Idempotency
     context_calls: ContextCalls
     usage: UsageStore
     limiter: Limiter

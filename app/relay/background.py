@@ -1,7 +1,7 @@
 """What clients ask of responses in the background: make one, let it be heard, end it. Must not know how one is made."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -74,10 +74,12 @@ class Background:
         connection: Connection,
         *,
         place: Place,
+        ordered: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         """Answer a create call once its run is committed: with the queued response, or with what it says from then on.
 
-        An upstream that keeps the state itself runs it, too. Raises ApiError while nothing has been sent.
+        `ordered` hears of its id before. An upstream that keeps the state itself runs it, too. Raises ApiError while
+        nothing has been sent.
         """
         order = order_of(request, caller, headers, self._stage.sealer)
         note(model=request.model[:200], stream=request.stream, background=True, response_id=order.id)
@@ -92,20 +94,22 @@ class Background:
             await self._relay.serve(request, caller, headers, send, connection, place=place)
             return
         if not request.stream:
-            metered, run, body = await self._order(order, request, caller)
+            metered, run, body = await self._order(order, request, caller, ordered)
             del request, order, run
             place.bytes.shrink(0)
             await client.answer(200, metered.dressed(_JSON), body)
             return
         # Before there is a run: who cannot listen to it gets none. From then on there is a listener, and no call.
         with self._stage.registry.listen(caller.project_id, client.stop, is_admitted=True) as listener:
-            metered, run, _ = await self._order(order, request, caller)
+            metered, run, _ = await self._order(order, request, caller, ordered)
             key = run.key
             del request, order, run
             place.release()
             await self._listen(client, key, -1, listener, metered.reservation)
 
-    async def _order(self, order: Order, request: CreateRequest, caller: ApiKey) -> tuple[MeteredCall, Run, bytes]:
+    async def _order(
+        self, order: Order, request: CreateRequest, caller: ApiKey, ordered: Callable[[str], Awaitable[None]] | None
+    ) -> tuple[MeteredCall, Run, bytes]:
         """Admit the call and commit its run, which has the prompt and the reservation from then on."""
         metered = await self._stage.meter.order(request, caller)
         try:
@@ -114,6 +118,8 @@ class Background:
         except Exception as error:
             await metered.end(error)
             raise
+        if ordered is not None:
+            await ordered(order.id)
         return metered, run, body
 
     async def _create(self, order: Order, body: bytes, page: Page | None) -> Run:

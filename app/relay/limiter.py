@@ -117,6 +117,19 @@ class Limiter:
         ]
         return Reservation(refusal.headers(verdict.standings), tuple(taken), estimate.input_tokens, stream)
 
+    async def repeat(self, caller: ApiKey) -> tuple[RawHeader, ...]:
+        """Count a call that is answered as one before it was: a request, and nothing else. Raises LimitError.
+
+        Returns the headers that tell what is left.
+        """
+        claims = [Claim(limit, 1) for limit in limits_of(caller) if limit.unit == "requests"]
+        if not claims:
+            return ()
+        verdict = await self._counts.draw(claims, "")
+        if verdict.refused is not None:
+            raise refusal.refusal(verdict.refused, claims, verdict.standings)
+        return refusal.headers(verdict.standings)
+
     def resume(self, reservation: Reservation, caller: ApiKey, request: CreateRequest) -> Reservation:
         """The reservation of an order that is made now, for a caller whose limits may be others by now."""
         _cap(request, most_output_tokens(caller))

@@ -26,10 +26,10 @@ def _end_nothing() -> None:
 class Place:
     """An admitted call of this project, as a context. `bytes` are those that it holds, given back with the place.
 
-    `continues` is the row of the stored turn that the call continues, if any.
+    `continues` is the row of the stored turn that the call continues, if any, and `response_id` what it has made.
     """
 
-    __slots__ = ("_end", "_has_to_end", "_registry", "bytes", "continues", "project_id")
+    __slots__ = ("_end", "_has_to_end", "_registry", "bytes", "continues", "project_id", "response_id")
 
     def __init__(self, registry: "Registry", project_id: str, end: Callable[[], None], held: Reservation) -> None:
         self._registry = registry
@@ -38,6 +38,7 @@ class Place:
         self.project_id = project_id
         self.bytes = held
         self.continues: int | None = None
+        self.response_id: str | None = None
 
     def ends_by(self, end: Callable[[], None]) -> None:
         """Have the call asked in this way to finish early, from now on; at once if it was asked already."""

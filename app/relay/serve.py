@@ -121,6 +121,7 @@ class Relay:
                 serving = self._exchange(exchange, headers, client, metered, place.bytes)
                 del exchange
                 await serving
+                place.response_id = metered.entry.response_id
             finally:
                 if conversation is not None:
                     await conversation.release()
@@ -241,7 +242,7 @@ class Relay:
                     await client.answer(answer.status, headers, body)
         except ApiError as error:
             # Upstream has done its work: an SDK that tries again by itself would pay for it twice.
-            error.headers = {**error.headers, "x-should-retry": "false"}
+            error.headers, error.is_paid = {**error.headers, "x-should-retry": "false"}, True
             raise
         finally:
             await answer.aclose()

@@ -14,6 +14,7 @@ from sqlalchemy import BindParameter, Connection, Select, Table, bindparam, dele
 from app.errors import StorageError
 from app.storage.clock import DatabaseTime
 from app.storage.database import Database
+from app.storage.idempotency_tables import idempotency_keys
 from app.storage.limit_tables import limit_counts, limit_streams
 from app.storage.tables import api_keys, conversation_turns, conversations, projects, responses, runs
 from app.storage.usage_tables import usage, usage_hours
@@ -52,6 +53,7 @@ _WHOSE: Mapping[Table, Select[Any]] = MappingProxyType(
         ),
         conversations: _of(conversations).order_by(conversations.c.id),
         responses: _of(responses).order_by(responses.c.id),
+        idempotency_keys: _of(idempotency_keys).order_by(idempotency_keys.c.api_key_id, idempotency_keys.c.name),
         usage: _of(usage).order_by(usage.c.at),
         usage_hours: _of(usage_hours).order_by(usage_hours.c.hour),
         limit_counts: _owned(limit_counts),

@@ -1,4 +1,4 @@
-"""Sweep what has expired: responses, conversations, background runs, usage and the counts of limits.
+"""Sweep what has expired: responses, conversations, background runs, idempotency keys, usage and the counts of limits.
 
 Each is a step of its own, a duty that fails and goes on by itself (ADR 32).
 """
@@ -11,6 +11,7 @@ import structlog
 from app.settings import StorageSettings
 from app.storage.conversation_expiry import ConversationExpiry
 from app.storage.database import Database
+from app.storage.idempotency_store import IdempotencyStore
 from app.storage.limit_store import LimitStore
 from app.storage.response_expiry import GRACE_SECONDS, ResponseExpiry
 from app.storage.run_store import RunStore
@@ -33,6 +34,7 @@ class Purge:
         usage: UsageStore,
         limits: LimitStore,
         *,
+        idempotency: IdempotencyStore,
         settings: StorageSettings,
     ) -> None:
         self._database = database
@@ -43,6 +45,7 @@ class Purge:
             "responses": lambda now: responses.remove(now - GRACE_SECONDS),
             "conversations": conversations.remove,
             "background runs": lambda _: runs.purge_expired(),
+            "idempotency keys": lambda _: idempotency.purge_expired(),
             "usage": lambda now: usage.purge(now - usage_seconds),
             "counts of limits": lambda _: limits.purge_expired(),
         }

@@ -15,7 +15,13 @@ from sqlalchemy import Connection
 from app.storage.storable import storable, storable_id
 
 LOCKED: Mapping[str, str] = MappingProxyType(
-    {"limit_counts": "owner, name", "runs": "key", "conversations": "key", "responses": "key"}
+    {
+        "limit_counts": "owner, name",
+        "runs": "key",
+        "conversations": "key",
+        "responses": "key",
+        "idempotency_keys": "key",
+    }
 )
 """The tables whose rows are locked, in the order in which they are, each with the order of its rows."""
 

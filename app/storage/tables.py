@@ -38,7 +38,8 @@ metadata = MetaData(
 )
 
 
-def _key() -> Column[int]:
+def surrogate_key() -> Column[int]:
+    """A key that is counted up."""
     # SQLite counts only in INTEGER, and needs AUTOINCREMENT to never hand out a deleted row's key again: a dangling
     # parent_key must stay dangling.
     return Column("key", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
@@ -95,7 +96,7 @@ api_keys = Table(
 audit = Table(
     "audit",
     metadata,
-    _key(),
+    surrogate_key(),
     Column("id", StorableText, nullable=False, unique=True),
     Column("at", BigInteger, nullable=False),
     Column("actor", StorableText, nullable=False),
@@ -110,7 +111,7 @@ audit = Table(
 responses = Table(
     "responses",
     metadata,
-    _key(),
+    surrogate_key(),
     Column("project_id", StorableText, ForeignKey("projects.id"), nullable=False),
     Column("id", StorableId, nullable=False),
     # No foreign key: a parent that is gone is how a deleted ancestor is seen.
@@ -162,7 +163,7 @@ meta = Table(
 conversations = Table(
     "conversations",
     metadata,
-    _key(),
+    surrogate_key(),
     Column("project_id", StorableText, ForeignKey("projects.id"), nullable=False),
     Column("id", StorableText, nullable=False),
     Column("created_at", BigInteger, nullable=False),
@@ -184,7 +185,7 @@ conversations = Table(
 conversation_turns = Table(
     "conversation_turns",
     metadata,
-    _key(),
+    surrogate_key(),
     Column("conversation_key", BigInteger, ForeignKey("conversations.key", ondelete="CASCADE"), nullable=False),
     Column("outline", LargeBinary, nullable=False),
     Column("content", LargeBinary, nullable=False),
@@ -224,7 +225,7 @@ conversation_responses = Table(
 runs = Table(
     "runs",
     metadata,
-    _key(),
+    surrogate_key(),
     Column("project_id", StorableText, ForeignKey("projects.id"), nullable=False),
     Column("id", StorableText, nullable=False),
     Column("api_key_id", StorableText, nullable=False),

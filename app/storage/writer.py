@@ -46,6 +46,7 @@ class Rank(IntEnum):
     CONVERSATIONS = auto()
     REMOVALS = auto()
     TURNS = auto()
+    IDEMPOTENCY = auto()
     USAGE = auto()
     CONDITIONS = auto()
     PROJECTS = auto()

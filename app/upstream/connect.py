@@ -154,7 +154,9 @@ class UpstreamClient:
         if following is None:
             # Who is told of a limit or a fault of ours comes again: not after a try that may have been generated.
             is_passing = fault.is_local or fault.error.status == HTTPStatus.TOO_MANY_REQUESTS
-            raise last_word((is_passing and walk.costly) or fault, self._pool.exhausted(call))
+            word = last_word((is_passing and walk.costly) or fault, self._pool.exhausted(call))
+            word.is_paid = walk.costly is not None
+            raise word
         if fault.blame == "server":
             self.possible_duplicates += 1
             note(possible_duplicate=True)

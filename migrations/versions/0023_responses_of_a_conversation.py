@@ -6,7 +6,7 @@ Revision 0023; 2026-11-30.
 from alembic import op
 
 revision = "0023"
-down_revision = "0015"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 

@@ -29,6 +29,7 @@ from app.server.run import configuration
 from app.settings import RelaySettings, ServerSettings, Settings, StorageSettings
 from app.settings_access import AccessSettings
 from app.settings_background import BackgroundSettings
+from app.settings_limits import LimitsSettings
 from app.settings_memory import MemorySettings
 from app.settings_upstream import KeySettings, UpstreamSettings
 from app.storage.database import Database
@@ -92,6 +93,7 @@ async def running_gateway(
     relay: Mapping[str, Any] | None = None,
     background: Mapping[str, Any] | None = None,
     memory: Mapping[str, Any] | None = None,
+    limits: Mapping[str, Any] | None = None,
     keys_of: LiveGateway | None = None,
 ) -> AsyncIterator[LiveGateway]:
     """Serve over a loopback socket from this loop, on a migrated database. No upstreams means the demo model.
@@ -105,6 +107,7 @@ async def running_gateway(
         relay=RelaySettings(**(relay or {})),
         background=BackgroundSettings(**(background or {})),
         memory=MemorySettings(**(memory or {})),
+        limits=LimitsSettings(**(limits or {})),
         upstreams=tuple(upstreams),
     )
     if keys_of is None:

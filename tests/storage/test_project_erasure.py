@@ -4,6 +4,8 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from app.errors import ConflictError, NotFoundError, StorageError
+from app.settings_limits import LimitsSettings
+from app.state.idempotency import KeyedRequest
 from app.state.ledger import Entry
 from app.state.limits import Claim, Limit
 from app.state.records import ApiKey, Conversation, Usage
@@ -11,6 +13,7 @@ from app.state.runs import Order, Page
 from app.storage import project_erasure
 from app.storage.conversation_store import ConversationStore
 from app.storage.database import Database
+from app.storage.idempotency_store import IdempotencyStore
 from app.storage.key_store import CreateKey
 from app.storage.limit_store import LimitStore
 from app.storage.response_store import ResponseStore
@@ -63,6 +66,8 @@ async def other_project(
             await runs.create(order, b"{}", Page(0, 0, b"x"), owner="o", lease_seconds=60, most=100)
             await conversations.create(project_id, Conversation(f"conv_{name}", NOW, b"{}"), [message(name)])
         await conversations.add_items(project_id, conversation_id, [message("1")])
+        keyed = KeyedRequest(project_id, key_id, "name", b"fingerprint")
+        await IdempotencyStore(database, writer, LimitsSettings()).claim(keyed, "owner", 60)
         entry = Entry(NOW, "r", project_id, key_id, "responses", "m", is_stream=False, is_background=False)
         entry.usage = Usage(1, 1, 2, 0, 0)
         await usage.record([entry])

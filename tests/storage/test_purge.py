@@ -8,8 +8,10 @@ from structlog.testing import capture_logs
 
 from app.errors import StorageError
 from app.settings import StorageSettings
+from app.settings_limits import LimitsSettings
 from app.state.runs import Order
 from app.storage.database import Database
+from app.storage.idempotency_store import IdempotencyStore
 from app.storage.limit_store import LimitStore
 from app.storage.purge import Purge
 from app.storage.response_store import ResponseStore
@@ -33,7 +35,8 @@ def purge(
     usage: UsageStore,
     limits: LimitStore,
 ) -> Purge:
-    return Purge(database, writer, runs, usage, limits, settings=StorageSettings())
+    keys = IdempotencyStore(database, writer, LimitsSettings())
+    return Purge(database, writer, runs, usage, limits, idempotency=keys, settings=StorageSettings())
 
 
 async def test_a_sweep_follows_one_that_failed(
@@ -67,7 +70,14 @@ async def test_each_sweep_is_a_step_of_its_own(
     run = await runs.create(order, b"secret", None, owner="o", lease_seconds=60, most=10)
     assert run is not None
     assert await runs.end(run, "completed", b"secret", keep_seconds=0, turn=None)
-    assert set(purge.steps) == {"responses", "conversations", "background runs", "usage", "counts of limits"}
+    assert set(purge.steps) == {
+        "responses",
+        "conversations",
+        "background runs",
+        "idempotency keys",
+        "usage",
+        "counts of limits",
+    }
 
     async def fails(*_: object, **__: object) -> int:
         raise StorageError("down")

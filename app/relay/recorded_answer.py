@@ -1,0 +1,161 @@
+"""Record an answer while it is made, for any number of clients that hear it from its beginning, each at its own pace.
+
+The call that makes it hears of none of them: it goes on when its client leaves, so that a repeat finds the answer.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Self
+
+from app.byte_budget import Reservation
+from app.errors import ApiError, UpstreamError
+from app.relay.client import Client, Connection, Message, Send
+from app.state.idempotency import Answer, RawHeader
+from app.wire.sse import KEEP_ALIVE
+
+_LABEL, _LENGTH, _RATE_LIMITS = b"content-type", b"content-length", b"x-ratelimit-"
+_EVENT_STREAM = b"text/event-stream"
+
+
+class FirstClient(NamedTuple):
+    """The client whose call it is."""
+
+    send: Send
+    connection: Connection
+
+
+class BrokenOffError(Exception):
+    """The call that was heard broke off, and its answer has no end."""
+
+
+class RecordedAnswer:
+    """The `send` and the connection of a call, as `relay.client` has them; `tell` is what clients hear.
+
+    What is recorded is held by this reservation, and has at most `max_bytes`: more is an UpstreamError, once. Comments
+    that fill silence are each client's own. The answer has its end when whoever makes it says so (`end`).
+    """
+
+    def __init__(self, first: FirstClient | None, held: Reservation, max_bytes: int) -> None:
+        self._first = first
+        self._direct: FirstClient | None = None
+        self._held = held
+        self._room = max_bytes
+        self._is_full = False
+        self._head: tuple[int, Sequence[RawHeader]] | None = None
+        self._pieces: list[bytes] = []
+        self._is_over = False
+        self._is_forgotten = False
+        self._changed = asyncio.Event()
+
+    async def send(self, message: Message) -> None:
+        """Take a part of the answer."""
+        if self._direct is not None:
+            await self._direct.send(message)
+        elif message["type"] == "http.response.start":
+            self._head = message["status"], tuple(message["headers"])
+            self._wake()
+        elif message["body"] and message["body"] != KEEP_ALIVE:
+            await self._take(message["body"])
+
+    def push(self, body: bytes) -> bool:
+        """Take a piece without waiting: only where it is not recorded."""
+        return self._direct is not None and self._direct.connection.push(body)
+
+    def watch(self, gone: Callable[[], None] | None) -> None:
+        """Nobody who leaves ends the call, but for a client that alone hears it."""
+        if self._direct is not None:
+            self._direct.connection.watch(gone)
+
+    def hand_over(self) -> None:
+        """Have the first client alone hear what follows, and record nothing. Others have to look again."""
+        self._direct = self._first
+        self.forget()
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether the first client alone hears it."""
+        return self._direct is not None
+
+    def refuse(self, error: ApiError) -> None:
+        """Have the answer be this error."""
+        self._head = (
+            error.status,
+            [
+                (name.encode("latin-1"), value.encode("latin-1"))
+                for name, value in {"content-type": "application/json", **error.told_headers()}.items()
+            ],
+        )
+        self._pieces = [error.body()]
+
+    def end(self) -> None:
+        """The answer is whole."""
+        self._is_over = True
+        self._wake()
+
+    def forget(self) -> None:
+        """There will be no answer: whoever hears it looks again for one."""
+        self._is_forgotten = True
+        self.end()
+
+    def kept(self, object_id: str | None, most: int) -> Answer:
+        """The answer as it is kept, which shows this response or conversation: its body if it has at most so much."""
+        status, headers = self._head or (0, ())
+        body = b"".join(self._pieces) if sum(map(len, self._pieces)) <= most else None
+        return Answer(status, headers, body, object_id)
+
+    @classmethod
+    def of(cls, answer: Answer, held: Reservation) -> Self:
+        """One that was kept."""
+        recorded = cls(None, held, 0)
+        recorded._head, recorded._pieces = (answer.status, answer.headers), [answer.body or b""]
+        recorded.end()
+        return recorded
+
+    async def tell(self, client: Client, instead: Iterable[RawHeader] | None = None) -> bool:
+        """Send the client the answer, as it comes; False where there is none.
+
+        With these headers `instead` of those that told the first client what is left of its limits. Raises
+        BrokenOffError.
+        """
+        while self._head is None and not self._is_over:
+            await self._changed.wait()
+        if self._head is None:
+            return False
+        status, headers = self._head
+        left_out = (_LENGTH,) if instead is None else (_LENGTH, _RATE_LIMITS)
+        told = [header for header in headers if not header[0].startswith(left_out)] + [*(instead or ())]
+        if not dict(headers).get(_LABEL, b"").startswith(_EVENT_STREAM):
+            while not self._is_over:
+                await self._changed.wait()
+            if not self._is_forgotten:
+                await client.answer(status, told, b"".join(self._pieces))
+            return not self._is_forgotten
+        await client.begin_stream(status, told)
+        number = 0
+        while number < len(self._pieces) or not self._is_over:
+            if number == len(self._pieces):
+                await self._changed.wait()
+                continue
+            await client.write(self._pieces[number])
+            number += 1
+        if self._is_forgotten:
+            raise BrokenOffError
+        await client.end_stream()
+        return True
+
+    async def _take(self, piece: bytes) -> None:
+        self._room -= len(piece)
+        if self._room < 0 and not self._is_full:
+            # What is said of that is still taken.
+            self._is_full = True
+            raise UpstreamError(
+                "Upstream's answer is larger than this gateway accepts with an idempotency key.",
+                code="upstream_too_large",
+            )
+        await self._held.add(len(piece))
+        self._pieces.append(piece)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
