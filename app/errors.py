@@ -33,12 +33,16 @@ class ConfigurationError(AntiphonError):
 
 
 class ApiError(AntiphonError):
-    """An error with an HTTP answer: `{"error": {"message", "type", "param", "code"}}`."""
+    """An error with an HTTP answer: `{"error": {"message", "type", "param", "code"}}`.
+
+    `is_final`: no wait makes the request succeed, whatever its status says.
+    """
 
     default_status: ClassVar[int] = 500
     default_code: ClassVar[str | None] = None
     type: ClassVar[str] = "server_error"
     source: ClassVar[Literal["gateway", "upstream"]] = "gateway"
+    is_final = False
 
     def __init__(
         self,

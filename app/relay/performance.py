@@ -252,7 +252,7 @@ class Performance:
         has_no_room = isinstance(error, OverloadedError) and not self._is_started
         waits = has_no_room or is_passing(error)
         if waits and not self._ending.began and self.run.waited < self._stage.background.background_wait_seconds:
-            await self._leave(pause_after(error))
+            await self._leave(pause_after(error, self.run.waited))
             return
         await self._end("failed", failure_of(error))
 

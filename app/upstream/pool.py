@@ -158,7 +158,7 @@ class Pool:
         is_probe = lease.probed is not None and lease.probed is seat.health.illness
         if fault.blame == "model":
             seat.health.lack(lease.model, now, fault.reason, is_confirmed=False)
-        elif fault.blame != "content" and not fault.is_stale and not fault.is_local:
+        elif fault.blame not in {"content", "size"} and not fault.is_stale and not fault.is_local:
             for other in self._seats.sharing(seat) if fault.blame in {"rate", "quota"} else (seat,):
                 illness = other.health.fail(
                     fault,
