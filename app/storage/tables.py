@@ -26,7 +26,7 @@ from sqlalchemy import (
 from app.storage.storable import StorableId, StorableText
 
 # The newest file in migrations/versions. Ids are four digits, so that an older schema compares as smaller.
-REVISION = "0015"
+REVISION = "0020"
 
 metadata = MetaData(
     naming_convention={

@@ -173,17 +173,21 @@ def refused(status: int, headers: httpx.Headers, body: bytes, *, now: float) -> 
         return Fault(unusable, "key", reason)
     asked = retry_after(headers, now)
     if status == _TOO_MANY_REQUESTS:
-        if words is not None and not _QUOTA_SPENT.isdisjoint((words.code, words.type)):
-            return Fault(relayed, "quota", reason)
-        if words is not None and is_oversized(words):
-            relayed.is_final = True
-            return Fault(relayed, "size", reason)
-        return Fault(relayed, "rate", reason, rest=asked)
+        return _limited(relayed, words, reason, asked)
     error: UpstreamError = relayed
     if words is None or status < _FIRST_ERROR_STATUS:
         error = UpstreamError(f"Upstream answered with HTTP {status} and no usable error.")
     # A gateway that has lost patience knows nothing of what is behind it.
     return Fault(error, "server", reason, rest=asked, is_told=status != HTTPStatus.GATEWAY_TIMEOUT)
+
+
+def _limited(relayed: UpstreamRefusedError, words: ErrorWords | None, reason: str, asked: float | None) -> Fault:
+    if words is not None and not _QUOTA_SPENT.isdisjoint((words.code, words.type)):
+        return Fault(relayed, "quota", reason)
+    if words is not None and is_oversized(words):
+        relayed.is_final = True
+        return Fault(relayed, "size", reason)
+    return Fault(relayed, "rate", reason, rest=asked)
 
 
 def limit_of(words: ErrorWords) -> Fault:

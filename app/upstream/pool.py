@@ -24,6 +24,8 @@ from app.upstream.waiting import WaitingCalls
 # Waiting calls are looked after at least this often.
 _LOOK_SECONDS = 1.0
 _SHORTEST_LOOK_SECONDS = 0.005
+# A permission to probe comes within a look or two of its time.
+_LATE_SECONDS = 5.0
 
 
 class Pool:
@@ -144,8 +146,9 @@ class Pool:
         seat = lease.seat
         seat.observe(told, self._clock())
         if not seat.health.is_sound:
-            if seat.health.serve(is_probe=lease.probed is not None):
-                self._on_change(Recovery(seat.account.name, ""))
+            over = seat.health.serve(is_probe=lease.probed is not None)
+            if over is not None:
+                self._on_change(Recovery(seat.account.name, "", over))
             lease.probed = None
             self._seats.changed()
         if self._waiting.count:
@@ -160,15 +163,17 @@ class Pool:
             seat.health.lack(lease.model, now, fault.reason, is_confirmed=False)
         elif fault.blame not in {"content", "size"} and not fault.is_stale and not fault.is_local:
             for other in self._seats.sharing(seat) if fault.blame in {"rate", "quota"} else (seat,):
-                illness = other.health.fail(
+                known = other.health.illness
+                for illness in other.health.fail(
                     fault,
                     now,
                     is_probe=is_probe and other is seat,
                     cool_down_seconds=self._cool_down_seconds,
                     chance=random.random(),  # noqa: S311 - it spreads load
-                )
-                if illness is not None:
+                ):
                     self._tell(other, illness, "", now)
+                if known is not None and other.health.illness is None:
+                    self._on_change(Recovery(other.account.name, "", known.state))
             if fault.blame == "unreachable":
                 for other in self._seats.beside(seat):
                     other.health.doubted_until = now + self._cool_down_seconds
@@ -190,7 +195,7 @@ class Pool:
             if seat is None:
                 self.refusals.hear(one)
             elif isinstance(one, Recovery):
-                is_news |= seat.health.recover(one.model)
+                is_news |= seat.health.recover(one)
             elif seat.health.hear(one, now):
                 is_news = True
                 if self._is_alone and seat.health.illness is not None:
@@ -206,6 +211,18 @@ class Pool:
             illness.is_granted = True
             illness.until = min(illness.until, self._clock())
             self._changed()
+
+    def ask_again(self, rest: float) -> None:
+        """Tell again what may be probed since long and was granted to nobody: the others do not know of it any more.
+
+        It rests for so many seconds from now.
+        """
+        now = self._clock()
+        for seat in self._seats:
+            illness = seat.health.ask_again(now, late_seconds=_LATE_SECONDS, rest=rest)
+            if illness is not None:
+                self._tell(seat, illness, "", now)
+                self._seats.changed()
 
     def configure(self, accounts: Iterable[Account]) -> None:
         """Have these accounts from now on. Those that stay keep their calls in flight, their health and control."""
@@ -230,9 +247,7 @@ class Pool:
 
     def rest(self, account: Account) -> float:
         """Seconds until the account may be used again; 0 when it may be now."""
-        now = self._clock()
-        illness = self._seat(account).illness("", now)
-        return 0.0 if illness is None else max(0.0, illness.until - now)
+        return self._seat(account).rest(self._clock())
 
     def exhausted(self, wish: Wish) -> ApiError:
         """What a call is told for which there is no account now: when to come back, to the truth."""

@@ -99,16 +99,18 @@ class Seat:
             self._quota = 1.0
             self.weigh()
         health = self.health
-        if health.illness is not None and health.illness.is_over(now):
-            health.illness = None
+        if health.cooling is not None and health.cooling.is_over(now):
+            health.cooling = None
         if health.doubted_until <= now:
             health.doubted_until = -math.inf
 
     def illness(self, model: str, now: float) -> Illness | None:
-        """What keeps it from being used for this model."""
-        own = self.health.illness
-        if own is not None and not own.is_over(now):
-            return own
+        """What keeps it from being used for this model, the worst of it."""
+        health = self.health
+        if health.illness is not None:
+            return health.illness
+        if health.cooling is not None and not health.cooling.is_over(now):
+            return health.cooling
         of_model = self.health.models.get(model)
         return None if of_model is None or of_model.is_over(now) else of_model
 
@@ -118,6 +120,9 @@ class Seat:
             return Rank.OUT, math.inf
         if self.caps is not None and (free_at := self.caps.free_at(self.in_flight)) > now:
             return Rank.OUT, free_at
+        cooling = self.health.cooling
+        if cooling is not None and cooling.until > now:
+            return Rank.OUT, cooling.until
         illness = self.illness(model, now)
         if illness is None:
             doubted_until = self.health.doubted_until
@@ -127,12 +132,19 @@ class Seat:
         rank = Rank.LAST if illness.state == "open" else Rank.OUT
         return rank, illness.until if illness.until > now else math.inf
 
+    def rest(self, now: float) -> float:
+        """Seconds until it may be used, or probed, for any model; 0 when it may be now."""
+        known = (self.health.illness, self.health.cooling)
+        return max(
+            (illness.until - now for illness in known if illness is not None and illness.until > now), default=0.0
+        )
+
     def report(self, now: float) -> AccountState:
         """It as administrators see it."""
-        account, illness = self.account, self.health.illness
-        if illness is not None and illness.is_over(now):
-            illness = None
-        models = self.health.models.items()
+        account, health = self.account, self.health
+        cooling = None if health.cooling is None or health.cooling.is_over(now) else health.cooling
+        illness = health.illness or cooling
+        models = health.models.items()
         return AccountState(
             name=account.name,
             upstream=account.upstream.name,
@@ -141,7 +153,7 @@ class Seat:
             weight=self.weight,
             state=self.control if self.control != "enabled" else "usable" if illness is None else illness.state,
             conditions=tuple(ill.told(account.name, model, now) for model, ill in models if not ill.is_over(now)),
-            rest=0.0 if illness is None else max(0.0, illness.until - now),
+            rest=self.rest(now),
             reason=None if illness is None else illness.reason,
             in_flight=self.in_flight,
             remaining_requests=self.remaining[0],

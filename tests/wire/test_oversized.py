@@ -6,11 +6,15 @@ from app.wire.error_words import ErrorWords
 from app.wire.oversized import is_oversized
 
 LARGER = [
-    "Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Requested 31538. "
-    "The input or output tokens must be reduced in order to run successfully. Visit https://example.org to learn more.",
-    "Request too large for gpt-4.1-2025-04-14 (for limit gpt-4.1) on tokens per min (TPM): Limit 30000, Requested 37313.",
-    "Request too large for model `llama-3.1-8b-instant` in organization `org_x` service tier `on_demand` on tokens per "
-    "minute (TPM): Limit 6000, Requested 6294, please reduce your message size and try again.",
+    (
+        "Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Requested 31538. "
+        "The input or output tokens must be reduced in order to run successfully.."
+    ),
+    "Request too large for gpt-4.1-2025-04-14 (for limit gpt-4.1) on TPM: Limit 30000, Requested 37313.",
+    (
+        "Request too large for model `llama-3.1-8b-instant` in organization `org_x` on tokens per "
+        "minute (TPM): Limit 6000, Requested 6294, please reduce your message size and try again."
+    ),
     "Request body too large for gpt-4o model. Max size: 8000 tokens.",
     "Request too large.",
     "The prompt is too long: 210000 tokens > 200000 maximum",
@@ -20,13 +24,19 @@ LARGER = [
     "The request is larger than your rate limit.",
 ]
 WAITING = [
-    "Rate limit reached for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Used 29937, "
-    "Requested 385. Please try again in 644ms.",
+    (
+        "Rate limit reached for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Used 29937, "
+        "Requested 385. Please try again in 644ms."
+    ),
     "Rate limit reached on tokens per min: Limit 30000, Used 1, Requested 30000.",
-    "Requests to the Responses_Create Operation have exceeded token rate limit of your current pricing tier. "
-    "Please retry after 86400 seconds.",
-    "This request would exceed the rate limit for your organization of 20,000 input tokens per minute. Please reduce "
-    "the prompt length or the maximum tokens requested, or try again later.",
+    (
+        "Requests to the Responses_Create Operation have exceeded token rate limit of your current pricing tier. "
+        "Please retry after 86400 seconds."
+    ),
+    (
+        "This request would exceed the rate limit for your organization of 20,000 input tokens per minute. "
+        "Please reduce the prompt length or the maximum tokens requested, or try again later."
+    ),
     "Too many tokens, please wait before trying again.",
     "Too many requests.",
     "The request queue is too long.",
