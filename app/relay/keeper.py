@@ -23,6 +23,7 @@ from app.upstream.pool import Pool
 
 # A permission to probe is given back before another process can have it.
 _GIVEN_BACK_SECONDS = 3.0
+_LEFT_TO_OTHERS_SECONDS = 3.0
 _FORGETS_EVERY_SECONDS = 3600.0
 
 _log = structlog.get_logger("antiphon.upstreams")
@@ -166,7 +167,7 @@ class Keeper:
         self._give_back()
         if not self._is_alone:
             self._pool.ask_again(_GIVEN_BACK_SECONDS)
-            await self._claim([sighting for sighting in look.sightings if sighting.is_due])
+            await self._claim([sighting for sighting in look.sightings if self._may_claim(sighting)])
 
     def _hear(self, sightings: Sequence[Sighting]) -> None:
         """Tell the pool what it does not know. What it found out itself meanwhile is newer."""
@@ -181,9 +182,17 @@ class Keeper:
         if news:
             self._pool.apply([change for sighting in news for change in sighting.changes])
 
+    def _may_claim(self, sighting: Sighting) -> bool:
+        """Whether it is time to probe this account, and for this process to do so."""
+        if sighting.due_for is None or sighting.place in self._changes:
+            return False
+        account, _ = sighting.place
+        # Who has no call for it leaves it to those who have: it would keep them from it for as long as it may probe.
+        return self._pool.wants_probe(account) or sighting.due_for >= _LEFT_TO_OTHERS_SECONDS
+
     async def _claim(self, due: Sequence[Sighting]) -> None:
         served = {account.name for account in self._pool.accounts()}
-        wanted = [seen for seen in due if seen.place[0] in served and seen.place not in self._changes]
+        wanted = [seen for seen in due if seen.place[0] in served]
         if not wanted:
             return
         until = _now() + self._claim_seconds - _GIVEN_BACK_SECONDS

@@ -58,7 +58,8 @@ class Sighting:
     place: Place
     changes: tuple[Condition | Recovery, ...]
     mark: Mark
-    is_due: bool
+    due_for: float | None
+    """Seconds since when it may be probed; None where it may not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +252,7 @@ def _claim(connection: Connection, write: ClaimProbes) -> list[Sighting]:
             .returning(conditions.c.changed_at, conditions.c.version)
         ).one_or_none()
         if row is not None:
-            claimed.append(replace(sighting, mark=_mark(row), is_due=False))
+            claimed.append(replace(sighting, mark=_mark(row), due_for=None))
     return claimed
 
 
@@ -282,7 +283,8 @@ def _sighting(row: Any, now: int) -> Sighting:
         if cooling_rest:
             changes.append(Condition(*place, _COOLING, cooling_rest, 0, row.cooling_reason))
     is_due = row.state in PROBED and not rest and not cooling_rest
-    return Sighting(place, tuple(changes), _mark(row), is_due)
+    due_for = float(now - max(row.until, row.cooling_until)) if is_due else None
+    return Sighting(place, tuple(changes), _mark(row), due_for)
 
 
 def _rest(until: int, rest: int, now: int) -> float:

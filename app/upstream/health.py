@@ -24,7 +24,10 @@ _STATES: dict[Blame, Ailment] = {"key": "dead", "quota": "parked", "rate": "cool
 
 @dataclass(slots=True)
 class Illness:
-    """A condition with its end in monotonic time. When its time is up it may be probed, once that `is_granted`."""
+    """A condition with its end in monotonic time. When its time is up it may be probed, once that `is_granted`.
+
+    `is_wanted`: a call has come since that would have used the account.
+    """
 
     state: Ailment
     until: float
@@ -33,6 +36,7 @@ class Illness:
     is_of_probe: bool = False
     is_granted: bool = False
     is_probed: bool = False
+    is_wanted: bool = False
 
     def is_over(self, now: float) -> bool:
         """Whether it ended by itself."""

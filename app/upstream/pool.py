@@ -203,12 +203,18 @@ class Pool:
         if is_news:
             self._changed()
 
+    def wants_probe(self, account: str) -> bool:
+        """Whether a call of this process would use the account if it were well."""
+        seat = self._seats.get(account)
+        return seat is not None and seat.health.illness is not None and seat.health.illness.is_wanted
+
     def grant_probe(self, account: str, model: str) -> None:
         """Let the next call find out whether the account is well, now that its back-off is over."""
         seat = self._seats.get(account)
         illness = None if seat is None or model else seat.health.illness
         if illness is not None and illness.state in PROBED:
             illness.is_granted = True
+            illness.is_wanted = False
             illness.until = min(illness.until, self._clock())
             self._changed()
 

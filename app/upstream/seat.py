@@ -129,6 +129,7 @@ class Seat:
             return (Rank.DOUBTED, doubted_until) if doubted_until > now else (Rank.USABLE, math.inf)
         if illness.until <= now and illness.is_granted and not illness.is_probed:
             return Rank.PROBE, math.inf
+        illness.is_wanted = True
         rank = Rank.LAST if illness.state == "open" else Rank.OUT
         return rank, illness.until if illness.until > now else math.inf
 

@@ -229,6 +229,22 @@ async def test_what_both_find_at_once_is_the_worse_for_both_and_has_a_next_probe
     await here.until(lambda: any(one.probe() for one in two))
 
 
+async def test_a_probe_is_for_the_process_that_has_a_call_for_it(
+    two: tuple[Process, Process], database_url: str
+) -> None:
+    here, there = two
+    here.fail(ONE, "key")
+    await there.until(lambda: there.state(ONE).state == "dead")
+    assert here.probe() is None
+    # The other looks as often, and has nobody to ask for.
+    with open_for_migration(database_url) as connection:
+        connection.execute(text("UPDATE conditions SET until = until - 28"))
+    here.clock.ahead += 34
+    there.clock.ahead += 34
+    await here.until(lambda: here.probe() is not None)
+    assert not there.keeper._claims
+
+
 async def test_a_key_that_the_database_has_forgotten_is_probed_all_the_same(
     two: tuple[Process, Process], database_url: str
 ) -> None:

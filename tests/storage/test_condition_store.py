@@ -53,7 +53,7 @@ def age(database_url: str, seconds: int) -> None:
 
 
 async def due_of(store: ConditionStore) -> list[Sighting]:
-    return [seen for seen in (await store.look(0)).sightings if seen.is_due]
+    return [seen for seen in (await store.look(0)).sightings if seen.due_for is not None]
 
 
 async def test_what_one_process_finds_out_another_sees(store: ConditionStore, other_process: ConditionStore) -> None:
@@ -67,7 +67,7 @@ async def test_what_one_process_finds_out_another_sees(store: ConditionStore, ot
     assert 15.0 <= cooling.rest <= 17.0
     (removed,) = second.changes
     assert isinstance(removed, Condition)
-    assert (removed.model, removed.step, second.is_due) == ("gpt-x", 1, False)
+    assert (removed.model, removed.step, second.due_for) == ("gpt-x", 1, None)
 
 
 async def test_a_recovery_is_seen_once_and_is_gone_for_who_starts_later(
