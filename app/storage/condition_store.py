@@ -275,13 +275,13 @@ def _mark(row: Any) -> Mark:
 def _sighting(row: Any, now: int) -> Sighting:
     place = (row.account, row.model)
     rest, cooling_rest = _rest(row.until, row.rest, now), _rest(row.cooling_until, row.cooling_rest, now)
+    state = None if row.state == _USABLE else cast("Ailment", row.state)
+    cooling, reason = (rest, row.reason) if state == _COOLING else (cooling_rest, row.cooling_reason)
     changes: list[Condition | Recovery] = [Recovery(*place)]
-    if row.state == _COOLING:
-        changes.append(Condition(*place, _COOLING, rest, 0, row.reason))
-    elif row.state != _USABLE:
-        changes = [Condition(*place, cast("Ailment", row.state), rest, row.step, row.reason)]
-        if cooling_rest:
-            changes.append(Condition(*place, _COOLING, cooling_rest, 0, row.cooling_reason))
+    if state is not None and state != _COOLING:
+        changes = [Condition(*place, state, rest, row.step, row.reason)]
+    if cooling or state == _COOLING:
+        changes.append(Condition(*place, _COOLING, cooling, 0, reason))
     is_due = row.state in PROBED and not rest and not cooling_rest
     due_for = float(now - max(row.until, row.cooling_until)) if is_due else None
     return Sighting(place, tuple(changes), _mark(row), due_for)

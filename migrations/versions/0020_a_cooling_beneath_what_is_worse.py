@@ -16,7 +16,6 @@ def upgrade() -> None:
     for name in ("cooling_until", "cooling_rest"):
         op.add_column("conditions", sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("conditions", sa.Column("cooling_reason", sa.Text(), nullable=False, server_default=""))
-    # Those of older processes, and of now, are where they were: in the state, where nothing is worse.
 
 
 def downgrade() -> None:
