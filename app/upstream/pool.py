@@ -10,7 +10,6 @@ from app.errors import ApiError
 from app.settings_upstream import UpstreamSettings
 from app.state.health import PROBED, AccountState, Condition, Control, Recovery
 from app.upstream.account import Account, accounts_of_all
-from app.upstream.caps import Caps
 from app.upstream.choice import Wish
 from app.upstream.exhausted import account_gone
 from app.upstream.faults import Fault
@@ -21,11 +20,9 @@ from app.upstream.seat import Seat
 from app.upstream.seats import Seats
 from app.upstream.waiting import WaitingCalls
 
-# Waiting calls are looked after at least this often.
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 1.0  # Waiting calls are looked after at least this often.
 _SHORTEST_LOOK_SECONDS = 0.005
-# A permission to probe comes within a look or two of its time.
-_LATE_SECONDS = 5.0
+_LATE_SECONDS = 5.0  # A permission to probe comes within a look or two of its time.
 
 
 class Pool:
@@ -101,8 +98,8 @@ class Pool:
         if seat is None:
             return None
         lease = Lease(seat, wish.model, self._ended, wanted)
-        if seat.caps is not None:
-            self._count(seat, seat.caps, now)
+        if seat.caps is not None and seat.is_full_by_one_more(now):
+            self._seats.changed()
         illness = seat.health.illness
         if illness is not None and illness.is_granted and illness.until <= now and not illness.is_probed:
             illness.is_probed = True
@@ -137,8 +134,8 @@ class Pool:
         """A lease on this very account, however it is."""
         seat = self._seat(account)
         lease = Lease(seat, "", self._ended)
-        if seat.caps is not None:
-            self._count(seat, seat.caps, self._clock())
+        if seat.caps is not None and seat.is_full_by_one_more(self._clock()):
+            self._seats.changed()
         return lease
 
     def serve(self, lease: Lease, told: Mapping[bytes, bytes]) -> None:
@@ -219,14 +216,10 @@ class Pool:
             self._changed()
 
     def ask_again(self, rest: float) -> None:
-        """Tell again what may be probed since long and was granted to nobody: the others do not know of it any more.
-
-        It rests for so many seconds from now.
-        """
+        """Tell again what may be probed since long and was granted to nobody; from now it rests for so many seconds."""
         now = self._clock()
         for seat in self._seats:
-            illness = seat.health.ask_again(now, late_seconds=_LATE_SECONDS, rest=rest)
-            if illness is not None:
+            if (illness := seat.health.ask_again(now, late_seconds=_LATE_SECONDS, rest=rest)) is not None:
                 self._tell(seat, illness, "", now)
                 self._seats.changed()
 
@@ -265,11 +258,6 @@ class Pool:
             raise account_gone()
         return seat
 
-    def _count(self, seat: Seat, caps: Caps, now: float) -> None:
-        caps.began(now)
-        if caps.free_at(seat.in_flight) > now:
-            self._seats.changed()
-
     def _ended(self, lease: Lease) -> None:
         if lease.fault is not None:
             self.fail(lease, lease.fault)
@@ -277,18 +265,10 @@ class Pool:
             # It has found out nothing: its client left, perhaps. Another may.
             lease.probed.is_probed = False
             self._seats.changed()
-        if lease.seat.caps is not None:
-            self._pay(lease, lease.seat.caps)
+        if lease.seat.caps is not None and lease.seat.is_freed_by_one_less(lease.entry, self._clock()):
+            self._seats.changed()
         if self._waiting.count:
             self._wake(1)
-
-    def _pay(self, lease: Lease, caps: Caps) -> None:
-        in_flight, now = lease.seat.in_flight, self._clock()
-        was_free = caps.free_at(in_flight + 1) <= now
-        if lease.entry is not None and lease.entry.usage is not None:
-            caps.spent(lease.entry.usage.total_tokens, now)
-        if was_free != (caps.free_at(in_flight) <= now):
-            self._seats.changed()
 
     def _tell(self, seat: Seat, illness: Illness, model: str, now: float) -> None:
         illness.is_granted = self._is_alone

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 
 from app.state.health import AccountState, Control
+from app.state.ledger import Entry
 from app.upstream.account import Account
 from app.upstream.caps import Caps
 from app.upstream.health import Health, Illness
@@ -92,6 +93,22 @@ class Seat:
             self._quota = max(_LEAST_QUOTA, min(1.0, *fractions))
             self._quota_until = now + _QUOTA_SECONDS
             self.weigh()
+
+    def is_full_by_one_more(self, now: float) -> bool:
+        """Count a call that begins against the caps; whether no other may begin now."""
+        if self.caps is None:
+            return False
+        self.caps.began(now)
+        return self.caps.free_at(self.in_flight) > now
+
+    def is_freed_by_one_less(self, entry: Entry | None, now: float) -> bool:
+        """Count the tokens of a call that has ended against the caps; whether that changes if another may begin."""
+        if self.caps is None:
+            return False
+        was_free = self.caps.free_at(self.in_flight + 1) <= now
+        if entry is not None and entry.usage is not None:
+            self.caps.spent(entry.usage.total_tokens, now)
+        return was_free != (self.caps.free_at(self.in_flight) <= now)
 
     def refresh(self, now: float) -> None:
         """Forget what is not so any more: a limit that was seen long ago, an illness that is over."""
