@@ -33,14 +33,18 @@ class ConfigurationError(AntiphonError):
 
 
 class ApiError(AntiphonError):
-    """An error with an HTTP answer: `{"error": {"message", "type", "param", "code"}}`."""
+    """An error with an HTTP answer: `{"error": {"message", "type", "param", "code"}}`.
+
+    `is_final`: no wait makes the request succeed, whatever its status says. `is_paid`: upstream has done its work all the
+    same, and the call is not to be made again.
+    """
 
     default_status: ClassVar[int] = 500
     default_code: ClassVar[str | None] = None
     type: ClassVar[str] = "server_error"
     source: ClassVar[Literal["gateway", "upstream"]] = "gateway"
-    is_paid: bool = False
-    """Whether upstream has done its work all the same: the call is not to be made again."""
+    is_final = False
+    is_paid = False
 
     def __init__(
         self,

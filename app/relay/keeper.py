@@ -23,6 +23,7 @@ from app.upstream.pool import Pool
 
 # A permission to probe is given back before another process can have it.
 _GIVEN_BACK_SECONDS = 3.0
+_LEFT_TO_OTHERS_SECONDS = 3.0
 _FORGETS_EVERY_SECONDS = 3600.0
 
 _log = structlog.get_logger("antiphon.upstreams")
@@ -35,23 +36,26 @@ class Changes:
 
     def __init__(self) -> None:
         self.noted = asyncio.Event()
-        self._latest: dict[Place, _Noted] = {}
+        # A cooling stands beside what else is wrong with an account.
+        self._latest: dict[tuple[Place, bool], _Noted] = {}
 
     def note(self, change: Condition | Recovery) -> None:
         """Keep this to be written. Its rest begins now."""
-        self._latest[change.account, change.model] = (change, asyncio.get_running_loop().time())
+        is_cooling = isinstance(change, Condition) and change.state == "cooling"
+        place = (change.account, change.model)
+        self._latest[place, is_cooling] = (change, asyncio.get_running_loop().time())
         self.noted.set()
 
     def __contains__(self, place: Place) -> bool:
-        return place in self._latest
+        return (place, False) in self._latest or (place, True) in self._latest
 
-    def take(self) -> dict[Place, _Noted]:
+    def take(self) -> dict[tuple[Place, bool], _Noted]:
         """All that waits, each with the loop's time when it was noted; none of it waits any more."""
         self.noted.clear()
         taken, self._latest = self._latest, {}
         return taken
 
-    def put_back(self, taken: dict[Place, _Noted]) -> None:
+    def put_back(self, taken: dict[tuple[Place, bool], _Noted]) -> None:
         """Have it wait again, where there is nothing newer."""
         self._latest = taken | self._latest
 
@@ -138,7 +142,7 @@ class Keeper:
         taken = self._changes.take()
         if not taken:
             return
-        for place in taken:
+        for place, _ in taken:
             self._claims.pop(place, None)
         try:
             written = await self._conditions.keep([_at_present(*noted) for noted in taken.values()])
@@ -162,35 +166,42 @@ class Keeper:
         self._hear(look.sightings)
         self._give_back()
         if not self._is_alone:
-            await self._claim([sighting for sighting in look.sightings if sighting.is_due])
+            self._pool.ask_again(_GIVEN_BACK_SECONDS)
+            await self._claim([sighting for sighting in look.sightings if self._may_claim(sighting)])
 
     def _hear(self, sightings: Sequence[Sighting]) -> None:
         """Tell the pool what it does not know. What it found out itself meanwhile is newer."""
         news = [
             sighting
             for sighting in sightings
-            if self._marks.get(_place(sighting)) != sighting.mark and _place(sighting) not in self._changes
+            if self._marks.get(sighting.place) != sighting.mark and sighting.place not in self._changes
         ]
-        self._marks = {
-            _place(sighting): sighting.mark for sighting in sightings if _place(sighting) not in self._changes
-        }
+        self._marks = {sighting.place: sighting.mark for sighting in sightings if sighting.place not in self._changes}
         for sighting in news:
-            self._claims.pop(_place(sighting), None)
+            self._claims.pop(sighting.place, None)
         if news:
-            self._pool.apply([sighting.change for sighting in news])
+            self._pool.apply([change for sighting in news for change in sighting.changes])
+
+    def _may_claim(self, sighting: Sighting) -> bool:
+        """Whether it is time to probe this account, and for this process to do so."""
+        if sighting.due_for is None or sighting.place in self._changes:
+            return False
+        account, _ = sighting.place
+        # Who has no call for it leaves it to those who have: it would keep them from it for as long as it may probe.
+        return self._pool.wants_probe(account) or sighting.due_for >= _LEFT_TO_OTHERS_SECONDS
 
     async def _claim(self, due: Sequence[Sighting]) -> None:
         served = {account.name for account in self._pool.accounts()}
-        wanted = [seen for seen in due if seen.change.account in served and _place(seen) not in self._changes]
+        wanted = [seen for seen in due if seen.place[0] in served]
         if not wanted:
             return
         until = _now() + self._claim_seconds - _GIVEN_BACK_SECONDS
         for claimed in await self._conditions.claim(wanted, self._claim_seconds):
-            place = _place(claimed)
-            if place in self._changes or not isinstance(claimed.change, Condition):
+            place, (condition, *_) = claimed.place, claimed.changes
+            if place in self._changes or not isinstance(condition, Condition):
                 continue
             self._marks[place] = claimed.mark
-            self._claims[place] = (claimed.change, until)
+            self._claims[place] = (condition, until)
             self._pool.grant_probe(*place)
 
     def _give_back(self) -> None:
@@ -209,10 +220,6 @@ class Keeper:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _place(sighting: Sighting) -> Place:
-    return sighting.change.account, sighting.change.model
 
 
 def _at_present(change: Condition | Recovery, noted_at: float) -> Condition | Recovery:

@@ -10,6 +10,7 @@ from app.errors import StorageError
 from app.ids import new_id
 from app.offload import Offload
 from app.relay import refusal
+from app.relay.client import RawHeader
 from app.relay.prices import Prices
 from app.relay.reservation import NOTHING, Reservation
 from app.state.estimate import estimate_request

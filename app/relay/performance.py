@@ -242,7 +242,7 @@ class Performance:
             # What it would have waited for, or failed by, is not asked.
             await self._end(*end_of(self.run))
         elif self._may_wait(error):
-            await self._leave(pause_after(error))
+            await self._leave(pause_after(error, self.run.waited))
         else:
             await self._end("failed", failure_of(error))
 

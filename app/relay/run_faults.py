@@ -4,16 +4,17 @@ import enum
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from app.errors import ApiError, OverloadedError, UpstreamError
+from app.errors import ApiError, OverloadedError, UpstreamError, UpstreamRefusedError
 from app.state.runs import Run
 from app.wire.error_words import ErrorWords, read_words, response_error
 
 PAUSE_SECONDS = 1
 """The pause of a run that waits for something nobody knows the time of."""
 
-# The longest of any: its client may cancel it.
+# The longest while nobody is asked: what is waited for may be over sooner than was said.
 _LONGEST_PAUSE_SECONDS = 30
-
+# The longest after a try that upstream refused: each of these has its accounts rest, for all others too.
+_LONGEST_REFUSED_PAUSE_SECONDS = 300
 
 _TOO_MANY_REQUESTS = 429
 _LOCKED = "conversation_locked"
@@ -52,14 +53,21 @@ def is_passing(error: ApiError, *, is_started: bool) -> bool:
     if isinstance(error, OverloadedError):
         # For bytes of the budget it waits as a row, which holds none.
         return not is_started
-    is_limited = error.status == _TOO_MANY_REQUESTS and not (isinstance(error, UpstreamError) and error.was_taken)
-    return is_limited or error.code == _LOCKED
+    if error.status == _TOO_MANY_REQUESTS:
+        return not error.is_final and not (isinstance(error, UpstreamError) and error.was_taken)
+    return error.code == _LOCKED
 
 
-def pause_after(error: ApiError) -> int:
-    """Whole seconds until this may be over."""
+def pause_after(error: ApiError, waited: int) -> int:
+    """Whole seconds until this may be over, for a run that was ordered so many seconds ago.
+
+    A run that upstream itself refuses again and again comes back more and more rarely.
+    """
     asked = error.headers.get("retry-after", "")
-    return min(int(asked), _LONGEST_PAUSE_SECONDS) if asked.isdecimal() else PAUSE_SECONDS
+    pause = min(int(asked), _LONGEST_PAUSE_SECONDS) if asked.isdecimal() else PAUSE_SECONDS
+    if isinstance(error, UpstreamRefusedError):
+        return max(pause, min(waited // 2, _LONGEST_REFUSED_PAUSE_SECONDS))
+    return pause
 
 
 def failure_of(error: ApiError) -> Mapping[str, str]:

@@ -1,13 +1,13 @@
 """What processes tell each other of accounts' health, by the database's clock. Must not know what follows from it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, ClassVar, Self, TypeAlias, cast
 
-from sqlalchemy import Connection, and_, case, delete, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, not_, or_, select, tuple_, update
 
-from app.state.health import PROBED, Ailment, Condition, Recovery
+from app.state.health import PROBED, SEVERITY, Ailment, Condition, Recovery
 from app.storage.clock import DatabaseTime
 from app.storage.database import Database
 from app.storage.tables import insert_if_new, meta
@@ -21,6 +21,7 @@ Mark: TypeAlias = tuple[int, int]
 """Differs after each change of a row: when it was, and which."""
 
 _USABLE = "usable"
+_COOLING: Ailment = "cooling"
 # A change is committed some seconds after the time that it says of itself, at most.
 _OVERLAP_SECONDS = 15
 # By then whoever has the account configured has tried it again.
@@ -36,18 +37,29 @@ _SEEN = select(
     conditions.c.reason,
     conditions.c.changed_at,
     conditions.c.version,
+    conditions.c.cooling_until,
+    conditions.c.cooling_rest,
+    conditions.c.cooling_reason,
 )
-_IS_DUE = and_(conditions.c.state.in_(sorted(PROBED)), conditions.c.until <= DatabaseTime())
+_IS_PROBED = conditions.c.state.in_(sorted(PROBED))
+_IS_COOLING = conditions.c.cooling_until > DatabaseTime()
+_IS_DUE = and_(_IS_PROBED, conditions.c.until <= DatabaseTime(), not_(_IS_COOLING))
+_SEVERITY = case(dict(SEVERITY), value=conditions.c.state, else_=0)
 _NOW = select(DatabaseTime(), select(meta.c.value).where(meta.c.name == REVISION_NAME).scalar_subquery())
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A row as it stood when it was read."""
+    """A row as it stood when it was read: a condition or a recovery of this account and model, and a cooling beside it.
 
-    change: Condition | Recovery
+    The condition is the worst that any process has told and none has found to be over.
+    """
+
+    place: Place
+    changes: tuple[Condition | Recovery, ...]
     mark: Mark
-    is_due: bool
+    due_for: float | None
+    """Seconds since when it may be probed; None where it may not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +95,7 @@ class ConditionStore:
         return await self._database.read(read)
 
     async def keep(self, changes: Sequence[Condition | Recovery]) -> Mapping[Place, Mark]:
-        """Commit what this process found out. A rest that another one knows to be longer stays as long.
+        """Commit what this process found out. What another one knows to be worse stays, and a longer rest as long.
 
         Returns the marks of the rows that say nothing else now.
         """
@@ -144,85 +156,137 @@ class Forget(Write[None]):
 
 
 def _keep_all(connection: Connection, changes: Sequence[Condition | Recovery]) -> Mapping[Place, Mark]:
-    marks: dict[Place, Mark] = {}
+    marks: dict[Place, Mark | None] = {}
     # In one order in every process: two that wait for each other's rows would both be rolled back.
     for change in sorted(changes, key=_place):
-        mark = _keep(connection, change) if isinstance(change, Condition) else _recover(connection, change)
-        if mark is not None:
-            marks[_place(change)] = mark
-    return marks
+        mark = _recover(connection, change) if isinstance(change, Recovery) else _keep(connection, change)
+        place = _place(change)
+        marks[place] = None if marks.get(place, mark) is None else mark
+    return {place: mark for place, mark in marks.items() if mark is not None}
 
 
 def _keep(connection: Connection, change: Condition) -> Mark | None:
-    where = _row_of(change)
     blank = {"account": change.account, "model": change.model, "state": _USABLE, "step": 0, "reason": ""}
     zeros = {"until": 0, "rest": 0, "changed_at": 0, "version": 0}
     connection.execute(insert_if_new(conditions, connection.dialect), {**blank, **zeros})
     # The clock tells whole seconds that have passed; one more, so that the rest never ends early.
     rest = ceil(max(change.rest, 0.0)) + 1
-    until = DatabaseTime() + rest
+    if change.state == _COOLING:
+        return _cool(connection, change, rest)
+    now = DatabaseTime()
     is_same = conditions.c.state == change.state
-    goes_on = and_(is_same, conditions.c.until > until)
-    row = connection.execute(
-        update(conditions)
-        .where(*where)
-        .values(
-            state=change.state,
-            reason=change.reason,
-            step=case((and_(is_same, conditions.c.step > change.step), conditions.c.step), else_=change.step),
-            until=case((goes_on, conditions.c.until), else_=until),
-            rest=case((goes_on, conditions.c.rest), else_=rest),
-            changed_at=DatabaseTime(),
-            version=conditions.c.version + 1,
-        )
-        .returning(conditions.c.changed_at, conditions.c.version, conditions.c.rest)
-    ).one()
-    return (row.changed_at, row.version) if row.rest == rest else None
+    goes_on = and_(is_same, conditions.c.until > now + rest)
+    values = {
+        "state": change.state,
+        "reason": change.reason,
+        "step": case((and_(is_same, conditions.c.step > change.step), conditions.c.step), else_=change.step),
+        "until": case((goes_on, conditions.c.until), else_=now + rest),
+        "rest": case((goes_on, conditions.c.rest), else_=rest),
+    }
+    if not change.is_of_probe:
+        is_worse = SEVERITY.get(change.state, 0) < _SEVERITY
+        values = {name: case((is_worse, conditions.c[name]), else_=value) for name, value in values.items()}
+    row = _changed(connection, change, values)
+    return _mark(row) if (row.state, row.rest) == (change.state, rest) and not row.is_cooling else None
+
+
+def _cool(connection: Connection, change: Condition, rest: int) -> Mark | None:
+    until = DatabaseTime() + rest
+    goes_on = conditions.c.cooling_until > until
+    cooling = {
+        "until": case((goes_on, conditions.c.cooling_until), else_=until),
+        "rest": case((goes_on, conditions.c.cooling_rest), else_=rest),
+        "reason": case((goes_on, conditions.c.cooling_reason), else_=change.reason),
+    }
+    # Where nothing is worse it is the state, also for processes of a release that knows no more than one.
+    shown = {"state": _COOLING, "step": 0, **cooling}
+    values = {name: case((_IS_PROBED, conditions.c[name]), else_=value) for name, value in shown.items()}
+    row = _changed(connection, change, {**values, **{f"cooling_{name}": value for name, value in cooling.items()}})
+    return _mark(row) if (row.state, row.rest) == (_COOLING, rest) else None
 
 
 def _recover(connection: Connection, change: Recovery) -> Mark | None:
-    now = DatabaseTime()
-    values = {"state": _USABLE, "step": 0, "reason": "", "until": now, "rest": 0, "changed_at": now}
-    row = connection.execute(
+    over = {"state": _USABLE, "step": 0, "reason": "", "until": DatabaseTime(), "rest": 0}
+    beneath = {"state": _COOLING, **{name: conditions.c[f"cooling_{name}"] for name in ("until", "rest", "reason")}}
+    values = {
+        name: case((_IS_COOLING, beneath[name]), else_=value) if name in beneath else value
+        for name, value in over.items()
+    }
+    row = _changed(
+        connection,
+        change,
+        values,
+        conditions.c.state.not_in((_USABLE, _COOLING)),
+        SEVERITY[change.ailment] >= _SEVERITY,
+    )
+    return None if row is None or row.is_cooling else _mark(row)
+
+
+def _changed(
+    connection: Connection, change: Condition | Recovery, values: Mapping[str, Any], *where: ColumnElement[bool]
+) -> Any:
+    return connection.execute(
         update(conditions)
-        .where(*_row_of(change), conditions.c.state != _USABLE)
-        .values(**values, version=conditions.c.version + 1)
-        .returning(conditions.c.changed_at, conditions.c.version)
+        .where(*_row_of(change), *where)
+        .values(**values, changed_at=DatabaseTime(), version=conditions.c.version + 1)
+        .returning(
+            conditions.c.state,
+            conditions.c.rest,
+            conditions.c.changed_at,
+            conditions.c.version,
+            _IS_COOLING.label("is_cooling"),
+        )
     ).one_or_none()
-    return row and (row.changed_at, row.version)
 
 
 def _claim(connection: Connection, write: ClaimProbes) -> list[Sighting]:
     claimed: list[Sighting] = []
-    for sighting in sorted(write.due, key=lambda sighting: _place(sighting.change)):
+    for sighting in sorted(write.due, key=lambda sighting: sighting.place):
         changed_at, version = sighting.mark
         is_as_seen = (conditions.c.changed_at == changed_at, conditions.c.version == version)
         until = DatabaseTime() + write.seconds
         row = connection.execute(
             update(conditions)
-            .where(*_row_of(sighting.change), *is_as_seen, _IS_DUE)
+            .where(*_row_at(sighting.place), *is_as_seen, _IS_DUE)
             .values(until=until, rest=write.seconds, changed_at=DatabaseTime(), version=version + 1)
             .returning(conditions.c.changed_at, conditions.c.version)
         ).one_or_none()
         if row is not None:
-            claimed.append(Sighting(sighting.change, (row.changed_at, row.version), is_due=False))
+            claimed.append(replace(sighting, mark=_mark(row), due_for=None))
     return claimed
 
 
 def _row_of(change: Condition | Recovery) -> tuple[Any, ...]:
-    return conditions.c.account == change.account, conditions.c.model == change.model
+    return _row_at(_place(change))
+
+
+def _row_at(place: Place) -> tuple[Any, ...]:
+    return conditions.c.account == place[0], conditions.c.model == place[1]
 
 
 def _place(change: Condition | Recovery) -> Place:
     return change.account, change.model
 
 
+def _mark(row: Any) -> Mark:
+    return row.changed_at, row.version
+
+
 def _sighting(row: Any, now: int) -> Sighting:
-    mark = (row.changed_at, row.version)
-    if row.state == _USABLE:
-        return Sighting(Recovery(row.account, row.model), mark, is_due=False)
-    state = cast("Ailment", row.state)
+    place = (row.account, row.model)
+    rest, cooling_rest = _rest(row.until, row.rest, now), _rest(row.cooling_until, row.cooling_rest, now)
+    state = None if row.state == _USABLE else cast("Ailment", row.state)
+    cooling, reason = (rest, row.reason) if state == _COOLING else (cooling_rest, row.cooling_reason)
+    changes: list[Condition | Recovery] = [Recovery(*place)]
+    if state is not None and state != _COOLING:
+        changes = [Condition(*place, state, rest, row.step, row.reason)]
+    if cooling or state == _COOLING:
+        changes.append(Condition(*place, _COOLING, cooling, 0, reason))
+    is_due = row.state in PROBED and not rest and not cooling_rest
+    due_for = float(now - max(row.until, row.cooling_until)) if is_due else None
+    return Sighting(place, tuple(changes), _mark(row), due_for)
+
+
+def _rest(until: int, rest: int, now: int) -> float:
     # A clock that was put back makes no rest longer than it was meant to be.
-    rest = float(min(max(row.until - now, 0), row.rest))
-    condition = Condition(row.account, row.model, state, rest, row.step, row.reason)
-    return Sighting(condition, mark, is_due=state in PROBED and rest == 0)
+    return float(min(max(until - now, 0), rest))

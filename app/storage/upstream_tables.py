@@ -6,7 +6,7 @@ from app.storage.storable import StorableText
 from app.storage.tables import metadata
 
 # An account's health, or that of one model of it ("" is the whole account), as the process saw it that wrote it last.
-# `state` is an ailment or "usable"; times are the database's. `version` counts the changes of a row.
+# `state` is the worst ailment or "usable"; times are the database's. `version` counts the changes of a row.
 conditions = Table(
     "conditions",
     metadata,
@@ -21,6 +21,10 @@ conditions = Table(
     Column("rest", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False, index=True),
     Column("version", BigInteger, nullable=False),
+    # A rate limit goes on beneath what is worse: its end, how long it was to last, and its reason.
+    Column("cooling_until", BigInteger, nullable=False, server_default="0"),
+    Column("cooling_rest", BigInteger, nullable=False, server_default="0"),
+    Column("cooling_reason", StorableText, nullable=False, server_default=""),
 )
 
 # What an administrator made of an account: "draining" or "disabled". The others have no row.

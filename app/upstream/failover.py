@@ -7,13 +7,16 @@ from app.upstream.faults import Fault
 
 # Of one call: each of them ends in a try that may meet a limit again.
 _MOST_WAITS = 4
+# Other accounts that a call is sent to which is larger than the limit of one: the keys of a pool often share theirs.
+_MOST_LARGER = 3
 
 
 class Failover:
     """One call's.
 
     An account that is out (its key, its quota, its rate, its model) costs nothing, and one that cannot be reached has
-    done nothing. A fault of this machine ends the call, as every other account would meet it; one of its name
+    done nothing. One whose whole limit is smaller than the request leaves a few others, whose limit may be larger, and
+    is not waited for. A fault of this machine ends the call, as every other account would meet it; one of its name
     resolution leaves the upstreams of other names. Where upstream says itself that it failed, nothing was generated,
     and each other account may be asked. After silence upstream may have done the work (RFC 9110 9.2.2): it is asked
     once more, in all. Where that silence is a kept connection that was closed, the same account is asked on a new one,
@@ -30,6 +33,7 @@ class Failover:
         self.again: Account | None = None
         self.costly: Fault | None = None
         self._waits_left = 0 if is_background else _MOST_WAITS
+        self._larger_left = _MOST_LARGER
         self.is_paid = False
 
     def wait(self) -> bool:
@@ -52,6 +56,11 @@ class Failover:
                 self._waits_left = 0
                 upstream = upstream_name(account.name)
                 self.tried.update(other.name for other in present() if upstream_name(other.name) == upstream)
+            case "size":
+                self._waits_left = 0
+                self.tried.update(other.name for other in present() if _share_limit(other, account))
+                self._larger_left -= 1
+                return self._larger_left >= 0
             case "model":
                 self.lacking.append((account, fault.reason))
             case "server" if not fault.is_told:
@@ -65,3 +74,8 @@ class Failover:
         if fault.is_stale:
             self.again = account
         return True
+
+
+def _share_limit(one: Account, other: Account) -> bool:
+    groups = [account.key.quota_group for account in (one, other) if account.key is not None]
+    return len(groups) > 1 and groups[0] is not None and groups[0] == groups[1]

@@ -17,6 +17,7 @@ from app.upstream.retry_after import retry_after
 from app.upstream.transport import UnansweredError
 from app.upstream.tunnel import ProxyRefusedError
 from app.wire.error_words import ErrorWords, plain_words, read_words
+from app.wire.oversized import is_oversized
 
 # Everything that a call over a transport can raise. TimeoutError: of a deadline of ours.
 # InvalidURL: of a base_url whose host is almost an address, such as 010.1.1.1.
@@ -35,6 +36,8 @@ _ERROR = b'"error"'
 # Where the API itself refuses, its plain text is for the client. What is before it speaks of hosts, and mostly in 5xx.
 _SPOKEN_PLAINLY = _CLIENT_FAULTS | {_TOO_MANY_REQUESTS}
 _LOCAL_REST_SECONDS = 1.0
+_RETRY_AFTER = "retry-after"
+_NO_RETRY = {"x-should-retry": "false"}
 _MODEL_LACKING = frozenset({400, 403, 404})
 _CODE = re.compile(r"[a-z0-9_.-]{1,64}")
 _QUOTA_SPENT = frozenset({"insufficient_quota", "credit_balance_exhausted"})
@@ -44,10 +47,13 @@ class UpstreamBrokenError(UpstreamError):
     """Upstream's answer broke off after its first byte: no other account can take over."""
 
 
-Blame: TypeAlias = Literal["key", "quota", "rate", "server", "unreachable", "model", "content", "resolver", "machine"]
-"""What is at fault: the key, its quota, its rate; the server, which may have done the work all the same, or the way to
-it, which cannot; that this account does not have the model, or cannot read what another account has encrypted; the name
-resolution of this machine, or the machine itself, which say nothing of any account."""
+Blame: TypeAlias = Literal[
+    "key", "quota", "rate", "size", "server", "unreachable", "model", "content", "resolver", "machine"
+]
+"""What is at fault: the key, its quota, its rate; the size of the request, which is more than all that the account may
+have; the server, which may have done the work all the same, or the way to it, which cannot; that this account does not
+have the model, or cannot read what another account has encrypted; the name resolution of this machine, or the machine
+itself, which say nothing of any account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,7 @@ def encoded() -> UpstreamError:
     return UpstreamError(
         "Upstream compressed its answer, though it was asked not to.",
         code="upstream_invalid_answer",
-        headers={"x-should-retry": "false"},
+        headers=_NO_RETRY,
     )
 
 
@@ -167,14 +173,21 @@ def refused(status: int, headers: httpx.Headers, body: bytes, *, now: float) -> 
         return Fault(unusable, "key", reason)
     asked = retry_after(headers, now)
     if status == _TOO_MANY_REQUESTS:
-        if words is not None and not _QUOTA_SPENT.isdisjoint((words.code, words.type)):
-            return Fault(relayed, "quota", reason)
-        return Fault(relayed, "rate", reason, rest=asked)
+        return _limited(relayed, words, reason, asked)
     error: UpstreamError = relayed
     if words is None or status < _FIRST_ERROR_STATUS:
         error = UpstreamError(f"Upstream answered with HTTP {status} and no usable error.")
     # A gateway that has lost patience knows nothing of what is behind it.
     return Fault(error, "server", reason, rest=asked, is_told=status != HTTPStatus.GATEWAY_TIMEOUT)
+
+
+def _limited(relayed: UpstreamRefusedError, words: ErrorWords | None, reason: str, asked: float | None) -> Fault:
+    if words is not None and not _QUOTA_SPENT.isdisjoint((words.code, words.type)):
+        return Fault(relayed, "quota", reason)
+    if words is not None and is_oversized(words):
+        relayed.is_final = True
+        return Fault(relayed, "size", reason)
+    return Fault(relayed, "rate", reason, rest=asked)
 
 
 def limit_of(words: ErrorWords) -> Fault:
@@ -201,12 +214,18 @@ def last_word(fault: Fault, pool: ApiError) -> ApiError:
     """
     if fault.blame == "key" or (fault.blame == "model" and isinstance(pool, PoolExhaustedError)):
         return pool
-    if fault.error.status == _TOO_MANY_REQUESTS:
+    if fault.error.is_final:
+        # Upstream may say when the limit is whole again, which helps nobody.
+        fault.error.headers = {
+            name: value for name, value in fault.error.headers.items() if not name.startswith(_RETRY_AFTER)
+        }
+        advice = _NO_RETRY
+    elif fault.error.status == _TOO_MANY_REQUESTS:
         advice = {**(pool.headers if isinstance(pool, PoolExhaustedError) else retry_headers(fault.rest or 0.0))}
     elif fault.is_local:
         advice = retry_headers(_LOCAL_REST_SECONDS)
     else:
-        advice = {"x-should-retry": "false"}
+        advice = _NO_RETRY
     fault.error.headers = {**fault.error.headers, **advice}
     return fault.error
 

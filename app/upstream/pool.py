@@ -10,7 +10,6 @@ from app.errors import ApiError
 from app.settings_upstream import UpstreamSettings
 from app.state.health import PROBED, AccountState, Condition, Control, Recovery
 from app.upstream.account import Account, accounts_of_all
-from app.upstream.caps import Caps
 from app.upstream.choice import Wish
 from app.upstream.exhausted import account_gone
 from app.upstream.faults import Fault
@@ -21,9 +20,9 @@ from app.upstream.seat import Seat
 from app.upstream.seats import Seats
 from app.upstream.waiting import WaitingCalls
 
-# Waiting calls are looked after at least this often.
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 1.0  # Waiting calls are looked after at least this often.
 _SHORTEST_LOOK_SECONDS = 0.005
+_LATE_SECONDS = 5.0  # A permission to probe comes within a look or two of its time.
 
 
 class Pool:
@@ -99,8 +98,8 @@ class Pool:
         if seat is None:
             return None
         lease = Lease(seat, wish.model, self._ended, wanted)
-        if seat.caps is not None:
-            self._count(seat, seat.caps, now)
+        if seat.caps is not None and seat.is_full_by_one_more(now):
+            self._seats.changed()
         illness = seat.health.illness
         if illness is not None and illness.is_granted and illness.until <= now and not illness.is_probed:
             illness.is_probed = True
@@ -135,8 +134,8 @@ class Pool:
         """A lease on this very account, however it is."""
         seat = self._seat(account)
         lease = Lease(seat, "", self._ended)
-        if seat.caps is not None:
-            self._count(seat, seat.caps, self._clock())
+        if seat.caps is not None and seat.is_full_by_one_more(self._clock()):
+            self._seats.changed()
         return lease
 
     def serve(self, lease: Lease, told: Mapping[bytes, bytes]) -> None:
@@ -144,8 +143,9 @@ class Pool:
         seat = lease.seat
         seat.observe(told, self._clock())
         if not seat.health.is_sound:
-            if seat.health.serve(is_probe=lease.probed is not None):
-                self._on_change(Recovery(seat.account.name, ""))
+            over = seat.health.serve(is_probe=lease.probed is not None)
+            if over is not None:
+                self._on_change(Recovery(seat.account.name, "", over))
             lease.probed = None
             self._seats.changed()
         if self._waiting.count:
@@ -158,17 +158,19 @@ class Pool:
         is_probe = lease.probed is not None and lease.probed is seat.health.illness
         if fault.blame == "model":
             seat.health.lack(lease.model, now, fault.reason, is_confirmed=False)
-        elif fault.blame != "content" and not fault.is_stale and not fault.is_local:
+        elif fault.blame not in {"content", "size"} and not fault.is_stale and not fault.is_local:
             for other in self._seats.sharing(seat) if fault.blame in {"rate", "quota"} else (seat,):
-                illness = other.health.fail(
+                known = other.health.illness
+                for illness in other.health.fail(
                     fault,
                     now,
                     is_probe=is_probe and other is seat,
                     cool_down_seconds=self._cool_down_seconds,
                     chance=random.random(),  # noqa: S311 - it spreads load
-                )
-                if illness is not None:
+                ):
                     self._tell(other, illness, "", now)
+                if known is not None and other.health.illness is None:
+                    self._on_change(Recovery(other.account.name, "", known.state))
             if fault.blame == "unreachable":
                 for other in self._seats.beside(seat):
                     other.health.doubted_until = now + self._cool_down_seconds
@@ -190,7 +192,7 @@ class Pool:
             if seat is None:
                 self.refusals.hear(one)
             elif isinstance(one, Recovery):
-                is_news |= seat.health.recover(one.model)
+                is_news |= seat.health.recover(one)
             elif seat.health.hear(one, now):
                 is_news = True
                 if self._is_alone and seat.health.illness is not None:
@@ -198,14 +200,28 @@ class Pool:
         if is_news:
             self._changed()
 
+    def wants_probe(self, account: str) -> bool:
+        """Whether a call of this process would use the account if it were well."""
+        seat = self._seats.get(account)
+        return seat is not None and seat.health.illness is not None and seat.health.illness.is_wanted
+
     def grant_probe(self, account: str, model: str) -> None:
         """Let the next call find out whether the account is well, now that its back-off is over."""
         seat = self._seats.get(account)
         illness = None if seat is None or model else seat.health.illness
         if illness is not None and illness.state in PROBED:
             illness.is_granted = True
+            illness.is_wanted = False
             illness.until = min(illness.until, self._clock())
             self._changed()
+
+    def ask_again(self, rest: float) -> None:
+        """Tell again what may be probed since long and was granted to nobody; from now it rests for so many seconds."""
+        now = self._clock()
+        for seat in self._seats:
+            if (illness := seat.health.ask_again(now, late_seconds=_LATE_SECONDS, rest=rest)) is not None:
+                self._tell(seat, illness, "", now)
+                self._seats.changed()
 
     def configure(self, accounts: Iterable[Account]) -> None:
         """Have these accounts from now on. Those that stay keep their calls in flight, their health and control."""
@@ -230,9 +246,7 @@ class Pool:
 
     def rest(self, account: Account) -> float:
         """Seconds until the account may be used again; 0 when it may be now."""
-        now = self._clock()
-        illness = self._seat(account).illness("", now)
-        return 0.0 if illness is None else max(0.0, illness.until - now)
+        return self._seat(account).rest(self._clock())
 
     def exhausted(self, wish: Wish) -> ApiError:
         """What a call is told for which there is no account now: when to come back, to the truth."""
@@ -244,11 +258,6 @@ class Pool:
             raise account_gone()
         return seat
 
-    def _count(self, seat: Seat, caps: Caps, now: float) -> None:
-        caps.began(now)
-        if caps.free_at(seat.in_flight) > now:
-            self._seats.changed()
-
     def _ended(self, lease: Lease) -> None:
         if lease.fault is not None:
             self.fail(lease, lease.fault)
@@ -256,18 +265,10 @@ class Pool:
             # It has found out nothing: its client left, perhaps. Another may.
             lease.probed.is_probed = False
             self._seats.changed()
-        if lease.seat.caps is not None:
-            self._pay(lease, lease.seat.caps)
+        if lease.seat.caps is not None and lease.seat.is_freed_by_one_less(lease.entry, self._clock()):
+            self._seats.changed()
         if self._waiting.count:
             self._wake(1)
-
-    def _pay(self, lease: Lease, caps: Caps) -> None:
-        in_flight, now = lease.seat.in_flight, self._clock()
-        was_free = caps.free_at(in_flight + 1) <= now
-        if lease.entry is not None and lease.entry.usage is not None:
-            caps.spent(lease.entry.usage.total_tokens, now)
-        if was_free != (caps.free_at(in_flight) <= now):
-            self._seats.changed()
 
     def _tell(self, seat: Seat, illness: Illness, model: str, now: float) -> None:
         illness.is_granted = self._is_alone

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 
 from app.state.health import AccountState, Control
+from app.state.ledger import Entry
 from app.upstream.account import Account
 from app.upstream.caps import Caps
 from app.upstream.health import Health, Illness
@@ -93,22 +94,40 @@ class Seat:
             self._quota_until = now + _QUOTA_SECONDS
             self.weigh()
 
+    def is_full_by_one_more(self, now: float) -> bool:
+        """Count a call that begins against the caps; whether no other may begin now."""
+        if self.caps is None:
+            return False
+        self.caps.began(now)
+        return self.caps.free_at(self.in_flight) > now
+
+    def is_freed_by_one_less(self, entry: Entry | None, now: float) -> bool:
+        """Count the tokens of a call that has ended against the caps; whether that changes if another may begin."""
+        if self.caps is None:
+            return False
+        was_free = self.caps.free_at(self.in_flight + 1) <= now
+        if entry is not None and entry.usage is not None:
+            self.caps.spent(entry.usage.total_tokens, now)
+        return was_free != (self.caps.free_at(self.in_flight) <= now)
+
     def refresh(self, now: float) -> None:
         """Forget what is not so any more: a limit that was seen long ago, an illness that is over."""
         if self._quota < 1.0 and self._quota_until <= now:
             self._quota = 1.0
             self.weigh()
         health = self.health
-        if health.illness is not None and health.illness.is_over(now):
-            health.illness = None
+        if health.cooling is not None and health.cooling.is_over(now):
+            health.cooling = None
         if health.doubted_until <= now:
             health.doubted_until = -math.inf
 
     def illness(self, model: str, now: float) -> Illness | None:
-        """What keeps it from being used for this model."""
-        own = self.health.illness
-        if own is not None and not own.is_over(now):
-            return own
+        """What keeps it from being used for this model, the worst of it."""
+        health = self.health
+        if health.illness is not None:
+            return health.illness
+        if health.cooling is not None and not health.cooling.is_over(now):
+            return health.cooling
         of_model = self.health.models.get(model)
         return None if of_model is None or of_model.is_over(now) else of_model
 
@@ -118,21 +137,32 @@ class Seat:
             return Rank.OUT, math.inf
         if self.caps is not None and (free_at := self.caps.free_at(self.in_flight)) > now:
             return Rank.OUT, free_at
+        cooling = self.health.cooling
+        if cooling is not None and cooling.until > now:
+            return Rank.OUT, cooling.until
         illness = self.illness(model, now)
         if illness is None:
             doubted_until = self.health.doubted_until
             return (Rank.DOUBTED, doubted_until) if doubted_until > now else (Rank.USABLE, math.inf)
         if illness.until <= now and illness.is_granted and not illness.is_probed:
             return Rank.PROBE, math.inf
+        illness.is_wanted = True
         rank = Rank.LAST if illness.state == "open" else Rank.OUT
         return rank, illness.until if illness.until > now else math.inf
 
+    def rest(self, now: float) -> float:
+        """Seconds until it may be used, or probed, for any model; 0 when it may be now."""
+        known = (self.health.illness, self.health.cooling)
+        return max(
+            (illness.until - now for illness in known if illness is not None and illness.until > now), default=0.0
+        )
+
     def report(self, now: float) -> AccountState:
         """It as administrators see it."""
-        account, illness = self.account, self.health.illness
-        if illness is not None and illness.is_over(now):
-            illness = None
-        models = self.health.models.items()
+        account, health = self.account, self.health
+        cooling = None if health.cooling is None or health.cooling.is_over(now) else health.cooling
+        illness = health.illness or cooling
+        models = health.models.items()
         return AccountState(
             name=account.name,
             upstream=account.upstream.name,
@@ -141,7 +171,7 @@ class Seat:
             weight=self.weight,
             state=self.control if self.control != "enabled" else "usable" if illness is None else illness.state,
             conditions=tuple(ill.told(account.name, model, now) for model, ill in models if not ill.is_over(now)),
-            rest=0.0 if illness is None else max(0.0, illness.until - now),
+            rest=self.rest(now),
             reason=None if illness is None else illness.reason,
             in_flight=self.in_flight,
             remaining_requests=self.remaining[0],

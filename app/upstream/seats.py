@@ -131,7 +131,7 @@ class Seats:
         illness = seat.illness(wish.model, now)
         if not _is_open(seat, wish) or (illness is not None and illness.state in {"dead", "removed"}):
             return math.inf
-        at = now if illness is None else _end(illness, now)
+        at = now if illness is None else max(_end(illness, now), now + seat.rest(now))
         if seat.caps is None:
             return at
         free_at = seat.caps.free_at(seat.in_flight)

@@ -234,6 +234,19 @@ async def test_a_key_that_rests_is_not_waited_for_for_ever(gateway_with: Gateway
     assert ended["error"] == {"code": "rate_limit_exceeded", "message": "Slow down."}
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_that_never_fits_fails_at_once_and_delays_nobody(
+    gateway_with: GatewayWith, upstream: FakeUpstream, stream: bool
+) -> None:
+    said = "Request too large for demo on tokens per min (TPM): Limit 30000, Requested 50000."
+    upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "60"}, said))
+    async with gateway_with() as gateway, BackgroundClient.to(gateway.url, gateway.key) as client:
+        ended = await client.ended(await client.order(stream=stream))
+        assert (ended["status"], ended["error"]) == ("failed", {"code": "rate_limit_exceeded", "message": said})
+        assert (await client.ended(await client.order()))["status"] == "completed"
+    assert len(upstream.requests) == 2
+
+
 async def test_what_waits_can_be_cancelled(gateway_with: GatewayWith, upstream: FakeUpstream) -> None:
     upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "60"}))
     async with gateway_with() as gateway, BackgroundClient.to(gateway.url, gateway.key) as client:

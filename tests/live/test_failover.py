@@ -10,6 +10,7 @@ from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.raw_http import Answer, RawClient
 from tests.fakes.replies import Reply
 from tests.fakes.streams import frame
+from tests.fakes.surfaces import SURFACES, respond
 from tests.fakes.upstream import FakeUpstream, Recorded
 
 pytestmark = pytest.mark.live
@@ -145,6 +146,26 @@ async def test_a_pool_at_rest_says_when_to_come_back_and_asks_nobody(pooled: Liv
         assert (answer.status, answer.json["error"]["code"]) == (429, "rate_limit_exceeded")
         assert 10 <= int(answer.headers["retry-after"]) <= 20
     assert sorted(keys.asked) == sorted(KEYS)
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+async def test_a_request_larger_than_every_keys_limit_fails_and_rests_none(
+    sqlite_url: str, upstream: FakeUpstream, keys: Keys, surface: str
+) -> None:
+    said = "Request too large for demo on tokens per min (TPM): Limit 30000, Requested 50000."
+    keys.bad = dict.fromkeys(KEYS, Reply.error(429, "rate_limit_exceeded", {"retry-after": "60"}, said))
+    async with running_gateway(sqlite_url, [upstream_settings(upstream.url, *KEYS)]) as gateway:
+        refused = await respond(gateway, surface, input="Hello.")
+        assert (refused["status"], refused["error"]["code"]) == (
+            "failed" if surface == "background" else 429,
+            "rate_limit_exceeded",
+        )
+        assert refused["error"]["message"] == said
+        keys.bad = {}
+        for _ in KEYS:
+            assert (await create(gateway, store=False)).status == 200
+    # Each was asked once for it, and none rested.
+    assert len(keys.asked) == 6
 
 
 @pytest.mark.parametrize("name", FAULTS)

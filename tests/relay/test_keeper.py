@@ -119,12 +119,15 @@ async def two(database_url: str) -> AsyncIterator[tuple[Process, Process]]:
         )
 
 
-def age(database_url: str, *processes: Process) -> None:
-    """Have a minute pass, in the database and in these."""
+def age(database_url: str, *processes: Process, minutes: int = 1) -> None:
+    """Have so many minutes pass, in the database and in these."""
+    passed = {"seconds": 60 * minutes}
     with open_for_migration(database_url) as connection:
-        connection.execute(text("UPDATE conditions SET until = until - 60"))
+        connection.execute(
+            text("UPDATE conditions SET until = until - :seconds, cooling_until = cooling_until - :seconds"), passed
+        )
     for one in processes:
-        one.clock.ahead += 60
+        one.clock.ahead += 60 * minutes
 
 
 async def test_a_rate_limit_is_obeyed_by_the_other_process(two: tuple[Process, Process]) -> None:
@@ -210,6 +213,48 @@ async def test_a_probe_that_fails_makes_the_rest_of_both_longer(
     prober.pool.fail(probe, fault("key"))
     other = there if prober is here else here
     await other.until(lambda: other.state(ONE).rest > 45.0)
+
+
+@pytest.mark.parametrize(("worse", "milder"), [("key", "rate"), ("key", "quota"), ("quota", "rate")])
+async def test_what_both_find_at_once_is_the_worse_for_both_and_has_a_next_probe(
+    two: tuple[Process, Process], database_url: str, worse: str, milder: str
+) -> None:
+    here, there = two
+    here.fail(ONE, worse)
+    there.fail(ONE, milder, 2.0)
+    state = {"key": "dead", "quota": "parked"}[worse]
+    await there.until(lambda: there.state(ONE).state == state)
+    assert here.state(ONE).state == state
+    age(database_url, here, there, minutes=70)
+    await here.until(lambda: any(one.probe() for one in two))
+
+
+async def test_a_probe_is_for_the_process_that_has_a_call_for_it(
+    two: tuple[Process, Process], database_url: str
+) -> None:
+    here, there = two
+    here.fail(ONE, "key")
+    await there.until(lambda: there.state(ONE).state == "dead")
+    assert here.probe() is None
+    # The other looks as often, and has nobody to ask for.
+    with open_for_migration(database_url) as connection:
+        connection.execute(text("UPDATE conditions SET until = until - 28"))
+    here.clock.ahead += 34
+    there.clock.ahead += 34
+    await here.until(lambda: here.probe() is not None)
+    assert not there.keeper._claims
+
+
+async def test_a_key_that_the_database_has_forgotten_is_probed_all_the_same(
+    two: tuple[Process, Process], database_url: str
+) -> None:
+    here, _ = two
+    here.fail(ONE, "key")
+    await here.until(lambda: bool(here.keeper._marks))
+    with open_for_migration(database_url) as connection:
+        connection.execute(text("DELETE FROM conditions"))
+    here.clock.ahead += 60
+    await here.until(lambda: here.probe() is not None)
 
 
 async def test_a_probe_that_nobody_made_is_given_back(database_url: str) -> None:

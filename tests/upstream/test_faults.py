@@ -122,6 +122,16 @@ def test_a_rate_limited_key_rests_for_as_long_as_it_was_told(
     assert (fault.blame, fault.rest, fault.error.status) == (blame, rest, 429)
 
 
+def test_a_request_larger_than_the_limit_is_its_own_fault_and_waits_for_nothing() -> None:
+    said = {"message": "Request too large: Limit 3, Requested 4.", "type": "tokens", "param": None}
+    body = orjson.dumps({"error": {**said, "code": "rate_limit_exceeded"}})
+    fault = refuse(429, body, {"retry-after": "60", "retry-after-ms": "60000", "openai-version": "1"})
+    assert (fault.blame, fault.rest, fault.error.is_final) == ("size", None, True)
+    error = last_word(fault, resting(4.2))
+    assert (error.status, error.body()) == (429, body)
+    assert error.headers == {"openai-version": "1", "x-should-retry": "false"}
+
+
 def test_a_last_429_is_upstreams_with_the_pools_wait() -> None:
     refusal = refuse(429, shaped("rate_limit_exceeded"), {"retry-after": "50", "openai-version": "1"})
     error = last_word(refusal, resting(4.2))

@@ -130,7 +130,7 @@ def test_a_call_that_prefers_a_healthy_account_makes_no_probe(pool: Pool, clock:
     assert lease.account is two
 
 
-def test_a_dead_key_that_is_rate_limited_lives(pool: Pool, clock: Clock) -> None:
+def test_a_dead_key_that_is_rate_limited_lives(pool: Pool, clock: Clock, news: list[Condition | Recovery]) -> None:
     one, *_ = pool.accounts()
     fail(pool, one, "key")
     clock.now += 40
@@ -138,6 +138,39 @@ def test_a_dead_key_that_is_rate_limited_lives(pool: Pool, clock: Clock) -> None
     pool.fail(lease, fault("rate", 5))
     lease.end()
     assert (pool.report()[0].state, pool.rest(one)) == ("cooling", 5)
+    # The others hear of both.
+    assert Recovery(one.name, "", "dead") in news
+
+
+@pytest.mark.parametrize("blame", ["key", "quota"])
+def test_a_rate_limit_of_a_call_that_was_under_way_makes_no_refused_key_usable(
+    pool: Pool, clock: Clock, news: list[Condition | Recovery], blame: Blame
+) -> None:
+    one, two, three = pool.accounts()
+    fail(pool, one, blame)
+    fail(pool, one, "rate", 5000)
+    assert [change.state for change in news if isinstance(change, Condition)][1:] == ["cooling"]
+    assert pool.report()[0].state in {"dead", "parked"}
+    # It is probed once both are over: until then upstream is left alone.
+    assert pool.rest(one) == 5000
+    clock.now += 4999
+    assert usable(pool) == names(two, three)
+    clock.now += 1
+    assert probe(pool).account is one
+
+
+def test_an_open_breaker_is_no_last_resort_while_its_account_is_limited(pool: Pool, clock: Clock) -> None:
+    one, two, three = pool.accounts()
+    for account in (one, two, three):
+        for _ in range(5):
+            fail(pool, account, "server")
+    fail(pool, one, "rate", 20)
+    assert usable(pool) == names(two, three)
+    # An answer closes the breaker, and ends no limit.
+    serve(pool, one)
+    assert (pool.report()[0].state, pool.rest(one)) == ("cooling", 20)
+    clock.now += 20
+    assert usable(pool) == names(one)
 
 
 def test_a_spent_quota_is_parked_for_an_hour_and_then_longer(pool: Pool, clock: Clock) -> None:
@@ -184,7 +217,7 @@ def test_five_failures_in_a_row_open_the_breaker_and_a_probe_closes_it(
         lease.end()
     clock.now += pool.rest(one)
     pool.serve(probe(pool), {})
-    assert news[-1] == Recovery(one.name, "")
+    assert news[-1] == Recovery(one.name, "", "open")
     assert usable(pool) == names(one, two, three)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -14,7 +15,7 @@ from app.upstream.budget import RetryBudget
 from app.upstream.transport import Transport
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream, Recorded
-from tests.upstream.rig import EVENTS, KEYS, SSE, Rig, cooling, failure, rig, upstream_settings
+from tests.upstream.rig import EVENTS, KEYS, SSE, Rig, cooling, failure, key_settings, rig, upstream_settings
 
 pytestmark = pytest.mark.live
 
@@ -137,6 +138,41 @@ async def test_a_model_that_no_key_has_is_upstreams_to_refuse(keys: Keys, three:
     assert error.status == 404
     assert b"The model `m` does not exist." in error.body()
     assert sorted(keys.asked) == sorted(KEYS)
+
+
+_TOO_LARGE = Reply.error(429, "rate_limit_exceeded", {"retry-after": "60"}, "Request too large: Limit 3, Requested 4.")
+
+
+async def test_a_request_too_large_for_one_key_is_served_by_one_with_a_larger_limit(keys: Keys, three: Rig) -> None:
+    keys.bad = dict.fromkeys(KEYS[:2], _TOO_LARGE)
+    for _ in range(5):
+        assert await three.read() == SSE
+    assert [state.state for state in three.pool.report()] == ["usable"] * 3
+
+
+async def test_a_request_too_large_for_every_key_is_refused_and_rests_none(
+    upstream: FakeUpstream, transport: Transport, keys: Keys
+) -> None:
+    many = [f"sk-canary-{number}" for number in range(9)]
+    keys.bad = dict.fromkeys(many, _TOO_LARGE)
+    pool = rig(transport, upstream_settings(upstream.url, *many), pool_wait_seconds=30)
+    error = await failure(pool.open())
+    assert (error.status, code_of(error), error.headers) == (429, "rate_limit_exceeded", {"x-should-retry": "false"})
+    # It may be large, and most keys share the limit of their organization.
+    assert len(set(keys.asked)) == len(keys.asked) == 4
+    assert {state.state for state in pool.pool.report()} == {"usable"}
+
+
+async def test_a_request_too_large_for_one_key_is_not_tried_with_those_that_share_its_limit(
+    upstream: FakeUpstream, transport: Transport, keys: Keys
+) -> None:
+    keys.bad = dict.fromkeys(KEYS[:2], _TOO_LARGE)
+    shared = [key_settings(key, quota_group="org" if key != KEYS[2] else None) for key in KEYS]
+    settings = upstream_settings(upstream.url).model_copy(update={"keys": tuple(shared)})
+    pool = rig(transport, settings)
+    for _ in range(5):
+        assert await pool.read() == SSE
+    assert not [1 for one, other in pairwise(keys.asked) if {one, other} == {*KEYS[:2]}]
 
 
 async def test_what_a_client_brought_from_another_account_finds_it_and_nobody_is_blamed(keys: Keys, three: Rig) -> None:

@@ -62,3 +62,50 @@ def test_a_grant_ends_no_rate_limit(replica: Pool) -> None:
     fail(replica, one, "rate", 20)
     replica.grant_probe(one.name, "")
     assert usable(replica) == names(two, three)
+
+
+def test_a_rate_limit_that_another_process_met_hides_nothing_worse(replica: Pool, clock: Clock) -> None:
+    one, two, three = replica.accounts()
+    fail(replica, one, "key")
+    replica.apply([cooling(one, 5)])
+    clock.now += 40
+    assert usable(replica) == names(two, three)
+    assert replica.report()[0].state == "dead"
+    replica.grant_probe(one.name, "")
+    assert probe(replica).account is one
+
+
+def test_a_recovery_from_something_milder_leaves_what_is_worse(replica: Pool) -> None:
+    one, two, three = replica.accounts()
+    fail(replica, one, "key")
+    replica.apply([Recovery(one.name, "", "open")])
+    assert usable(replica) == names(two, three)
+    replica.apply([Recovery(one.name, "", "dead")])
+    assert usable(replica) == names(one, two, three)
+
+
+def test_what_another_process_probed_in_the_meantime_is_taken_over(replica: Pool) -> None:
+    one, *_ = replica.accounts()
+    fail(replica, one, "key")
+    replica.apply([Condition(one.name, "", "parked", 3600, 0, "HTTP 429")])
+    assert (replica.report()[0].state, replica.rest(one)) == ("parked", 3600)
+
+
+def test_what_was_granted_to_nobody_long_after_its_time_is_told_again_once_in_a_while(clock: Clock) -> None:
+    told: list[Condition | Recovery] = []
+    replica = Pool([upstream_settings("http://a/v1", *KEYS)], 10.0, clock, is_alone=False, on_change=told.append)
+    one, two, _ = replica.accounts()
+    fail(replica, one, "key")
+    fail(replica, two, "rate", 20)
+    told.clear()
+    clock.now += 33
+    replica.ask_again(3.0)
+    assert told == []
+    clock.now += 5
+    for _ in range(3):
+        replica.ask_again(3.0)
+    assert told == [Condition(one.name, "", "dead", 3.0, 0, "HTTP 4xx")]
+    clock.now += 9
+    replica.grant_probe(one.name, "")
+    replica.ask_again(3.0)
+    assert len(told) == 1

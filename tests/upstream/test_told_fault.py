@@ -101,6 +101,36 @@ async def test_the_last_words_are_upstreams_with_their_status(upstream: FakeUpst
     assert orjson.loads(error.body())["error"]["message"] == "Slower."
 
 
+_TOO_LARGE = {"code": "rate_limit_exceeded", "message": "Request too large: Limit 3, Requested 4."}
+OVERSIZED = {
+    "a body": Reply.json(200, {"error": _TOO_LARGE}),
+    "a failed response": Reply.json(200, failed("", error=_TOO_LARGE)),
+    "an error event": sse([frame("error", 0, param=None, **_TOO_LARGE)]),
+    "a failed event": sse([_CREATED, frame("response.failed", 1, response=failed("", error=_TOO_LARGE))]),
+}
+
+
+@pytest.mark.parametrize("reply", OVERSIZED.values(), ids=OVERSIZED.keys())
+async def test_a_request_larger_than_the_limit_rests_no_key_that_says_so_in_the_body(
+    upstream: FakeUpstream, three: Rig, reply: Reply
+) -> None:
+    upstream.respond = lambda _: reply
+    error = await failure(three.open())
+    assert (error.status, error.is_final, error.headers["x-should-retry"]) == (429, True, "false")
+    assert [state.state for state in three.pool.report()] == ["usable"] * 3
+    assert three.in_flight == 0
+
+
+async def test_a_request_larger_than_the_limit_rests_no_key_that_says_so_in_the_midst_of_an_answer(
+    upstream: FakeUpstream, one: Rig
+) -> None:
+    upstream.enqueue(Reply.sse(_GOOD))
+    answer = await one.open()
+    answer.limited(ErrorWords(_TOO_LARGE["message"], _TOO_LARGE["code"], status=429))
+    await answer.aclose()
+    assert [state.state for state in one.pool.report()] == ["usable"]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_clients_fault_in_a_body_is_refused_as_its_status_would_be(
     upstream: FakeUpstream, three: Rig, stream: bool
