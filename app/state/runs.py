@@ -12,7 +12,7 @@ class Order:
     """What a client asked to have done in the background. `id` is the response's, given before upstream is called.
 
     `headers` are those of the client's that upstream is sent, `request` is the client's body. `is_beta`: it named
-    OpenAI's beta.
+    OpenAI's beta. `conversation_id` is that of the conversation to which its turn is appended.
     """
 
     id: str
@@ -23,6 +23,8 @@ class Order:
     headers: Mapping[str, str]
     request: bytes
     is_beta: bool = False
+    model: str | None = None
+    conversation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,21 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """An unfinished run as a glance at the table shows it. `is_own`: the one who looks owns it."""
+    """An unfinished run as a glance at the table shows it: one's own, or one that is to be ended and has no owner."""
 
     key: int
     epoch: int
     cancel_requested: bool
     is_own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The first run of a project that can begin now, and how many of the project's runs are worked on."""
+
+    project_id: str
+    key: int
+    running: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +86,12 @@ class Page:
 class LogView:
     """A run's log after some event: the next pages, and whether they are all there is by now.
 
-    `last` is the number of the log's last event, `ending` the status and the body of a run that has ended.
+    `last` is the number of the log's last event, `ending` the status and the body of a run that has ended. A run that
+    `is_queued` says nothing more before somebody begins with it.
     """
 
     pages: tuple[Page, ...]
     is_whole: bool
     last: int
     ending: tuple[str, bytes] | None
+    is_queued: bool = False

@@ -97,6 +97,8 @@ class CreateRun(SingleWrite[Run | None]):
                 request=order.request,
                 body=self.body,
                 is_beta=order.is_beta,
+                model=order.model,
+                conversation_id=order.conversation_id,
             )
         ).inserted_primary_key
         assert inserted is not None  # noqa: S101 - of one row it is known

@@ -1,0 +1,76 @@
+"""Find the runs that can begin now, the first of each project, without reading what was ordered.
+
+A run waits without being looked into: for the end of its pause, for the runs ordered before it in its conversation, for
+whoever holds the conversation, and for a model whose accounts rest.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, exists, func, literal_column, or_, select
+
+from app.state.runs import Waiting
+from app.storage.clock import DatabaseTime
+from app.storage.tables import conversations, runs
+
+# As the index says it, which a parameter would hide.
+_QUEUED: ColumnElement[str] = literal_column("'queued'")
+# How many projects wait, of which one look sees the first run.
+_MOST_PROJECTS = 1000
+
+
+def first_of_each_project(connection: Connection, resting: Collection[str], wait_seconds: int) -> Sequence[Waiting]:
+    """The oldest run of each project that can begin now.
+
+    Those of the `resting` models and of held conversations cannot, unless they have waited for `wait_seconds`: they are
+    to be ended.
+    """
+    projects = _waiting_projects()
+    run = runs.alias("waiting")
+    first = (
+        select(run.c.key)
+        .where(run.c.project_id == projects.c.project_id, run.c.status == _QUEUED)
+        .where(*_can_begin(run, resting, wait_seconds))
+        .order_by(run.c.key)
+        .limit(1)
+        .scalar_subquery()
+    )
+    query = select(projects.c.project_id, first).where(projects.c.project_id.is_not(None)).limit(_MOST_PROJECTS)
+    found = [(project_id, key) for project_id, key in connection.execute(query) if key is not None]
+    if not found:
+        return []
+    is_owned = (runs.c.owner.is_not(None), runs.c.lease_until > DatabaseTime())
+    running = Counter(connection.scalars(select(runs.c.project_id).where(*is_owned)))
+    return [Waiting(project_id, key, running[project_id]) for project_id, key in found]
+
+
+def _waiting_projects() -> FromClause:
+    """The projects that have a queued run: a step of the index for each, however many runs each has."""
+    first = select(func.min(runs.c.project_id).label("project_id")).where(runs.c.status == _QUEUED)
+    projects = first.cte("projects_waiting", recursive=True)
+    after = runs.alias("after")
+    following = select(func.min(after.c.project_id)).where(
+        after.c.status == _QUEUED, after.c.project_id > projects.c.project_id
+    )
+    return projects.union_all(select(following.scalar_subquery()).where(projects.c.project_id.is_not(None)))
+
+
+def _can_begin(run: FromClause, resting: Collection[str], wait_seconds: int) -> tuple[ColumnElement[Any], ...]:
+    before = runs.alias("before")
+    in_its_conversation = (before.c.project_id == run.c.project_id, before.c.conversation_id == run.c.conversation_id)
+    is_behind = exists().where(*in_its_conversation, before.c.expires_at.is_(None), before.c.key < run.c.key)
+    is_held = exists().where(
+        conversations.c.project_id == run.c.project_id,
+        conversations.c.id == run.c.conversation_id,
+        conversations.c.held_until > DatabaseTime(),
+        conversations.c.holder != run.c.id,
+    )
+    is_over = run.c.created_at <= DatabaseTime() - wait_seconds
+    has_account = or_(run.c.model.is_(None), run.c.model.not_in(sorted(resting)))
+    return (
+        ~run.c.cancel_requested,
+        run.c.lease_until <= DatabaseTime(),
+        ~is_behind,
+        or_(is_over, and_(~is_held, has_account)),
+    )
