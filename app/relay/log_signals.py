@@ -16,7 +16,7 @@ from app.storage.run_store import RunStore
 
 # Runs that one look asks for: it costs the same, however many are listened to.
 _LOOKED_AT = 100
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 1.0
 # Between two notifications: however much is said, replicas hear of it twenty times a second.
 _TELL_SECONDS = 0.05
 
