@@ -88,8 +88,9 @@ class Rig:
     def __init__(self, registry: Registry, lease_seconds: int = 15, background_runs: int = 3) -> None:
         self.table = Table()
         self.registry = registry
-        self.runs: Any = self.table
-        self.signals = LogSignals(self.runs, None)
+        runs: Any = self.table
+        self.runs = runs
+        self.signals = LogSignals(runs, None)
         self.upstream = self
         self.resting: set[str] = set()
         self.background = BackgroundSettings(background_runs=background_runs)

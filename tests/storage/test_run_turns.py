@@ -1,4 +1,4 @@
-"""Which waiting runs can begin: the first of each project, in the order of its conversation, when nothing is in its way."""
+"""Which waiting runs can begin: the first of each project for which nothing is in the way."""
 
 from collections.abc import Collection
 from typing import Any
