@@ -37,7 +37,7 @@ _BYTES_AT_ONCE = READ_AT_ONCE_BYTES
 _MOST_ENDED = 16
 _SIGHTED = (runs.c.key, runs.c.epoch, runs.c.cancel_requested)
 # As the index says it.
-_IS_CANCELLING = and_(text("cancel_requested"), runs.c.expires_at.is_(None))
+_IS_CANCELLING = and_(text("cancel_requested"), runs.c.request.is_not(None))
 
 
 class RunStore:
@@ -90,11 +90,11 @@ class RunStore:
         """The unfinished runs that this owner has, and some that have to be ended and have no owner that lives."""
         own = select(*_SIGHTED, literal(value=True)).where(runs.c.owner == owner)
         is_free = runs.c.lease_until <= DatabaseTime()
-        cancelled = select(*_SIGHTED, literal(value=False)).where(_IS_CANCELLING, is_free).limit(_MOST_ENDED)
+        cancelled = select(*_SIGHTED, literal(value=False)).where(_IS_CANCELLING, is_free).order_by(runs.c.lease_until)
         orphans = select(*_SIGHTED, literal(value=False)).where(runs.c.status == "in_progress", is_free)
 
         def look(connection: Connection) -> list[Sighting]:
-            queries = (own, cancelled, orphans.limit(_MOST_ENDED))
+            queries = (own, cancelled.limit(_MOST_ENDED), orphans.limit(_MOST_ENDED))
             return [Sighting(*row) for query in queries for row in connection.execute(query)]
 
         return await self._database.read(look)

@@ -8,16 +8,12 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, and_, exists, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, exists, or_, select
 
 from app.state.runs import Waiting
 from app.storage.clock import DatabaseTime
+from app.storage.statements import unindexed
 from app.storage.tables import conversations, runs
-
-# As the index says it, which a parameter would hide.
-_QUEUED: ColumnElement[str] = literal_column("'queued'")
-# How many projects wait, of which one look sees the first run.
-_MOST_PROJECTS = 1000
 
 
 def first_of_each_project(connection: Connection, resting: Collection[str], wait_seconds: int) -> Sequence[Waiting]:
@@ -30,13 +26,13 @@ def first_of_each_project(connection: Connection, resting: Collection[str], wait
     run = runs.alias("waiting")
     first = (
         select(run.c.key)
-        .where(run.c.project_id == projects.c.project_id, run.c.status == _QUEUED)
+        .where(run.c.project_id == projects.c.project_id, *_is_queued(run))
         .where(*_can_begin(run, resting, wait_seconds))
         .order_by(run.c.key)
         .limit(1)
         .scalar_subquery()
     )
-    query = select(projects.c.project_id, first).where(projects.c.project_id.is_not(None)).limit(_MOST_PROJECTS)
+    query = select(projects.c.project_id, first).where(projects.c.project_id.is_not(None))
     found = [(project_id, key) for project_id, key in connection.execute(query) if key is not None]
     if not found:
         return []
@@ -47,13 +43,21 @@ def first_of_each_project(connection: Connection, resting: Collection[str], wait
 
 def _waiting_projects() -> FromClause:
     """The projects that have a queued run: a step of the index for each, however many runs each has."""
-    first = select(func.min(runs.c.project_id).label("project_id")).where(runs.c.status == _QUEUED)
-    projects = first.cte("projects_waiting", recursive=True)
+    first = select(runs.c.project_id).where(*_is_queued(runs)).order_by(runs.c.project_id, runs.c.key).limit(1)
+    projects = select(first.subquery().c.project_id).cte("projects_waiting", recursive=True)
     after = runs.alias("after")
-    following = select(func.min(after.c.project_id)).where(
-        after.c.status == _QUEUED, after.c.project_id > projects.c.project_id
+    following = (
+        select(after.c.project_id)
+        .where(after.c.project_id > projects.c.project_id, *_is_queued(after))
+        .order_by(after.c.project_id, after.c.key)
+        .limit(1)
     )
     return projects.union_all(select(following.scalar_subquery()).where(projects.c.project_id.is_not(None)))
+
+
+def _is_queued(run: FromClause) -> tuple[ColumnElement[Any], ...]:
+    # Among the unfinished, by their index. Those that are worked on are few.
+    return run.c.request.is_not(None), unindexed(run.c.status) == "queued"
 
 
 def _can_begin(run: FromClause, resting: Collection[str], wait_seconds: int) -> tuple[ColumnElement[Any], ...]:

@@ -254,14 +254,14 @@ runs = Table(
     Column("conversation_id", StorableText),
     UniqueConstraint("project_id", "id"),
     Index(None, "status", "lease_until"),
-    _index_of_some("ix_runs_queued", "project_id", "key", where="status = 'queued'"),
+    _index_of_some("ix_runs_unfinished", "project_id", "key", where="request IS NOT NULL"),
     _index_of_some(
         "ix_runs_in_conversations",
         *("project_id", "conversation_id", "key"),
         where="conversation_id IS NOT NULL AND expires_at IS NULL",
     ),
     _index_of_some("ix_runs_owned", "owner", where="owner IS NOT NULL"),
-    _index_of_some("ix_runs_cancelling", "key", where="cancel_requested AND expires_at IS NULL"),
+    _index_of_some("ix_runs_cancelling", "lease_until", where="cancel_requested AND request IS NOT NULL"),
     sqlite_autoincrement=True,
 )
 

@@ -12,14 +12,14 @@ branch_labels = None
 depends_on = None
 
 _INDEXES = (
-    ("ix_runs_queued", ["project_id", "key"], "status = 'queued'"),
+    ("ix_runs_unfinished", ["project_id", "key"], "request IS NOT NULL"),
     (
         "ix_runs_in_conversations",
         ["project_id", "conversation_id", "key"],
         "conversation_id IS NOT NULL AND expires_at IS NULL",
     ),
     ("ix_runs_owned", ["owner"], "owner IS NOT NULL"),
-    ("ix_runs_cancelling", ["key"], "cancel_requested AND expires_at IS NULL"),
+    ("ix_runs_cancelling", ["lease_until"], "cancel_requested AND request IS NOT NULL"),
 )
 
 

@@ -30,4 +30,4 @@ INSERT INTO runs (project_id, id, api_key_id, status, is_stored, is_streamed, ca
   created_at, headers, request, body, model, conversation_id)
 SELECT '{project}', 'wait_' || n, 'key_1', 'queued', true, true, false, CASE n WHEN 1 THEN 'them' END, 1,
   CASE n WHEN 1 THEN CAST({now} AS BIGINT) * 2 ELSE 0 END, {now}, '\x7b7d', '\x7b7d', '\x7b7d', 'm', 'conv_2'
-FROM generate_series(1, {count} / 50) AS n
+FROM generate_series(1, {count} / 100) AS n
