@@ -35,8 +35,8 @@ class ConfigurationError(AntiphonError):
 class ApiError(AntiphonError):
     """An error with an HTTP answer: `{"error": {"message", "type", "param", "code"}}`.
 
-    `is_final`: no wait makes the request succeed, whatever its status says. `is_paid`: upstream has done its work all the
-    same, and the call is not to be made again.
+    `is_final`: no wait makes the request succeed, whatever its status says. `is_paid`: upstream has done its work all
+    the same, and the call is not to be made again.
     """
 
     default_status: ClassVar[int] = 500

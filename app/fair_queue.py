@@ -15,6 +15,14 @@ from app.errors import ApiError
 Wish = TypeVar("Wish")
 Grant = TypeVar("Grant")
 
+# Of the places, one in so many is kept from a project that has all others.
+_KEPT_FREE = 8
+
+
+def share(places: int) -> int:
+    """How many of these places one project may have: always one, and of several not all."""
+    return max(1, places - max(1, places // _KEPT_FREE))
+
 
 @dataclass(slots=True, eq=False)
 class Waiter(Generic[Wish, Grant]):

@@ -31,6 +31,7 @@ from app.relay.idempotency import RENEW_SECONDS, Idempotency
 from app.relay.keeper import Changes, Keeper
 from app.relay.ledger import RECOVERY_SECONDS, Ledger
 from app.relay.limiter import Limiter
+from app.relay.log_signals import LogSignals
 from app.relay.meter import Meter
 from app.relay.prices import Prices
 from app.relay.readiness import Readiness
@@ -56,6 +57,7 @@ from app.storage.key_store import KeyStore
 from app.storage.key_uses import WRITE_SECONDS, KeyUses
 from app.storage.limit_counting import LimitCounting
 from app.storage.limit_store import LimitStore
+from app.storage.notifications import Notifications
 from app.storage.project_erasure import ProjectErasure
 from app.storage.project_store import ProjectStore
 from app.storage.purge import Purge
@@ -90,9 +92,9 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
     responses = ResponseStore(database, writer, offload)
     open_conversations = Conversations(HoldStore(database, writer), offload)
     runs = RunStore(database, writer)
+    signals = LogSignals(runs, None if storage.is_sqlite else Notifications(storage.url, database))
     keys, projects = KeyStore(database, writer), ProjectStore(database)
-    uses = KeyUses(keys)
-    hasher = KeyHasher(ring)
+    hasher, uses = KeyHasher(ring), KeyUses(keys)
     authenticator = Authenticator(
         keys, hasher, uses, storage.key_cache_seconds, Throttle(settings.access.failed_keys_per_minute)
     )
@@ -149,6 +151,7 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
     )
     stage = Stage(
         runs=runs,
+        signals=signals,
         memory=archive,
         conversations=open_conversations,
         keys=keys,
@@ -206,7 +209,7 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
         reload=reload,
         relay=relay,
         archive=archive,
-        background=Background(stage, archive, conductor, LogReader(runs, conductor), relay),
+        background=Background(stage, archive, conductor, LogReader(runs, signals, conductor, registry), relay),
         idempotency=Idempotency(
             IdempotencyStore(database, writer, settings.limits), registry, limiter, settings=settings.relay
         ),
@@ -234,6 +237,7 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
         Duty("pool sync", keeper.keep, 0),
         Duty("background runs", conductor.conduct, 0),
         Duty("idempotency leases", services.idempotency.renew, RENEW_SECONDS),
+        *signals.duties,
         Duty("conversation leases", open_conversations.extend, open_conversations.extend_seconds),
         *(Duty(f"stream leases {n}", leased.renew, leased.renew_seconds) for n, leased in enumerate(limits.leased, 1)),
         Duty("owed settlements", limits.store.settle_owed, _OWED_SECONDS),
@@ -254,7 +258,7 @@ def create_app(settings: Settings, ring: KeyRing) -> Gateway:
     )
 
     # What is in front uses what is behind it.
-    closing = tuple(each.aclose for each in (registry, ledger, networks, limits, uses, writer, database))
+    closing = tuple(each.aclose for each in (registry, signals, ledger, networks, limits, uses, writer, database))
     return Gateway(services, _opening((database.tell_time, keeper.load), services), lifespan=_lifespan(closing))
 
 

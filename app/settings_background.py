@@ -8,7 +8,9 @@ from app.settings_sources import SettingsGroup
 class BackgroundSettings(SettingsGroup):
     """Responses in the background: how many at once, how long they wait and are kept."""
 
-    background_runs: int = Field(64, ge=1, description="Background responses generated at once per process.")
+    background_runs: int = Field(
+        64, ge=1, description="Background responses generated at once per process; of one project seven eighths of it."
+    )
     background_queue: int = Field(
         1000, ge=1, description="Background responses of a project that may be unfinished; more get a 429."
     )

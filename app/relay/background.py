@@ -124,7 +124,7 @@ class Background:
 
     async def _create(self, order: Order, body: bytes, page: Page | None) -> Run:
         """The order as a run, performed here while there is room. Raises QueueFullError and StorageError."""
-        owner, limit = self._conductor.owner, self._stage.background.background_queue
+        owner, limit = self._conductor.owner_of(order), self._stage.background.background_queue
         # A client that leaves meanwhile changes nothing: it is not looked for yet.
         run = await self._stage.runs.create(
             order, body, page, owner=owner, lease_seconds=self._conductor.lease_seconds, most=limit
@@ -135,7 +135,9 @@ class Background:
                 "Please try again later.",
                 headers={"retry-after": "5"},
             )
-        if owner is not None:
+        if owner is None:
+            self._conductor.wake()
+        else:
             self._conductor.take(run)
         return run
 

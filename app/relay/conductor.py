@@ -1,16 +1,23 @@
-"""The runs of this process: taken, claimed from those that are gone, told to stop. Must not know what a run does.
+"""The runs of this process: taken, claimed by turn among projects, told to stop. Must not know what a run does.
 
 The table is looked at again and again, which is how a cancellation or a run without owner is found, whoever made it.
+What waits is not read before it can begin.
 """
 
 import asyncio
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
+from app.fair_queue import share
 from app.ids import new_id
 from app.relay.performance import Performance
 from app.relay.run_faults import Stop
 from app.relay.stage import Stage
-from app.state.runs import Run
+from app.state.runs import Order, Run, Waiting
+
+# Projects of which it is known when they had their turn, and models that may rest: enough to be fair, and bounded.
+_MOST_PROJECTS = 1000
+_MOST_MODELS = 64
 
 
 class Conductor:
@@ -19,6 +26,9 @@ class Conductor:
     A run belongs to its owner for `lease_seconds` (whole, by the database's clock) from the last time that was said,
     which is three times in each; every `look_seconds` the table is looked at. A process that `is_alone` with its
     database need not wait for the leases of those before it.
+
+    The next run is of the project of which the fewest are worked on anywhere, and among equals of the one whose turn
+    here was the longest ago. No project has all the room: another's run begins at once.
     """
 
     def __init__(self, stage: Stage, *, is_alone: bool, lease_seconds: int = 15, look_seconds: float = 0.5) -> None:
@@ -31,30 +41,37 @@ class Conductor:
         self._woken = asyncio.Event()
         self._renewed_at = 0.0
         self._claims_from = 0.0
+        self._is_behind = False
+        # The one whose turn was the longest ago first.
+        self._turns: dict[str, None] = {}
+        self._may_rest: dict[str, None] = {}
 
     @property
     def lease_seconds(self) -> int:
         """How long a run is its owner's."""
         return self._lease_seconds
 
-    @property
-    def owner(self) -> str | None:
-        """The owner of a run that is ordered now: this process, while it has room for one more; else nobody yet."""
-        return self._owner if self._room > 0 else None
+    def owner_of(self, order: Order) -> str | None:
+        """The owner of a run that is ordered now: this process while it has room and it is nobody else's turn, or None.
+
+        In a conversation it is nobody's yet: whether another was ordered before it, the look at the table tells.
+        """
+        is_ours = order.conversation_id is None and not self._is_behind and self._has_room(order.project_id)
+        return self._owner if is_ours else None
 
     def take(self, run: Run) -> None:
         """Perform a run that is ours."""
         performance = self._live[run.key] = Performance(run, self._stage)
+        _put_last(self._turns, run.order.project_id, _MOST_PROJECTS)
         self._stage.registry.spawn(self._perform(performance))
+
+    def performs(self, key: int) -> bool:
+        """Whether this process works on the run."""
+        return key in self._live
 
     def wake(self) -> None:
         """Look at the table now."""
         self._woken.set()
-
-    def listen(self, key: int) -> asyncio.Event | None:
-        """What is set when this run has said more; None when another process performs it, or none does."""
-        performance = self._live.get(key)
-        return None if performance is None else performance.listen()
 
     async def conduct(self) -> None:
         """Look, act on what is seen, and wait for the time of the next look. Raises StorageError."""
@@ -95,21 +112,57 @@ class Conductor:
             if live:
                 await self._stage.runs.renew(self._owner, live.keys(), self._lease_seconds)
             self._renewed_at = self._now
-        if len(ours) < len(seen) or not ours.keys() <= self._live.keys():
-            await self._claim()
+        await self._claim([sighting.key for sighting in seen if not sighting.is_own])
 
-    async def _claim(self) -> None:
+    async def _claim(self, ends: Collection[int]) -> None:
+        """Take what only has to be ended, which needs no room, and what can begin, one run of each project in turn."""
         if self._now < self._claims_from or not self._stage.registry.is_open:
             return
-        room = max(0, self._room)
-        claimed = await self._stage.runs.claim(self._owner, self._lease_seconds, most=room, beside=self._live.keys())
-        for run in claimed:
+        begins = await self._in_turn() if self._room > 0 else ()
+        self._is_behind = self._room <= 0 or bool(begins)
+        keys = {*ends, *begins} - self._live.keys()
+        if not keys:
+            return
+        for run in await self._stage.runs.claim(self._owner, self._lease_seconds, keys):
             self.take(run)
+        if begins:
+            # The next of each project.
+            self.wake()
+
+    async def _in_turn(self) -> Sequence[int]:
+        """The runs that begin now, as many as there is room for."""
+        upstream, wait_seconds = self._stage.upstream, self._stage.background.background_wait_seconds
+        self._may_rest = {model: None for model in self._may_rest if upstream.is_resting(model)}
+        found = await self._stage.runs.waiting(self._may_rest, wait_seconds)
+        turns = {project_id: number for number, project_id in enumerate(self._turns)}
+
+        def turn(run: Waiting) -> tuple[int, int, int]:
+            return run.running, turns.get(run.project_id, -1), run.key
+
+        able = [run for run in found if run.key not in self._live and self._has_room(run.project_id)]
+        return [run.key for run in sorted(able, key=turn)[: self._room]]
+
+    def _has_room(self, project_id: str) -> bool:
+        held = sum(one.run.order.project_id == project_id for one in self._live.values())
+        return self._room > 0 and held < share(self._stage.background.background_runs)
 
     async def _perform(self, performance: Performance) -> None:
+        run = performance.run
         try:
             await performance.perform()
         finally:
-            del self._live[performance.run.key]
+            del self._live[run.key]
+            if performance.was_left and run.order.model is not None:
+                _put_last(self._may_rest, run.order.model, _MOST_MODELS)
+            # Who listens may have nobody to listen to any more.
+            self._stage.signals.wake(run.key)
             # There is room for another.
             self.wake()
+
+
+def _put_last(names: dict[str, None], name: str, most: int) -> None:
+    """Have the name at the end; of too many the first is forgotten."""
+    names.pop(name, None)
+    names[name] = None
+    if len(names) > most:
+        del names[next(iter(names))]

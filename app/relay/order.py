@@ -44,6 +44,8 @@ def order_of(request: CreateRequest, caller: ApiKey, headers: Mapping[str, str],
         headers={name: headers[name] for name in FROM_CLIENT if name in headers},
         request=sealer.seal(caller.project_id, body).encode() if _may_have_secrets(request, body) else body,
         is_beta=request.is_beta,
+        model=request.model,
+        conversation_id=request.conversation_id if request.store else None,
     )
 
 

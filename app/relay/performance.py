@@ -50,13 +50,13 @@ class Performance:
         self._order = run.order
         # The prompt is held until upstream has been asked.
         self.run = run = replace(run, order=replace(run.order, request=b""))
-        self._bell = asyncio.Event()
+        said = partial(stage.signals.changed, run.key)
         self._journal: Journal | Unheard = Unheard()
         if run.order.is_streamed:
             self._journal = Journal(
                 run,
                 stage.runs,
-                self._ring,
+                said,
                 stage.registry,
                 number=FIRST_NUMBER,
                 max_bytes=stage.relay.max_answer_bytes,
@@ -69,7 +69,7 @@ class Performance:
             run,
             self._journal,
             keep_seconds=stage.background.background_keep_seconds,
-            wrote=self._ring,
+            wrote=said,
             offload=stage.offload,
         )
         self._turn = turn_of(run, self._ending)
@@ -82,10 +82,8 @@ class Performance:
         self._is_started = False
         self._task: asyncio.Task[object] | None = None
         self._stop: Stop | None = None
-
-    def listen(self) -> asyncio.Event:
-        """What is set when the run has said more, or has ended."""
-        return self._bell
+        self.was_left = False
+        """Whether it waits again, as it cannot be begun now."""
 
     def stop(self, reason: Stop) -> None:
         """End it for this reason, unless it is ending already."""
@@ -282,9 +280,6 @@ class Performance:
 
     async def _leave(self, pause_seconds: int) -> None:
         """Leave the run to anybody, later."""
+        self.was_left = True
         with suppress(StorageError):
             await self._stage.runs.put_back(self.run, pause_seconds)
-
-    def _ring(self) -> None:
-        bell, self._bell = self._bell, asyncio.Event()
-        bell.set()

@@ -11,10 +11,8 @@ from app import allowance
 from app.byte_budget import ByteBudget, Reservation
 from app.deadline import Deadline
 from app.errors import OverloadedError
-from app.fair_queue import FairQueue
+from app.fair_queue import FairQueue, share
 
-# Of the places, and of those to wait in, one in so many is kept from a project that has all others.
-_KEPT_FREE = 8
 # As many calls wait as have places; where these are few, so many.
 _LEAST_WAITING = 64
 
@@ -77,7 +75,7 @@ class Registry:
     def __init__(self, max_calls: int, budget: ByteBudget | None = None, wait_seconds: float = 0.0) -> None:
         self.budget = budget or ByteBudget(sys.maxsize)
         self._max_calls = max_calls
-        self._share = _share(max_calls)
+        self._share = share(max_calls)
         self._most_waiting = max(max_calls, _LEAST_WAITING)
         self._wait_seconds = wait_seconds
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -122,7 +120,7 @@ class Registry:
         if (
             self._wait_seconds <= 0
             or queue.count >= self._most_waiting
-            or queue.count_of(project_id) >= _share(self._most_waiting)
+            or queue.count_of(project_id) >= share(self._most_waiting)
         ):
             raise self._full()
         waiter = queue.join(project_id, end)
@@ -251,11 +249,6 @@ class Registry:
             f"The gateway already serves {self._max_calls} calls at once. Please retry in a few seconds.",
             headers={"retry-after": "2"},
         )
-
-
-def _share(places: int) -> int:
-    """How many of them one project may have."""
-    return max(1, places - max(1, places // _KEPT_FREE))
 
 
 def _closing() -> OverloadedError:

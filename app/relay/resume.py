@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import suppress
 from types import MappingProxyType
 
 from app.byte_budget import Reservation
 from app.errors import OverloadedError, StorageError
 from app.relay.client import Client, RawHeader
 from app.relay.conductor import Conductor
+from app.relay.log_signals import Listener, LogSignals
+from app.relay.registry import Registry
 from app.state.runs import Page
 from app.storage.run_store import RunStore
 from app.wire import events
@@ -28,60 +29,59 @@ _LAST_WORDS: Mapping[str, str] = MappingProxyType(
         "cancelled": "response.failed",
     }
 )
-# A run of this process tells when it has said more; this is for what it then does elsewhere.
-_OWN_SECONDS = 1.0
+# A log that cannot be read now is tried again after this.
+_RETRY_SECONDS = 0.5
 
 
 class LogReader:
-    """Reads logs for clients. That of another process's run is looked at every `look_seconds`."""
+    """Reads logs for clients, each time that there may be more."""
 
-    def __init__(self, runs: RunStore, conductor: Conductor, look_seconds: float = 0.15) -> None:
+    def __init__(self, runs: RunStore, signals: LogSignals, conductor: Conductor, registry: Registry) -> None:
         self._runs = runs
+        self._signals = signals
         self._conductor = conductor
-        self._look_seconds = look_seconds
+        self._registry = registry
 
     async def send(
         self, key: int, after: int, client: Client, held: Reservation, told: Iterable[RawHeader] = ()
     ) -> None:
         """Send the client what this run says after event number `after`, to its end, with these headers as well."""
         await client.begin_stream(200, [*_HEADERS, *told])
-        async for frames in self.read(key, after, held):
-            await client.write(frames)
+        with self._signals.listening(key, after) as listener, self._registry.telling(listener.woken.set):
+            async for frames in self._read(key, listener, held):
+                await client.write(frames)
         await client.end_stream()
 
-    async def read(self, key: int, after: int, held: Reservation) -> AsyncIterator[bytes]:
-        """Whole frames, as they come, so many at once as are held. A run that is deleted says nothing more."""
+    async def _read(self, key: int, listener: Listener, held: Reservation) -> AsyncIterator[bytes]:
+        """Whole frames, as they come, so many at once as are held. A run that is deleted says nothing more.
+
+        Nor does one that nobody has begun, while this process stops: its client goes on listening at another, or later.
+        """
         while True:
             held.shrink(0)
-            # Before the log is read: what is said meanwhile has then been heard.
-            said = self._conductor.listen(key)
+            # Before the log is read: what is said meanwhile is read next.
+            listener.woken.clear()
             try:
-                view = await self._runs.read_log(key, after, held.add)
+                view = await self._runs.read_log(key, listener.after, held.add)
             except (StorageError, OverloadedError):
-                await asyncio.sleep(self._look_seconds)
+                await asyncio.sleep(_RETRY_SECONDS)
                 continue
             if view is None:
                 return
             for page in view.pages:
-                yield _frames_after(page, after)
-                after = page.last
+                yield _frames_after(page, listener.after)
+                listener.after = page.last
             if not view.is_whole:
                 continue
             if view.ending is not None:
                 status, body = view.ending
-                if view.last >= after:
+                if view.last >= listener.after:
                     yield events.of(_LAST_WORDS[status], body, view.last + 1)
                 yield DONE
                 return
-            await self._more(said)
-
-    async def _more(self, said: asyncio.Event | None) -> None:
-        if said is None:
-            await asyncio.sleep(self._look_seconds)
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_OWN_SECONDS):
-                await said.wait()
+            if view.is_queued and not self._registry.is_open and not self._conductor.performs(key):
+                return
+            await listener.woken.wait()
 
 
 def _frames_after(page: Page, after: int) -> bytes:

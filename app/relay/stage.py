@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from app.offload import Offload
 from app.relay.compaction import Compactor
 from app.relay.conversation import Conversations
+from app.relay.log_signals import LogSignals
 from app.relay.memory import Memory
 from app.relay.meter import Meter
 from app.relay.registry import Registry
@@ -23,6 +24,7 @@ class Stage:
     """What every performance works with."""
 
     runs: RunStore
+    signals: LogSignals
     memory: Memory
     conversations: Conversations
     keys: KeyStore

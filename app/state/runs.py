@@ -13,6 +13,7 @@ class Order:
 
     `headers` are those of the client's that upstream is sent, `request` is the client's body. `is_beta`: it named
     OpenAI's beta. `drawn` is what it was granted of its caller's limits, as the reservation writes it.
+    `conversation_id` is that of the conversation to which its turn is appended.
     """
 
     id: str
@@ -24,6 +25,8 @@ class Order:
     request: bytes
     is_beta: bool = False
     drawn: bytes | None = None
+    model: str | None = None
+    conversation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,21 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """An unfinished run as a glance at the table shows it. `is_own`: the one who looks owns it."""
+    """An unfinished run as a glance at the table shows it: one's own, or one that is to be ended and has no owner."""
 
     key: int
     epoch: int
     cancel_requested: bool
     is_own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The first run of a project that can begin now, and how many of the project's runs are worked on."""
+
+    project_id: str
+    key: int
+    running: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +93,15 @@ class Page:
 class LogView:
     """A run's log after some event: the next pages, and whether they are all there is by now.
 
-    `last` is the number of the log's last event, `ending` the status and the body of a run that has ended.
+    `last` is the number of the log's last event, `ending` the status and the body of a run that has ended. A run that
+    `is_queued` says nothing more before somebody begins with it.
     """
 
     pages: tuple[Page, ...]
     is_whole: bool
     last: int
     ending: tuple[str, bytes] | None
+    is_queued: bool = False
 
 
 def holder_of(run: Run) -> str:

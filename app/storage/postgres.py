@@ -14,6 +14,8 @@ _CANCEL_GRACE = 1.0
 # The part of a statement's time that it may wait for one lock. Whoever waits in vain is tried again, after the others:
 # no transaction that holds a row for long holds up more than those that want it.
 _LOCK_SHARE = 0.02
+_CONNECT_SECONDS = 5
+_KEPT_ALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
 
 class Postgres(Driver):
@@ -39,12 +41,10 @@ class Postgres(Driver):
             "autocommit": True,
             # Behind pgbouncer the next statement may meet another server, which never saw the preparation.
             "prepare_threshold": None,
-            "connect_timeout": 5,
+            "connect_timeout": _CONNECT_SECONDS,
             # A peer that vanished is noticed by the socket: a write is never cancelled from this side.
             "tcp_user_timeout": milliseconds,
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
+            **_KEPT_ALIVE,
         }
 
     def engine(self, *, writes: bool) -> Engine:  # noqa: ARG002 (its readers are not prepared in another way)
@@ -86,3 +86,12 @@ class Postgres(Driver):
 
     def is_changed_by_others(self, connection: psycopg.Connection) -> bool:  # noqa: ARG002 (idem)
         return False
+
+
+async def listening(url: URL, channel: str) -> psycopg.AsyncConnection:
+    """A connection of the event loop that hears what is notified on this channel: in a thread it would keep one."""
+    _, options = url.get_dialect()().create_connect_args(url)
+    ours = {**_KEPT_ALIVE, "connect_timeout": _CONNECT_SECONDS, "prepare_threshold": None, "autocommit": True}
+    connection = await psycopg.AsyncConnection.connect(**{**options, **ours})
+    await connection.execute(f"LISTEN {channel}".encode())
+    return connection

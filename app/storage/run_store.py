@@ -3,25 +3,26 @@
 Leases are measured by the database's clock. A process may write to a run while it has the epoch of the run's row.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import Connection, and_, case, func, literal, select
+import orjson
+from sqlalchemy import Connection, RowMapping, and_, case, func, literal, select, text
 
 from app.byte_budget import Reserve, reserve_nothing
-from app.state.runs import LogView, Order, Page, Run, RunState, Sighting
+from app.state.runs import LogView, Order, Page, Run, RunState, Sighting, Waiting
 from app.storage.clock import DatabaseTime
 from app.storage.database import READ_AT_ONCE_BYTES, Database
 from app.storage.hold_store import SaveTurn
 from app.storage.response_store import SaveResponse
 from app.storage.run_leases import ClaimRuns, EndOtherLeases, RenewLeases
+from app.storage.run_removals import DeleteRun, PurgeRuns
+from app.storage.run_turns import first_of_each_project
 from app.storage.run_writes import (
     IS_IN_FLIGHT,
     IS_KEPT,
     AppendEvents,
     CreateRun,
-    DeleteRun,
     EndRun,
-    PurgeRuns,
     PutBackRun,
     RequestCancel,
     StartRun,
@@ -32,8 +33,11 @@ from app.storage.writer import Writer
 # Rows of the log that are read at once, and their bytes, unless the first has more.
 _PAGES_AT_ONCE = 16
 _BYTES_AT_ONCE = READ_AT_ONCE_BYTES
-# Runs that one look at the table shows, besides one's own.
-_MOST_SIGHTED = 256
+# Runs of each kind that are only to be ended, and that one look at the table shows.
+_MOST_ENDED = 16
+_SIGHTED = (runs.c.key, runs.c.epoch, runs.c.cancel_requested)
+# As the index says it.
+_IS_CANCELLING = and_(text("cancel_requested"), runs.c.request.is_not(None))
 
 
 class RunStore:
@@ -95,25 +99,53 @@ class RunStore:
             lambda connection, most: _read_log(connection, key, after, most), reserve
         )
 
-    async def watch(self, owner: str) -> Sequence[Sighting]:
-        """The unfinished runs that this owner has, and some of those whose lease is over."""
-        is_own = and_(runs.c.owner.is_not(None), runs.c.owner == owner)
-        columns = (runs.c.key, runs.c.epoch, runs.c.cancel_requested)
-        own = select(*columns, literal(value=True)).where(IS_IN_FLIGHT, is_own)
-        free = (
-            select(*columns, literal(value=False))
-            .where(IS_IN_FLIGHT, ~is_own, runs.c.lease_until <= DatabaseTime())
-            .limit(_MOST_SIGHTED)
+    async def have_more(self, seen: Mapping[int, int]) -> Collection[int]:
+        """Those of these runs that have ended, are gone, or have said more than the event of this number."""
+        newest = (
+            select(run_events.c.last_number)
+            .where(run_events.c.run_key == runs.c.key)
+            .order_by(run_events.c.first_number.desc())
+            .limit(1)
+            .scalar_subquery()
         )
+        query = select(runs.c.key, newest).where(runs.c.key.in_(seen), IS_IN_FLIGHT)
+        found = await self._database.read(lambda connection: connection.execute(query).all())
+        return seen.keys() - {key for key, last in found if last is None or last <= seen[key]}
+
+    async def watch(self, owner: str) -> Sequence[Sighting]:
+        """The unfinished runs that this owner has, and some that have to be ended and have no owner that lives."""
+        own = select(*_SIGHTED, literal(value=True)).where(runs.c.owner == owner)
+        is_free = runs.c.lease_until <= DatabaseTime()
+        cancelled = select(*_SIGHTED, literal(value=False)).where(_IS_CANCELLING, is_free).order_by(runs.c.lease_until)
+        orphans = select(*_SIGHTED, literal(value=False)).where(runs.c.status == "in_progress", is_free)
 
         def look(connection: Connection) -> list[Sighting]:
-            return [Sighting(*row) for query in (own, free) for row in connection.execute(query)]
+            queries = (own, cancelled.limit(_MOST_ENDED), orphans.limit(_MOST_ENDED))
+            return [Sighting(*row) for query in queries for row in connection.execute(query)]
 
         return await self._database.read(look)
 
-    async def claim(self, owner: str, lease_seconds: int, *, most: int, beside: Collection[int]) -> Sequence[Run]:
-        """Take over runs whose lease is over, but for those `beside` them: `most` that wait, and some that only end."""
-        return await self._writer.submit(ClaimRuns(owner, lease_seconds, most, tuple(beside)))
+    async def waiting(self, resting: Collection[str], wait_seconds: float) -> Sequence[Waiting]:
+        """The first run of each project that can begin now.
+
+        Runs of `resting` models and of held conversations cannot, unless they have waited for so many seconds.
+        """
+        return await self._database.read(
+            lambda connection: first_of_each_project(connection, resting, int(wait_seconds))
+        )
+
+    async def claim(self, owner: str, lease_seconds: int, keys: Collection[int]) -> Sequence[Run]:
+        """Take over these runs, as far as they are without an owner that lives."""
+        claimed = await self._writer.submit(ClaimRuns(owner, lease_seconds, tuple(keys)))
+        if not claimed:
+            return []
+        # What was ordered can be large, and is not read by the thread that writes.
+        query = (
+            select(runs, (DatabaseTime() - runs.c.created_at).label("waited"))
+            .where(runs.c.key.in_(claimed), runs.c.owner == owner)
+            .order_by(runs.c.key)
+        )
+        return await self._database.read(lambda connection: [_run(row) for row in connection.execute(query).mappings()])
 
     async def renew(self, owner: str, keys: Collection[int], lease_seconds: int) -> None:
         """Begin the leases of these anew, as far as the owner still has them."""
@@ -163,6 +195,23 @@ class RunStore:
         return purged
 
 
+def _run(row: RowMapping) -> Run:
+    order = Order(
+        row["id"],
+        row["project_id"],
+        row["api_key_id"],
+        row["is_stored"],
+        row["is_streamed"],
+        orjson.loads(row["headers"]),
+        row["request"],
+        row["is_beta"],
+        row["drawn"],
+        row["model"],
+        row["conversation_id"],
+    )
+    return Run(row["key"], row["epoch"], order, row["status"], row["body"], row["cancel_requested"], row["waited"])
+
+
 def _read_log(connection: Connection, key: int, after: int, most: int) -> tuple[int, LogView | None]:
     newest = (
         select(run_events.c.last_number)
@@ -203,4 +252,6 @@ def _read_log(connection: Connection, key: int, after: int, most: int) -> tuple[
     if (pages[-1].last if pages else after) < until or (final is None and is_whole and ending_size is not None):
         # It was deleted after it was measured.
         return 0, None
-    return size, LogView(pages, is_whole, last, None if final is None else (status, final))
+    return size, LogView(
+        pages, is_whole, last, None if final is None else (status, final), is_queued=status == "queued"
+    )

@@ -13,7 +13,7 @@ from app.state.runs import ENDED, IN_FLIGHT, Order, Page, Run
 from app.storage.clock import DatabaseTime
 from app.storage.hold_store import SaveTurn
 from app.storage.response_store import SaveResponse
-from app.storage.row_locks import Row, keyed, named
+from app.storage.row_locks import Row, keyed
 from app.storage.statements import unindexed
 from app.storage.storable import storable
 from app.storage.tables import insert_if_new, run_events, runs
@@ -104,6 +104,8 @@ class CreateRun(SingleWrite[Run | None]):
                 body=self.body,
                 is_beta=order.is_beta,
                 drawn=order.drawn,
+                model=order.model,
+                conversation_id=order.conversation_id,
             )
         ).inserted_primary_key
         assert inserted is not None  # noqa: S101 - of one row it is known
@@ -270,45 +272,6 @@ class RequestCancel(RunChange[None]):
             "lease_until": until,
         }
         connection.execute(update(runs).where(runs.c.key == self.key, IS_IN_FLIGHT).values(values))
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteRun(SingleWrite[bool]):
-    """The removal of a run that has ended; its log goes with it. False when there was none."""
-
-    erases: ClassVar[bool] = True
-
-    project_id: str
-    response_id: str
-
-    @property
-    def rows(self) -> tuple[Row, ...]:
-        """The run."""
-        return (named("runs", self.project_id, self.response_id),)
-
-    def make(self, connection: Connection) -> bool:
-        own = (runs.c.project_id == self.project_id, runs.c.id == self.response_id, ~IS_IN_FLIGHT, IS_KEPT)
-        return connection.execute(delete(runs).where(*own)).rowcount > 0
-
-
-@dataclass(frozen=True, slots=True)
-class PurgeRuns(SingleWrite[int]):
-    """The removal of up to `batch` runs whose time is over; how many went."""
-
-    is_apart: ClassVar[bool] = True
-    erases: ClassVar[bool] = True
-    erases_later: ClassVar[bool] = True
-
-    batch: int
-
-    def make(self, connection: Connection) -> int:
-        old = (
-            select(runs.c.key)
-            .where(runs.c.expires_at <= DatabaseTime())
-            .limit(self.batch)
-            .with_for_update(skip_locked=True)
-        )
-        return connection.execute(delete(runs).where(runs.c.key.in_(old))).rowcount
 
 
 def _ours(key: int, epoch: int) -> tuple[Any, ...]:

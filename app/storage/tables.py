@@ -26,7 +26,7 @@ from sqlalchemy import (
 from app.storage.storable import StorableId, StorableText
 
 # The newest file in migrations/versions. Ids are four digits, so that an older schema compares as smaller.
-REVISION = "0023"
+REVISION = "0020"
 
 metadata = MetaData(
     naming_convention={
@@ -43,6 +43,11 @@ def surrogate_key() -> Column[int]:
     # SQLite counts only in INTEGER, and needs AUTOINCREMENT to never hand out a deleted row's key again: a dangling
     # parent_key must stay dangling.
     return Column("key", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+
+
+def _index_of_some(name: str, *columns: str, where: str) -> Index:
+    """An index of the few rows for which this is so, named in the query by the same words."""
+    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
 
 
 projects = Table(
@@ -248,8 +253,19 @@ runs = Table(
     Column("is_beta", Boolean, nullable=False, server_default=false()),
     # What was taken of its caller's limits; none where an older release ordered it.
     Column("drawn", LargeBinary),
+    # The model that it asks for, and the conversation that it appends to, if any. None from an older release.
+    Column("model", StorableText),
+    Column("conversation_id", StorableText),
     UniqueConstraint("project_id", "id"),
     Index(None, "status", "lease_until"),
+    _index_of_some("ix_runs_unfinished", "project_id", "key", where="request IS NOT NULL"),
+    _index_of_some(
+        "ix_runs_in_conversations",
+        *("project_id", "conversation_id", "key"),
+        where="conversation_id IS NOT NULL AND expires_at IS NULL",
+    ),
+    _index_of_some("ix_runs_owned", "owner", where="owner IS NOT NULL"),
+    _index_of_some("ix_runs_cancelling", "lease_until", where="cancel_requested AND request IS NOT NULL"),
     sqlite_autoincrement=True,
 )
 

@@ -14,6 +14,8 @@ from app.upstream.answer import UpstreamAnswer
 from app.upstream.attempt import Attempts, TestResult, TransportOf
 from app.upstream.budget import RetryBudget
 from app.upstream.call import UpstreamCall
+from app.upstream.choice import Wish
+from app.upstream.exhausted import PoolExhaustedError
 from app.upstream.failover import Failover
 from app.upstream.faults import Fault, last_word
 from app.upstream.lease import Lease
@@ -44,6 +46,14 @@ class UpstreamClient:
     def first(self, call: UpstreamCall) -> Account:
         """The account that the call would be tried on first now. Raises what the pool raises."""
         return self._pool.first(call)
+
+    def is_resting(self, model: str) -> bool:
+        """Whether every account for this model is limited or busy now."""
+        try:
+            self._pool.first(Wish(model=model))
+        except ApiError as error:
+            return isinstance(error, PoolExhaustedError)
+        return False
 
     async def open(self, call: UpstreamCall) -> UpstreamAnswer:
         """The first account's answer that is one; its first chunk is here. Cancelled, it leaves nothing open.

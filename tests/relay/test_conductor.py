@@ -1,6 +1,7 @@
 """What the conductor makes of the table: who is told to stop, what is claimed and when, whose lease goes on."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -8,60 +9,113 @@ import pytest
 
 from app.errors import StorageError
 from app.relay.conductor import Conductor
+from app.relay.log_signals import LogSignals
 from app.relay.registry import Registry
 from app.relay.run_faults import Stop
 from app.settings_background import BackgroundSettings
-from app.state.runs import Sighting
+from app.state.runs import Order, Run, Sighting, Waiting
 from tests.fakes.duty import on_duty
 
 
 class Table:
-    """The runs as they are seen: what was asked of the table is noted. It fails while `is_down`."""
+    """The runs as they are seen: what was asked of the table is noted. It fails while `is_down`.
+
+    The projects whose runs `queued` counts have so many that wait; `running` are those of them that were claimed.
+    """
 
     def __init__(self) -> None:
         self.seen: list[Sighting] = []
         self.is_down = False
-        self.claims: list[tuple[int, set[int]]] = []
+        self.claims: list[set[int]] = []
         self.renewed: list[set[int]] = []
+        self.queued: Counter[str] = Counter()
+        self.running: Counter[str] = Counter()
+        self.resting: set[str] = set()
 
     async def watch(self, owner: str) -> Sequence[Sighting]:
         if self.is_down:
             raise StorageError("down")
         return self.seen
 
-    async def claim(self, owner: str, lease_seconds: int, *, most: int, beside: Collection[int]) -> Sequence[Any]:
-        self.claims.append((most, set(beside)))
-        return []
+    async def waiting(self, resting: Collection[str], wait_seconds: float) -> Sequence[Waiting]:
+        self.resting = set(resting)
+        # The first project's have the lowest keys, and are the oldest.
+        return [
+            Waiting(project_id, 1000 * number - self.queued[project_id], self.running[project_id])
+            for number, project_id in enumerate(self.queued, 1)
+            if self.queued[project_id]
+        ]
+
+    async def claim(self, owner: str, lease_seconds: int, keys: Collection[int]) -> Sequence[Run]:
+        self.claims.append(set(keys))
+        claimed = []
+        for one in await self.waiting(self.resting, 0):
+            if one.key in keys:
+                self.queued[one.project_id] -= 1
+                self.running[one.project_id] += 1
+                claimed.append(run_of(one.key, one.project_id))
+        return claimed
 
     async def renew(self, owner: str, keys: Collection[int], lease_seconds: int) -> None:
         self.renewed.append(set(keys))
 
 
-class Performed:
-    """A run that is performed until it is stopped."""
+def order_of(project_id: str, conversation_id: str | None = None) -> Order:
+    return Order("resp_1", project_id, "key_1", True, False, {}, b"{}", model="m", conversation_id=conversation_id)
 
-    def __init__(self, epoch: int) -> None:
-        self.run = self
-        self.epoch = epoch
+
+def run_of(key: int, project_id: str, epoch: int = 1) -> Run:
+    return Run(key, epoch, order_of(project_id), "queued", b"{}", cancel_requested=False, waited=0)
+
+
+class Performed:
+    """A run that is performed until it is stopped, or is told that it has ended."""
+
+    def __init__(self, run: Run, _stage: Any = None) -> None:
+        self.run = run
         self.stops: list[Stop] = []
+        self.was_left = False
+        self.ends = asyncio.Event()
 
     def stop(self, reason: Stop) -> None:
         self.stops.append(reason)
 
+    async def perform(self) -> None:
+        await self.ends.wait()
+
 
 class Rig:
-    def __init__(self, registry: Registry, lease_seconds: int = 15) -> None:
+    def __init__(self, registry: Registry, lease_seconds: int = 15, background_runs: int = 3) -> None:
         self.table = Table()
         self.registry = registry
-        self.runs: Any = self.table
-        self.background = BackgroundSettings(background_runs=3)
+        runs: Any = self.table
+        self.runs = runs
+        self.signals = LogSignals(runs, None)
+        self.upstream = self
+        self.resting: set[str] = set()
+        self.background = BackgroundSettings(background_runs=background_runs)
         stage: Any = self
         self.conductor = Conductor(stage, is_alone=False, lease_seconds=lease_seconds, look_seconds=0.01)
 
-    def perform(self, key: int, epoch: int) -> Performed:
-        performed: Any = Performed(epoch)
-        self.conductor._live[key] = performed
-        return performed  # type: ignore[no-any-return]  # it stands in for a performance
+    def is_resting(self, model: str) -> bool:
+        return model in self.resting
+
+    def perform(self, key: int, epoch: int, project_id: str = "proj_a") -> Performed:
+        performed = Performed(run_of(key, project_id, epoch))
+        performance: Any = performed
+        self.conductor._live[key] = performance
+        return performed
+
+    @property
+    def live(self) -> list[Any]:
+        return list(self.conductor._live.values())
+
+    async def end(self, performed: Any) -> None:
+        """Have it end, and see to it that this was seen."""
+        performed.ends.set()
+        self.table.running[performed.run.order.project_id] -= 1
+        while performed.run.key in self.conductor._live:
+            await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -89,18 +143,110 @@ async def test_the_leases_of_what_is_performed_go_on_and_no_others(rig: Rig) -> 
     await rig.conductor._look()
     await rig.conductor._look()
     assert rig.table.renewed == [{0}]
-    # It is claimed once its lease is over, as any other.
-    assert rig.table.claims[-1] == (2, {0})
 
 
-async def test_what_is_free_is_claimed_as_far_as_there_is_room(rig: Rig) -> None:
-    rig.table.seen = [Sighting(9, 1, cancel_requested=False, is_own=False)]
+async def test_what_is_to_be_ended_needs_no_room_and_what_waits_does(rig: Rig) -> None:
+    rig.table.seen = [Sighting(9, 1, cancel_requested=True, is_own=False)]
+    rig.table.queued["proj_b"] = 1
     for key in range(3):
-        assert rig.conductor.owner is not None
         rig.perform(key, 1)
-    assert rig.conductor.owner is None
     await rig.conductor._look()
-    assert rig.table.claims == [(0, {0, 1, 2})]
+    assert rig.table.claims == [{9}]
+
+
+async def test_nothing_is_asked_for_while_there_is_no_room_and_nothing_to_be_ended(rig: Rig) -> None:
+    for key in range(3):
+        rig.perform(key, 1)
+    rig.table.queued["proj_b"] = 1
+    await rig.conductor._look()
+    assert rig.table.claims == []
+
+
+@pytest.fixture
+def performed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.relay.conductor.Performance", Performed)
+
+
+@pytest.mark.usefixtures("performed")
+async def test_projects_take_turns_however_many_orders_one_has(registry: Registry) -> None:
+    rig = Rig(registry, background_runs=1)
+    rig.table.queued.update({"proj_a": 500, "proj_b": 2, "proj_c": 1})
+    begun = []
+    for _ in range(6):
+        await rig.conductor._look()
+        (performance,) = rig.live
+        begun.append(performance.run.order.project_id)
+        await rig.end(performance)
+    assert begun == ["proj_a", "proj_b", "proj_c", "proj_a", "proj_b", "proj_a"]
+
+
+@pytest.mark.usefixtures("performed")
+async def test_whoever_has_the_fewest_worked_on_comes_first(registry: Registry) -> None:
+    rig = Rig(registry, background_runs=1)
+    rig.table.queued.update({"proj_a": 5, "proj_b": 5})
+    # At other replicas.
+    rig.table.running.update({"proj_a": 3, "proj_b": 1})
+    begun = []
+    for _ in range(3):
+        await rig.conductor._look()
+        (performance,) = rig.live
+        begun.append(performance.run.order.project_id)
+        performance.ends.set()
+        while rig.live:
+            await asyncio.sleep(0)
+    assert begun == ["proj_b", "proj_b", "proj_a"]
+
+
+@pytest.mark.usefixtures("performed")
+async def test_one_project_has_not_all_the_room_and_another_begins_at_once(registry: Registry) -> None:
+    rig = Rig(registry, background_runs=16)
+    rig.table.queued["proj_a"] = 500
+    async with on_duty(rig.conductor.conduct):
+        async with asyncio.timeout(30):
+            while len(rig.live) < 14:
+                await asyncio.sleep(0.01)
+        looks = len(rig.table.claims)
+        assert rig.conductor.owner_of(order_of("proj_a")) is None
+        rig.table.queued["proj_b"] = 1
+        rig.conductor.wake()
+        async with asyncio.timeout(30):
+            while len(rig.live) < 15:
+                await asyncio.sleep(0.01)
+    assert len(rig.table.claims) == looks + 1
+    assert Counter(one.run.order.project_id for one in rig.live) == {"proj_a": 14, "proj_b": 1}
+
+
+@pytest.mark.usefixtures("performed")
+async def test_an_order_is_begun_at_once_unless_it_is_somebody_elses_turn(registry: Registry) -> None:
+    rig = Rig(registry, background_runs=2)
+    assert rig.conductor.owner_of(order_of("proj_b")) is not None
+    # In a conversation another may have been ordered before.
+    assert rig.conductor.owner_of(order_of("proj_b", "conv_1")) is None
+    rig.table.queued["proj_a"] = 2
+    await rig.conductor._look()
+    assert rig.conductor.owner_of(order_of("proj_b")) is None
+    await rig.end(rig.live[0])
+    await rig.conductor._look()
+    await rig.end(rig.live[0])
+    await rig.conductor._look()
+    assert rig.conductor.owner_of(order_of("proj_b")) is not None
+
+
+@pytest.mark.usefixtures("performed")
+async def test_runs_of_a_model_that_rests_are_left_alone_until_it_rests_no_more(rig: Rig) -> None:
+    rig.resting = {"m", "other"}
+    rig.table.queued["proj_a"] = 1
+    await rig.conductor._look()
+    # That it rests is known of a run that was put back.
+    assert rig.table.resting == set()
+    (performance,) = rig.live
+    performance.was_left = True
+    await rig.end(performance)
+    await rig.conductor._look()
+    assert rig.table.resting == {"m"}
+    rig.resting.clear()
+    await rig.conductor._look()
+    assert rig.table.resting == set()
 
 
 async def test_nothing_is_claimed_while_the_process_stops(rig: Rig) -> None:

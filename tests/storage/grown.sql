@@ -24,4 +24,10 @@ SELECT conversation_key, 'msg_' || key, key FROM conversation_turns ON CONFLICT 
 INSERT INTO runs (project_id, id, api_key_id, status, is_stored, is_streamed, cancel_requested, epoch, lease_until,
   created_at, expires_at, headers, body)
 SELECT '{project}', 'run_' || n, 'key_1', 'completed', true, true, false, 1, {now}, {now}, CAST({now} AS BIGINT) * 2, '\x7b7d', '\x7b7d'
-FROM generate_series(1, {count}) AS n
+FROM generate_series(1, {count}) AS n;
+
+INSERT INTO runs (project_id, id, api_key_id, status, is_stored, is_streamed, cancel_requested, owner, epoch, lease_until,
+  created_at, headers, request, body, model, conversation_id)
+SELECT '{project}', 'wait_' || n, 'key_1', 'queued', true, true, false, CASE n WHEN 1 THEN 'them' END, 1,
+  CASE n WHEN 1 THEN CAST({now} AS BIGINT) * 2 ELSE 0 END, {now}, '\x7b7d', '\x7b7d', '\x7b7d', 'm', 'conv_2'
+FROM generate_series(1, {count} / 100) AS n

@@ -176,7 +176,7 @@ async def converse(holds: HoldStore, conversations: ConversationStore, make_resp
 
 async def run(runs: RunStore) -> None:
     ordered = order("run")
-    made = await runs.create(ordered, b"{}", Page(0, 1, b"a"), owner="me", lease_seconds=LEASE, most=9)
+    made = await runs.create(ordered, b"{}", Page(0, 1, b"a"), owner="me", lease_seconds=LEASE, most=ROWS)
     assert made is not None
     assert await runs.find("proj_a", "resp_run")
     await runs.watch("me")
@@ -186,8 +186,11 @@ async def run(runs: RunStore) -> None:
     await runs.read_log(made.key, -1)
     await runs.request_cancel(made.key)
     assert await runs.put_back(made, 0)
-    (made,) = await runs.claim("me", LEASE, most=9, beside=())
-    assert await runs.claim("me", LEASE, most=9, beside=(made.key,)) == []
+    assert await runs.have_more({made.key: 0}) == {made.key}
+    (ended,) = [sighting.key for sighting in await runs.watch("other") if not sighting.is_own]
+    (made,) = await runs.claim("me", LEASE, [ended])
+    # All that waits is behind another in its conversation.
+    assert await runs.waiting(["resting"], 60) == []
     assert await runs.end(made, "cancelled", b"{}", keep_seconds=60, turn=None)
     assert await runs.delete("proj_a", "resp_run")
 

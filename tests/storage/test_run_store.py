@@ -18,11 +18,30 @@ from app.storage.tables import runs as table
 from tests.storage.conftest import NOW, MakeResponse, Replica
 
 LEASE = 60
+DAY = 86_400
 
 
-def order(name: str = "one", *, is_streamed: bool = True, project_id: str = "proj_a") -> Order:
+def order(
+    name: str = "one",
+    *,
+    is_streamed: bool = True,
+    project_id: str = "proj_a",
+    model: str | None = "demo",
+    conversation_id: str | None = None,
+) -> Order:
     headers = {"openai-beta": "x=1"}
-    return Order(f"resp_{name}", project_id, "key_1", True, is_streamed, headers, b'{"model":"demo","input":"Hi"}')
+    request = b'{"model":"demo","input":"Hi"}'
+    return Order(
+        f"resp_{name}",
+        project_id,
+        "key_1",
+        True,
+        is_streamed,
+        headers,
+        request,
+        model=model,
+        conversation_id=conversation_id,
+    )
 
 
 async def create(runs: RunStore, name: str = "one", owner: str | None = "me", **options: Any) -> Run:
@@ -47,8 +66,15 @@ async def change(database: Database, **values: Any) -> None:
     await database.write(work)
 
 
-async def claim(runs: RunStore, owner: str = "other", most: int = 9, beside: tuple[int, ...] = ()) -> list[Run]:
-    return list(await runs.claim(owner, LEASE, most=most, beside=beside))
+async def claim(runs: RunStore, owner: str = "other", most: int = 9) -> list[Run]:
+    """What is to be ended, and what can begin, one run of each project after the other."""
+    ends = [sighting.key for sighting in await runs.watch(owner) if not sighting.is_own]
+    claimed = list(await runs.claim(owner, LEASE, ends))
+    while most > 0 and (waiting := await runs.waiting((), DAY)):
+        begun = await runs.claim(owner, LEASE, [run.key for run in waiting][:most])
+        claimed += begun
+        most -= len(begun)
+    return claimed
 
 
 async def test_whoever_takes_a_run_over_knows_what_it_was_granted(runs: RunStore, database: Database) -> None:
@@ -109,9 +135,11 @@ async def test_a_run_without_owner_is_claimed_once_oldest_first(runs: RunStore) 
     for name in "abc":
         await create(runs, name, owner=None)
     some, others = await asyncio.gather(claim(runs, "x", 2), claim(runs, "y", 2))
-    assert [run.order.id for run in (*some, *others)] == ["resp_a", "resp_b", "resp_c"]
+    both = [run.order.id for run in (*some, *others)]
+    assert sorted(both) == ["resp_a", "resp_b", "resp_c"]
+    assert all(ids == sorted(ids) for ids in ([run.order.id for run in one] for one in (some, others)))
     assert await claim(runs) == []
-    (run, *_) = some
+    (run,) = [one for one in (*some, *others) if one.order.id == "resp_a"]
     assert (run.epoch, run.status, run.order, run.body) == (2, "queued", order("a"), b'{"status":"queued"}')
 
 
@@ -119,7 +147,6 @@ async def test_a_living_owner_keeps_its_run_and_a_dead_one_does_not(runs: RunSto
     run = await create(runs)
     assert await claim(runs) == []
     await change(database, lease_until=0)
-    assert await claim(runs, beside=(run.key,)) == []
     await runs.renew("me", [run.key], LEASE)
     assert await claim(runs) == []
     await change(database, lease_until=0)

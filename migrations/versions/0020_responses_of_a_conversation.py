@@ -5,8 +5,8 @@ Revision 0023; 2026-11-30.
 
 from alembic import op
 
-revision = "0023"
-down_revision = "0022"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,50 @@
+"""Remove runs with their logs: of a response that is deleted, and of those whose time is over."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sqlalchemy import Connection, delete, select
+
+from app.storage.clock import DatabaseTime
+from app.storage.row_locks import Row, named
+from app.storage.run_writes import IS_IN_FLIGHT, IS_KEPT, SingleWrite
+from app.storage.tables import runs
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRun(SingleWrite[bool]):
+    """The removal of a run that has ended; its log goes with it. False when there was none."""
+
+    erases: ClassVar[bool] = True
+
+    project_id: str
+    response_id: str
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The run."""
+        return (named("runs", self.project_id, self.response_id),)
+
+    def make(self, connection: Connection) -> bool:
+        own = (runs.c.project_id == self.project_id, runs.c.id == self.response_id, ~IS_IN_FLIGHT, IS_KEPT)
+        return connection.execute(delete(runs).where(*own)).rowcount > 0
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeRuns(SingleWrite[int]):
+    """The removal of up to `batch` runs whose time is over; how many went."""
+
+    is_apart: ClassVar[bool] = True
+    erases: ClassVar[bool] = True
+    erases_later: ClassVar[bool] = True
+
+    batch: int
+
+    def make(self, connection: Connection) -> int:
+        old = (
+            select(runs.c.key)
+            .where(runs.c.expires_at <= DatabaseTime())
+            .limit(self.batch)
+            .with_for_update(skip_locked=True)
+        )
+        return connection.execute(delete(runs).where(runs.c.key.in_(old))).rowcount
