@@ -247,16 +247,6 @@ async def test_a_request_that_never_fits_fails_at_once_and_delays_nobody(
     assert len(upstream.requests) == 2
 
 
-async def test_what_waits_can_be_cancelled(gateway_with: GatewayWith, upstream: FakeUpstream) -> None:
-    upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "60"}))
-    async with gateway_with() as gateway, BackgroundClient.to(gateway.url, gateway.key) as client:
-        response_id = await client.order()
-        await upstream.request(0)
-        await client.status(response_id, "queued")
-        assert (await client.ask("POST", response_id, "/cancel")).json()["status"] == "cancelled"
-    assert len(upstream.requests) == 1
-
-
 async def test_there_is_a_limit_to_what_runs_and_to_what_waits(
     gateway_with: GatewayWith, upstream: FakeUpstream
 ) -> None:

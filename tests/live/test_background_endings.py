@@ -16,6 +16,7 @@ from tests.fakes.raw_client import calling
 from tests.fakes.replies import Act, Reply
 from tests.fakes.streams import events, story
 from tests.fakes.upstream import FakeUpstream
+from tests.live.conftest import GatewayWith
 
 pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
@@ -236,3 +237,13 @@ async def _order_without(waiting: Waiting, gone: str) -> tuple[str, bool]:
     async with asyncio.timeout(10):
         assert await waiting.listed(ordered) == [] or gone == "key"
     return ordered, False
+
+
+async def test_what_waits_can_be_cancelled(gateway_with: GatewayWith, upstream: FakeUpstream) -> None:
+    upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "60"}))
+    async with gateway_with() as gateway, BackgroundClient.to(gateway.url, gateway.key) as client:
+        response_id = await client.order()
+        await upstream.request(0)
+        await client.status(response_id, "queued")
+        assert (await client.ask("POST", response_id, "/cancel")).json()["status"] == "cancelled"
+    assert len(upstream.requests) == 1

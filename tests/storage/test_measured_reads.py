@@ -15,8 +15,8 @@ from app.storage.database import READ_AT_ONCE_BYTES
 from app.storage.hold_store import HoldStore
 from app.storage.response_store import ResponseStore
 from app.storage.run_store import RunStore
+from tests.fakes.ordered_runs import create
 from tests.storage.conftest import NOW, MakeResponse
-from tests.storage.test_run_store import create
 
 LARGE = READ_AT_ONCE_BYTES
 

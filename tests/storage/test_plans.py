@@ -31,8 +31,8 @@ from app.storage.usage_store import UsageStore
 from app.storage.writer import Rank, Write, Writer
 from tests.conftest import COMMIT_TIMEOUT, run_sql
 from tests.fakes.counted import REQUESTS, STREAMS
+from tests.fakes.ordered_runs import LEASE, order
 from tests.storage.conftest import NOW, MakeResponse, message
-from tests.storage.test_run_store import LEASE, order
 from tests.storage.test_usage_store import entry
 
 ROWS = 50_000

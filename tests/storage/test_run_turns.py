@@ -11,7 +11,7 @@ from app.storage.database import Database
 from app.storage.hold_store import HoldStore
 from app.storage.run_store import RunStore
 from app.storage.writer import Writer
-from tests.storage.test_run_store import DAY, LEASE, change, order
+from tests.fakes.ordered_runs import DAY, LEASE, change, order
 
 
 async def queue(runs: RunStore, name: str, owner: str | None = None, **options: Any) -> Run:

@@ -6,13 +6,15 @@ import httpx
 import pytest
 import uvloop
 
+from app.state.health import Condition, Recovery
 from app.upstream.network import Network
 from app.upstream.networks import network_transport
+from app.upstream.pool import Pool
 from app.upstream.proxies import EnvironmentProxies
 from app.upstream.reach import Reach
 from app.upstream.transport import Transport
 from tests.fakes.upstream import FakeUpstream
-from tests.upstream.rig import KEYS, NetworkOf, Rig, rig, upstream_settings
+from tests.upstream.rig import KEYS, Clock, NetworkOf, Rig, rig, upstream_settings
 
 
 @pytest.fixture
@@ -61,3 +63,18 @@ def pytest_asyncio_loop_factories(item: pytest.Function) -> Mapping[str, Callabl
     if getattr(item.module, "BOTH_LOOPS", False):
         return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def news() -> list[Condition | Recovery]:
+    return []
+
+
+@pytest.fixture
+def pool(clock: Clock, news: list[Condition | Recovery]) -> Pool:
+    return Pool([upstream_settings("http://a/v1", *KEYS)], 10.0, clock, on_change=news.append)

@@ -5,25 +5,9 @@ import pytest
 from app.state.health import Condition, Recovery
 from app.upstream.choice import Wish
 from app.upstream.faults import Blame
-from app.upstream.health import rest_of
 from app.upstream.pool import Pool
 from tests.upstream.ailing import WISH, fail, names, probe, serve, usable
 from tests.upstream.rig import KEYS, Clock, cooling, fault, key_settings, upstream_settings
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def news() -> list[Condition | Recovery]:
-    return []
-
-
-@pytest.fixture
-def pool(clock: Clock, news: list[Condition | Recovery]) -> Pool:
-    return Pool([upstream_settings("http://a/v1", *KEYS)], 10.0, clock, on_change=news.append)
 
 
 def test_a_rate_limited_account_is_left_out_for_as_long_as_it_was_told_and_not_a_moment_less(
@@ -272,45 +256,3 @@ def test_models_that_clients_invent_take_no_memory(pool: Pool) -> None:
         pool.fail(lease, fault("model"))
         lease.end()
     assert len(pool.report()[0].conditions) <= 256
-
-
-def test_content_that_an_account_cannot_read_says_nothing_against_it(pool: Pool) -> None:
-    one, two, three = pool.accounts()
-    fail(pool, one, "content")
-    assert {pool.first(WISH).name for _ in range(60)} == names(one, two, three)
-
-
-def test_a_pool_at_rest_tells_when_the_first_account_is_back(pool: Pool) -> None:
-    for account, seconds in zip(pool.accounts(), (40.0, 4.25, 90.0), strict=True):
-        fail(pool, account, "rate", seconds)
-    assert pool.take(WISH) is None
-    error = pool.exhausted(WISH)
-    assert (error.status, error.code, error.type) == (429, "rate_limit_exceeded", "rate_limit_error")
-    assert error.headers == {"retry-after": "5", "retry-after-ms": "4250"}
-
-
-def test_a_rest_longer_than_an_sdk_waits_tells_it_not_to(pool: Pool) -> None:
-    for account in pool.accounts():
-        fail(pool, account, "rate", 61)
-    assert pool.exhausted(WISH).headers["x-should-retry"] == "false"
-
-
-def test_when_all_keys_are_dead_the_client_is_told_of_the_next_probe(pool: Pool, clock: Clock) -> None:
-    for account in pool.accounts():
-        fail(pool, account, "key")
-        clock.now += 5
-    error = pool.exhausted(WISH)
-    assert (error.status, error.code) == (502, "upstream_authentication_error")
-    assert 15 <= int(error.headers["retry-after"]) <= 19
-    assert error.headers["x-should-retry"] == "false"
-
-
-def test_a_model_that_every_account_lacks_does_not_exist(pool: Pool) -> None:
-    for account in pool.accounts():
-        pool.confirm_lack(account, "m", "HTTP 404")
-    error = pool.exhausted(WISH)
-    assert (error.status, error.code) == (400, "model_not_found")
-
-
-def test_rests_have_an_end() -> None:
-    assert [rest_of(state, 10_000) for state in ("dead", "parked", "open")] == [3600, 86_400, 600]
