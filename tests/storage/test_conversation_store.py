@@ -8,7 +8,7 @@ from sqlalchemy import select
 from app.errors import InvalidRequestError, NotFoundError
 from app.state.listing import PageQuery
 from app.state.records import Conversation, Item
-from app.storage import hold_store
+from app.storage import hold_store, refused
 from app.storage.clock import DatabaseTime
 from app.storage.conversation_store import ConversationStore
 from app.storage.database import Database
@@ -91,7 +91,8 @@ async def test_pages_follow_each_other(conversations: ConversationStore) -> None
 async def test_a_full_conversation_takes_no_more(
     conversations: ConversationStore, holds: HoldStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hold_store, "_MOST_ITEMS", 2)
+    for module in (hold_store, refused):
+        monkeypatch.setattr(module, "MOST_ITEMS", 2)
     await conversations.add_items("proj_a", "conv_1", [message("1")])
     with pytest.raises(InvalidRequestError, match="at most 2 items") as raised:
         await conversations.add_items("proj_a", "conv_1", [message("2"), message("3")])

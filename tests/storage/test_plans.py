@@ -24,8 +24,10 @@ from app.storage.database import Database
 from app.storage.hold_store import HoldStore, SaveTurn
 from app.storage.limit_store import LimitStore
 from app.storage.project_store import CreateProject
+from app.storage.remove_items import RemoveItems
 from app.storage.response_store import ResponseStore
 from app.storage.run_store import RunStore
+from app.storage.run_writes import TakeBackRun
 from app.storage.statements import Query
 from app.storage.usage_store import UsageStore
 from app.storage.writer import Rank, Write, Writer
@@ -171,6 +173,7 @@ async def converse(holds: HoldStore, conversations: ConversationStore, make_resp
         for query in (PageQuery(), PageQuery(ascending=True), PageQuery(after="msg_two"), PageQuery(before="msg_two")):
             await conversations.read_page("proj_a", conversation_id, query)
         await conversations.delete_item("proj_a", conversation_id, "msg_two")
+    await holds._writer.submit(RemoveItems(key, ["msg_7"]))
     await conversations.delete("proj_a", "conv_new")
 
 
@@ -193,6 +196,9 @@ async def run(runs: RunStore) -> None:
     assert await runs.waiting(["resting"], 60) == []
     assert await runs.end(made, "cancelled", b"{}", keep_seconds=60, turn=None)
     assert await runs.delete("proj_a", "resp_run")
+    made = await runs.create(ordered, b"{}", None, owner="me", lease_seconds=LEASE, most=ROWS)
+    assert made is not None
+    assert await runs._writer.submit(TakeBackRun(made.key, made.epoch))
 
 
 def kinds(kind: type[Any]) -> Iterator[type[Any]]:

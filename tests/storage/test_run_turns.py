@@ -1,6 +1,7 @@
 """Which waiting runs can begin: the first of each project for which nothing is in the way."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -65,6 +66,8 @@ async def test_an_earlier_turn_is_not_overtaken_in_its_conversation(
             assert await runs.start(earlier, b"{}")
         case "paused":
             assert await runs.put_back(earlier, 600)
+            # Which ended its epoch.
+            earlier = replace(earlier, epoch=earlier.epoch + 1)
     assert {key for key, _ in (await first(runs)).values()} == {elsewhere.key, theirs.key}
     assert len(await runs.claim("me", LEASE, [elsewhere.key])) == 1
     assert {key for key, _ in (await first(runs)).values()} == {theirs.key}
