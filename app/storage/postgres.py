@@ -93,5 +93,10 @@ async def listening(url: URL, channel: str) -> psycopg.AsyncConnection:
     _, options = url.get_dialect()().create_connect_args(url)
     ours = {**_KEPT_ALIVE, "connect_timeout": _CONNECT_SECONDS, "prepare_threshold": None, "autocommit": True}
     connection = await psycopg.AsyncConnection.connect(**{**options, **ours})
-    await connection.execute(f"LISTEN {channel}".encode())
+    try:
+        await connection.execute(f"LISTEN {channel}".encode())
+    except BaseException:
+        # A process that stops while it begins cancels this.
+        await connection.close()
+        raise
     return connection
