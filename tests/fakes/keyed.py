@@ -57,13 +57,20 @@ class LosingFront:
         host, _, port = target.removeprefix("http://").partition(":")
         self._target = host, int(port)
         self.lost = 0
+        self._passing: set[asyncio.Task[None]] = set()
 
     @classmethod
     @asynccontextmanager
     async def to(cls, gateway: LiveGateway) -> AsyncIterator[tuple["LosingFront", str]]:
         front = cls(gateway.url)
-        async with await asyncio.start_server(front._pass, "127.0.0.1", 0) as server:
+        async with await asyncio.start_server(front._take, "127.0.0.1", 0) as server:
             yield front, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            for passing in front._passing:
+                passing.cancel()
+            await asyncio.gather(*front._passing, return_exceptions=True)
+
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._passing.add(asyncio.create_task(self._pass(reader, writer)))
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection(*self._target)
@@ -81,5 +88,6 @@ class LosingFront:
                 writer.write(data)
         finally:
             sending.cancel()
-            writer.close()
-            there_writer.close()
+            for each in (writer, there_writer):
+                each.close()
+            await asyncio.gather(sending, writer.wait_closed(), there_writer.wait_closed(), return_exceptions=True)
