@@ -18,7 +18,7 @@ from tests.fakes.replies import Reply
 from tests.fakes.streams import response, story
 from tests.fakes.upstream import FakeUpstream
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 
 _SECONDS = 60.0
 ANSWER = response("resp_theirs", "completed")

@@ -164,6 +164,7 @@ async def entry_of(gateway: LiveGateway, response_id: str | None) -> dict[str, A
 
 
 @sqlite_first
+@pytest.mark.slow
 @pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize("end", ["revoked", "gone", "unreadable", "cancelled"])
 async def test_what_a_run_that_never_began_was_granted_is_given_back_and_recorded(

@@ -93,6 +93,7 @@ async def test_of_two_processes_one_may_probe_and_its_success_is_both_ones(
     assert prober.state(ONE).state == "usable"
 
 
+@pytest.mark.slow
 async def test_a_probe_that_fails_makes_the_rest_of_both_longer(
     two: tuple[Process, Process], database_url: str
 ) -> None:
@@ -114,6 +115,7 @@ async def test_a_probe_that_fails_makes_the_rest_of_both_longer(
     await other.until(lambda: other.state(ONE).rest > 45.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("worse", "milder"), [("key", "rate"), ("key", "quota"), ("quota", "rate")])
 async def test_what_both_find_at_once_is_the_worse_for_both_and_has_a_next_probe(
     two: tuple[Process, Process], database_url: str, worse: str, milder: str
@@ -128,6 +130,7 @@ async def test_what_both_find_at_once_is_the_worse_for_both_and_has_a_next_probe
     await here.until(lambda: any(one.probe() for one in two))
 
 
+@pytest.mark.slow
 async def test_a_probe_is_for_the_process_that_has_a_call_for_it(
     two: tuple[Process, Process], database_url: str
 ) -> None:
@@ -144,6 +147,7 @@ async def test_a_probe_is_for_the_process_that_has_a_call_for_it(
     assert not there.keeper._claims
 
 
+@pytest.mark.slow
 async def test_a_key_that_the_database_has_forgotten_is_probed_all_the_same(
     two: tuple[Process, Process], database_url: str
 ) -> None:
@@ -156,6 +160,7 @@ async def test_a_key_that_the_database_has_forgotten_is_probed_all_the_same(
     await here.until(lambda: here.probe() is not None)
 
 
+@pytest.mark.slow
 async def test_a_probe_that_nobody_made_is_given_back(database_url: str) -> None:
     async with process(database_url, MAIN, claim_seconds=4) as here:
         here.fail(ONE, "key")
