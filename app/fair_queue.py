@@ -20,7 +20,7 @@ _KEPT_FREE = 8
 
 
 def share(places: int) -> int:
-    """How many of these places one project may have: always one, and of several not all."""
+    """Return how many of these places one project may have: always one, and of several not all."""
     return max(1, places - max(1, places // _KEPT_FREE))
 
 

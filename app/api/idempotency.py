@@ -73,7 +73,7 @@ async def answer_once(  # noqa: PLR0917
     parse: Callable[[bytes, int], T],
     make: Callable[[T], Awaitable[tuple[Response, str]]],
 ) -> Response:
-    """What `make` answers to this body, with the id of what that shows; made once, where the request has a key."""
+    """Answer this body by `make`, which returns the id of what it shows, too; once where the request has a key."""
     headers = headers_of(request.scope)
     if KEY not in headers:
         return (await make(await services.intake.read(parse, headers, request.receive, held)))[0]

@@ -165,7 +165,7 @@ class Background:
         )
 
     async def read_input(self, caller: ApiKey, response_id: str, held: byte_budget.Reservation) -> Chain | None:
-        """What goes into a response of the caller's project that is not finished, as the chain that it will be."""
+        """Read the input of an unfinished response of the caller's project, as the chain that it will be."""
         order = await self._stage.runs.read_order(caller.project_id, response_id, held.add)
         return None if order is None else await read_input(self._stage, order, caller, held)
 

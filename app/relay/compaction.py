@@ -98,7 +98,7 @@ class Compactor:
     async def _made(
         self, exchange: Exchange, call: UpstreamCall, reserve: Reserve, metered: MeteredCall
     ) -> Compaction | None:
-        """What is to stand for the context of this call, if anything is. Raises as `compact` does."""
+        """Make what is to stand for the context of this call, if anything is. Raises as `compact` does."""
         threshold = _threshold(exchange)
         account = self._upstream.first(call)
         # A prompt template's model is known to upstream alone.
@@ -250,7 +250,7 @@ def _measured(exchange: Exchange, account: Account) -> tuple[list[Item], int]:
 
 
 def _kept(exchange: Exchange, context: list[Item]) -> list[bytes]:
-    """What an item that answers a trigger holds beside the summary. Raises InvalidRequestError.
+    """Cut what an item that answers a trigger holds beside the summary. Raises InvalidRequestError.
 
     Where the turn is kept it may be continued by its id, and then the item stands for the whole context.
     """

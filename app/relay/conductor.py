@@ -66,7 +66,7 @@ class Conductor:
         self._stage.registry.spawn(self._perform(performance))
 
     def performs(self, key: int) -> bool:
-        """Whether this process works on the run."""
+        """Tell whether this process works on the run."""
         return key in self._live
 
     def wake(self) -> None:

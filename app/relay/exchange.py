@@ -58,7 +58,7 @@ class OpenTurn:
 
     @property
     def size(self) -> int:
-        """What is held of its input, and of what stands for its context, in bytes."""
+        """Sum the bytes that are held of its input, and of what stands for its context."""
         made = 0 if self.compaction is None else len(self.compaction.item)
         return made + sum([len(item.content) for item in self.items])
 

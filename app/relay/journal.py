@@ -196,7 +196,7 @@ async def recall(runs: RunStore, run: Run, fold: Fold, max_event_bytes: int, off
 
 
 def asked_of(body: bytes) -> Mapping[str, Json]:
-    """What a response object says of what its client asked, its id, and since when there is one."""
+    """Read of a response object what its client asked, its id, and since when there is one."""
     return {name: value for name, value in members(body).items() if name in _ASKED}
 
 
