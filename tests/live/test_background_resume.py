@@ -121,7 +121,7 @@ async def test_a_reader_that_stops_reading_is_cut_and_the_run_goes_on(
     large = [frame("response.output_text.delta", 4, item_id="msg_1", delta="x" * 500_000)] * 30
     upstream.enqueue(Reply.sse([*story[:3], *large, *story[3:]]))
     async with (
-        gateway_with(server={"write_timeout_seconds": 0.5}) as gateway,
+        gateway_with(server={"write_timeout_seconds": 1.5}) as gateway,
         BackgroundClient.to(gateway.url, gateway.key) as client,
     ):
         response_id = await client.order(stream=True)

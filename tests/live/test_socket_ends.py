@@ -35,7 +35,7 @@ async def test_a_client_that_reads_nothing_is_cut(gateway_with: GatewayWith, ups
 
 async def test_an_idle_connection_is_closed(gateway_with: GatewayWith) -> None:
     async with (
-        gateway_with(server={"websocket_idle_seconds": 0.2}) as gateway,
+        gateway_with(server={"websocket_idle_seconds": 1}) as gateway,
         SocketClient.to(gateway) as client,
     ):
         await client.respond()

@@ -20,7 +20,6 @@ pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]
 KEY = "sk-upstream-canary"
 MOST = 20_000
 ROOM = {"max_event_bytes": MOST, "max_answer_bytes": MOST}
-PATIENCE = {"first_byte_timeout_seconds": 0.3, "idle_timeout_seconds": 0.3}
 
 
 def completed(response_id: str, text: str = "Hello.") -> dict[str, Any]:
@@ -48,7 +47,7 @@ async def impatient(
     sqlite_url: str, upstream: FakeUpstream, request: pytest.FixtureRequest
 ) -> AsyncIterator[LiveGateway]:
     """A gateway with little patience, on each transport. On a busy machine a good answer may come too late for it."""
-    relay = {**PATIENCE, "transport": request.param}
+    relay = {"first_byte_timeout_seconds": 0.3, "transport": request.param}
     async with running_gateway(sqlite_url, [upstream_settings(upstream.url, KEY)], relay=relay) as gateway:
         yield gateway
 
@@ -147,7 +146,8 @@ async def test_an_answer_that_does_not_begin_in_time_is_one_clear_error(
     answer = await create(impatient, stream=stream)
     assert (answer.status, error_of(answer)["code"]) == (504, "upstream_timeout")
     assert await kept(impatient) == {}
-    assert len(upstream.requests) == 1
+    # None where even the connection took too long.
+    assert len(upstream.requests) <= 1
 
 
 @pytest.mark.parametrize("reply", [Reply.reset(), Reply.hang_up()], ids=["reset", "hang-up"])
@@ -221,12 +221,15 @@ async def test_a_fault_in_a_stream_ends_it_as_failed(limited: LiveGateway, upstr
     assert (await create(limited, stream=True)).body.count(b"event: response.completed") == 1
 
 
-async def test_a_silence_in_a_stream_ends_it_as_failed(impatient: LiveGateway, upstream: FakeUpstream) -> None:
+@pytest.mark.parametrize("transport", ["native", "aiohttp"])
+async def test_a_silence_in_a_stream_ends_it_as_failed(sqlite_url: str, upstream: FakeUpstream, transport: str) -> None:
+    relay = {"idle_timeout_seconds": 0.6, "transport": transport}
     upstream.enqueue(Reply.sse(EVENTS[:3], then=Act.STALL))
-    answer = await create(impatient, stream=True)
-    (failed,) = failures(answer)
-    assert "upstream_idle_timeout" in failed["error"]["message"]
-    assert await kept(impatient) == {"resp_good": "failed"}
+    async with running_gateway(sqlite_url, [upstream_settings(upstream.url, KEY)], relay=relay) as gateway:
+        answer = await create(gateway, stream=True)
+        (failed,) = failures(answer)
+        assert "upstream_idle_timeout" in failed["error"]["message"]
+        assert await kept(gateway) == {"resp_good": "failed"}
 
 
 async def test_a_bad_chunk_size_in_a_stream_ends_it_as_failed(sqlite_url: str, upstream: FakeUpstream) -> None:

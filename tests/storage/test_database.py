@@ -70,7 +70,7 @@ async def test_a_database_that_is_down_is_one_clear_sentence(url: str) -> None:
 
 
 async def test_a_read_that_is_late_is_a_storage_error_and_the_next_succeeds(postgresql_url: str) -> None:
-    database = Database(postgresql_url, pool_size=1, commit_timeout=0.2)
+    database = Database(postgresql_url, pool_size=1, commit_timeout=1.0)
     with pytest.raises(StorageError):
         await read_value(database, "SELECT pg_sleep(30)")
     await database.ping()
@@ -209,7 +209,7 @@ async def test_a_log_that_was_lengthened_holds_the_commits_that_follow(database:
 
 
 async def test_a_database_that_cannot_be_written_to_keeps_the_log_that_it_has(sqlite_url: str) -> None:
-    database = Database(sqlite_url, pool_size=1, commit_timeout=0.1)
+    database = Database(sqlite_url, pool_size=1, commit_timeout=0.5)
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         await database.lengthen_log()

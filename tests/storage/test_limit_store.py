@@ -43,15 +43,15 @@ async def test_a_refused_call_holds_no_stream(limits: LimitStore) -> None:
 
 
 async def test_the_streams_of_a_killed_process_end_by_themselves(database: Database, writer: Writer) -> None:
-    killed, alive = LimitStore(database, writer, lease_seconds=0.3), LimitStore(database, writer, lease_seconds=0.3)
+    killed, alive = LimitStore(database, writer, lease_seconds=0.3), LimitStore(database, writer, lease_seconds=10)
     await killed.draw([Claim(STREAMS, 1)], "killed")
     await alive.draw([Claim(STREAMS, 1)], "alive")
     async with on_duty(alive.renew, alive.renew_seconds):
         async with asyncio.timeout(10):
             while (await alive.read([STREAMS]))[0].used > 1:
                 await asyncio.sleep(0.05)
-        assert (await killed.draw([Claim(STREAMS, 1)], "next")).refused is None
-        assert (await killed.draw([Claim(STREAMS, 1)], "third")).refused is not None
+        assert (await alive.draw([Claim(STREAMS, 1)], "next")).refused is None
+        assert (await alive.draw([Claim(STREAMS, 1)], "third")).refused is not None
 
 
 async def test_what_is_over_is_purged_and_the_rest_is_kept(limits: LimitStore, database: Database) -> None:

@@ -39,7 +39,7 @@ async def open_streams(counts: ValkeyCounts) -> int:
 
 
 async def test_the_streams_of_a_killed_process_end_by_themselves(process: Process) -> None:
-    killed, alive = process(0.5), process(0.5)
+    killed, alive = process(0.5), process(10.0)
     await killed.draw(ONE_STREAM, "killed")
     await alive.draw(ONE_STREAM, "alive")
     async with on_duty(alive.renew, alive.renew_seconds):

@@ -32,7 +32,7 @@ def storage_threads() -> list[str]:
 
 
 async def test_a_read_that_is_late_is_ended_and_its_thread_serves_the_next(database_url: str) -> None:
-    database = Database(database_url, pool_size=1, commit_timeout=0.3)
+    database = Database(database_url, pool_size=1, commit_timeout=1.0)
     for _ in range(2):
         with pytest.raises(StorageError):
             await database.read(endless)
@@ -107,7 +107,7 @@ async def test_what_is_still_running_when_the_database_closes_is_waited_for(data
 
 async def test_a_server_that_answers_nothing_any_more_is_hung_up_on(postgresql_url: str, tmp_path: Path) -> None:
     async with _line_to(postgresql_url, tmp_path) as (url, cut):
-        database = Database(url, pool_size=1, commit_timeout=0.3)
+        database = Database(url, pool_size=1, commit_timeout=1.0)
         await database.ping()
         cut.set()
         with pytest.raises(StorageError):

@@ -188,7 +188,7 @@ async def test_a_lock_held_elsewhere_delays_a_write_that_then_succeeds(
 async def test_a_write_that_is_late_is_a_storage_error_and_is_not_committed_later(
     database: Database, responses: ResponseStore, make_response: MakeResponse
 ) -> None:
-    impatient = Writer(database, 0.2)
+    impatient = Writer(database, 1.0)
     release = threading.Event()
     database.write(lambda _: release.wait(20))
     with pytest.raises(StorageError, match="commit in time"):

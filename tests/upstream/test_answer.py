@@ -70,7 +70,7 @@ async def test_a_whole_answer_that_is_cut_is_an_error(upstream: FakeUpstream, on
 
 
 async def test_a_stream_that_falls_silent_is_given_up(upstream: FakeUpstream, transport: Transport) -> None:
-    one = rig(transport, upstream_settings(upstream.url), idle_timeout_seconds=0.2)
+    one = rig(transport, upstream_settings(upstream.url), idle_timeout_seconds=0.6)
     upstream.enqueue(Reply.sse(EVENTS, then=Act.STALL))
     answer = await one.open()
     received = b""

@@ -187,7 +187,7 @@ async def test_an_endless_error_body_is_read_no_further_than_its_limit(upstream:
 
 
 async def test_a_status_counts_when_its_body_never_comes(upstream: FakeUpstream, transport: Transport) -> None:
-    one = rig(transport, upstream_settings(upstream.url), first_byte_timeout_seconds=0.2)
+    one = rig(transport, upstream_settings(upstream.url), first_byte_timeout_seconds=1)
     upstream.enqueue(Reply([Reply.head(401, {"content-length": "20"}), Act.STALL]))
     error = await failure(one.open())
     assert error.code == "upstream_authentication_error"
