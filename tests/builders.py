@@ -139,8 +139,8 @@ class Connection:
         async with self.wrote:
             self.wrote.notify_all()
         if self.is_finished:
-            # Nothing keeps a client that has its answer.
-            self.leave()
+            # Nothing keeps a client that has its answer. The loop tells so, and not whoever writes.
+            asyncio.get_running_loop().call_soon(self.leave)
 
     async def body_of(self, length: int) -> bytes:
         """The body once it is so long."""
@@ -150,11 +150,12 @@ class Connection:
 
     @property
     def body(self) -> bytes:
-        return b"".join([message["body"] for message in self.sent if message["type"] == "http.response.body"])
+        return b"".join([message.get("body", b"") for message in self.sent])
 
     @property
     def is_finished(self) -> bool:
-        return bool(self.sent) and self.sent[-1].get("more_body") is False
+        # The message that begins an answer brings all of its body, or none.
+        return bool(self.sent) and self.sent[-1].get("more_body", "body" not in self.sent[-1]) is False
 
     def client(self, registry: Registry, *, keep_alive: float = 0) -> Client:
         return Client(self.send, self, registry, keep_alive_seconds=keep_alive)

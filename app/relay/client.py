@@ -29,7 +29,10 @@ async def pieces(body: bytes) -> AsyncIterator[tuple[bytes, bool]]:
 
 
 class Connection(Protocol):
-    """What our server adds to ASGI, whose ways cost a task for each call and a coroutine for each event."""
+    """What our server adds to ASGI, whose ways cost a task for each call and a coroutine for each event.
+
+    The message that begins an answer may bring a `body`, too: all of it.
+    """
 
     def watch(self, gone: Callable[[], None] | None) -> None:
         """Call `gone` when the connection is lost, at once if it is; None when nobody has to know any more."""
@@ -118,13 +121,16 @@ class Client:
     async def answer(self, status: int, headers: Sequence[RawHeader], body: bytes) -> None:
         """Send a whole answer."""
         told = [*headers, (b"content-length", b"%d" % len(body))]
+        head: Message = {"type": "http.response.start", "status": status, "headers": told}
+        is_small = len(body) <= _PIECE_BYTES
+        if is_small:
+            head["body"] = body
         self._ended = True
-        await self._send({"type": "http.response.start", "status": status, "headers": told})
+        await self._send(head)
         self.begun = True
         # A client may leave once it has its answer.
         self._connection.watch(None)
-        if len(body) <= _PIECE_BYTES:
-            await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        if is_small:
             return
         async for piece, follows in pieces(body):
             await self._send({"type": "http.response.body", "body": piece, "more_body": follows})

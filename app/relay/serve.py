@@ -169,7 +169,7 @@ class Relay:
     ) -> None:
         """Ask upstream and relay its answer, to its end or the client's."""
         pump: Pump | None = None
-        fold = metered.answer = Fold(exchange.request.fields, self._max_answer_bytes)
+        fields = exchange.request.fields
         try:
             with client:
                 call = upstream_call(exchange, headers, self._keeping_upstreams, metered.entry)
@@ -189,7 +189,9 @@ class Relay:
                     held.shrink(turn.size * _KEPT_COPIES)
                 note(account=answer.account.name)
                 if answer.is_stream:
+                    fold = metered.answer = Fold(fields, self._max_answer_bytes)
                     pump = self._pump(turn, fold, answer, client if wants_stream else Unheard(), held)
+                del fields
                 await self._relay(turn, answer, client, pump, wants_stream=wants_stream, metered=metered, held=held)
         except ClientGoneError:
             note(client_gone=True)

@@ -209,6 +209,8 @@ class Cycle:
             self._go_on(message.get("body", b""), more=message.get("more_body", False))
         else:
             self._begin(message["status"], message.get("headers", ()))
+            if "body" in message:
+                self._go_on(message["body"], more=False)
 
     def watch(self, gone: Callable[[], None] | None) -> None:
         """Call `gone` when the client's connection is lost; at once if it is."""

@@ -59,6 +59,15 @@ async def test_a_whole_answer_is_one_write(size: int) -> None:
     assert (wire.answers, cycle.keeps_alive, cycle.is_answered) == (1, True, True)
 
 
+@pytest.mark.parametrize(("method", "body"), [("POST", b"{}"), ("HEAD", b"")])
+async def test_an_answer_of_one_message_is_complete(method: str, body: bytes) -> None:
+    wire = Wire()
+    cycle = cycle_of(wire, method=method)
+    await cycle.send({**start((b"content-length", b"2")), "body": b"{}"})
+    assert wire.writes == [b"HTTP/1.1 200 OK\r\ndate: today\r\ncontent-length: 2\r\n\r\n" + body]
+    assert (wire.answers, cycle.keeps_alive, cycle.is_answered) == (1, True, True)
+
+
 async def test_a_stream_begins_with_its_first_piece() -> None:
     wire = Wire()
     cycle = cycle_of(wire)
