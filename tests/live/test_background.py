@@ -210,6 +210,7 @@ async def test_upstreams_whole_answer_will_do(client: BackgroundClient, upstream
     ]
 
 
+@pytest.mark.slow
 async def test_a_key_that_rests_is_waited_for(gateway_with: GatewayWith, upstream: FakeUpstream) -> None:
     upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "1"}))
     async with (
@@ -223,6 +224,7 @@ async def test_a_key_that_rests_is_waited_for(gateway_with: GatewayWith, upstrea
     assert len(upstream.requests) == 3
 
 
+@pytest.mark.slow
 async def test_a_key_that_rests_is_not_waited_for_for_ever(gateway_with: GatewayWith, upstream: FakeUpstream) -> None:
     upstream.respond = lambda _: Reply.error(429, "rate_limit_exceeded", {"retry-after": "1"}, "Slow down.")
     async with (

@@ -101,6 +101,7 @@ async def test_a_failed_run_in_a_chain_says_nothing_and_loses_nothing(
 
 
 @pytest.mark.parametrize(("change", "told"), [("revoke", b"revoked"), ("block", b"revoked"), ("model", b"access")])
+@pytest.mark.slow
 async def test_a_run_whose_key_may_no_more_when_it_begins_fails(
     gateway_with: GatewayWith, upstream: FakeUpstream, change: str, told: bytes
 ) -> None:

@@ -61,6 +61,7 @@ async def there(first: GatewayProcess, second: GatewayProcess) -> AsyncIterator[
         yield client
 
 
+@pytest.mark.slow
 async def test_both_say_the_same_while_it_runs_and_after(
     here: BackgroundClient, there: BackgroundClient, upstream: FakeUpstream
 ) -> None:

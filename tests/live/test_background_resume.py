@@ -34,6 +34,7 @@ def frames_of(heard: bytes) -> list[bytes]:
 
 
 @sqlite_first
+@pytest.mark.slow
 async def test_a_resume_from_any_event_is_exactly_what_follows_it(
     client: BackgroundClient, upstream: FakeUpstream
 ) -> None:

@@ -119,6 +119,7 @@ def test_more_workers_than_sqlite_takes_are_refused(command: GatewayProcess) -> 
 @pytest.mark.parametrize(
     ("arguments", "secret"), [(("serve",), ""), (("serve",), "a secret of sixteen characters"), (("keys", "list"), "")]
 )
+@pytest.mark.slow
 def test_a_data_folder_that_cannot_be_made_is_told_in_a_line(
     command: GatewayProcess, arguments: tuple[str, ...], secret: str
 ) -> None:

@@ -50,6 +50,7 @@ async def say(client: AsyncOpenAI, text: str, conversation_id: str) -> Any:
                 await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow
 async def test_two_gateways_write_to_one_conversation_in_turn(
     gateways: tuple[GatewayProcess, GatewayProcess], upstream: FakeUpstream, empty_postgresql_url: str
 ) -> None:

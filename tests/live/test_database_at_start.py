@@ -77,6 +77,7 @@ async def answer_of(client: httpx.AsyncClient, path: str, status: int) -> httpx.
 
 
 @pytest.mark.parametrize("arguments", [(), pytest.param(("--workers", "2"), marks=pytest.mark.slow)])
+@pytest.mark.slow
 async def test_a_gateway_waits_for_its_database_and_serves_once_it_is_there(
     arguments: tuple[str, ...], tmp_path: Path, empty_postgresql_url: str
 ) -> None:
@@ -112,6 +113,7 @@ async def test_a_gateway_waits_for_its_database_and_serves_once_it_is_there(
         process.kill()
 
 
+@pytest.mark.slow
 async def test_the_wait_for_a_database_ends_at_once(tmp_path: Path) -> None:
     url = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
     process = GatewayProcess(tmp_path, {"DATABASE_URL": url, "ANTIPHON_SHUTDOWN_GRACE_SECONDS": "600"}, free_port())

@@ -131,6 +131,7 @@ def fresh(tmp_path: Path) -> Iterator[GatewayProcess]:
         gateway.stop()
 
 
+@pytest.mark.slow
 def test_the_first_start_makes_an_administrator_and_says_where_its_key_is(fresh: GatewayProcess) -> None:
     fresh.start()
     file = fresh.data_dir / "first-admin-key"
@@ -153,6 +154,7 @@ def test_the_first_start_makes_an_administrator_and_says_where_its_key_is(fresh:
     assert fresh.admin_key == key
 
 
+@pytest.mark.slow
 def test_with_a_master_key_no_admin_key_is_made(tmp_path: Path) -> None:
     gateway = GatewayProcess(tmp_path, {"ANTIPHON_ADMIN_KEY": MASTER_KEY, "ANTIPHON_HOST": "0.0.0.0"})
     try:

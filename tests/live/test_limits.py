@@ -99,6 +99,7 @@ async def test_what_upstream_was_not_asked_costs_nothing(gateway: LiveGateway) -
     assert int(answer.headers["x-ratelimit-remaining-tokens"]) < 100
 
 
+@pytest.mark.slow
 async def test_streams_are_counted_until_their_client_is_gone(gateway: LiveGateway, upstream: FakeUpstream) -> None:
     [key] = await keys_of(gateway, Limits(concurrent_streams=1, tokens_per_minute=100_000))
     frames, go = story("resp_1"), asyncio.Event()

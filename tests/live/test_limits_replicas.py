@@ -50,6 +50,7 @@ async def test_two_replicas_hold_a_limit_together_and_free_the_streams_of_one_th
             await asyncio.sleep(0.5)
 
 
+@pytest.mark.slow
 async def test_a_budget_outlives_a_process_that_was_killed(
     tmp_path: Path, database_url: str, upstream: FakeUpstream
 ) -> None:

@@ -29,6 +29,7 @@ def call(gateway: GatewayProcess) -> None:
             assert client.responses.create(model="demo", input=f"{number}", store=number % 2 == 0).id
 
 
+@pytest.mark.slow
 def test_a_pipe_that_nobody_reads_stops_nothing_and_whoever_reads_it_later_has_every_line(
     gateway: GatewayProcess,
 ) -> None:

@@ -71,6 +71,7 @@ def test_the_first_start_on_an_empty_database_serves(fresh: GatewayProcess) -> N
     assert fresh.run("migrate", "--check") == "The schema is current.\n"
 
 
+@pytest.mark.slow
 def test_a_key_that_can_be_neither_saved_nor_shown_is_not_made_and_a_command_makes_one(fresh: GatewayProcess) -> None:
     fresh.data_dir.write_text("a file where the folder should be")
     fresh.start()
@@ -81,6 +82,7 @@ def test_a_key_that_can_be_neither_saved_nor_shown_is_not_made_and_a_command_mak
     assert chained(fresh, key) == "Your city is Utrecht."
 
 
+@pytest.mark.slow
 def test_two_workers_serve_as_one_and_stop_together(fresh: GatewayProcess) -> None:
     fresh.start("--workers", "2")
     workers = children(fresh.pid)

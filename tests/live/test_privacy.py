@@ -93,6 +93,7 @@ async def test_what_is_stored_can_be_found_and_is_gone_once_it_is_deleted(
     assert files_with(tmp_path, _CANARY) == set()
 
 
+@pytest.mark.slow
 async def test_what_was_said_in_a_conversation_is_gone_once_both_are_deleted(
     http: httpx.AsyncClient, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
@@ -138,6 +139,7 @@ async def test_what_is_not_to_be_stored_leaves_no_content(
     assert files_with(tmp_path, '"route":"/v1/responses"') == {"gateway.log"}
 
 
+@pytest.mark.slow
 async def test_a_stored_response_that_failed_leaves_its_content_in_no_log(
     process: GatewayProcess, http: httpx.AsyncClient, upstream: FakeUpstream, tmp_path: Path
 ) -> None:

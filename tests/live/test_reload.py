@@ -134,6 +134,7 @@ async def test_the_settings_in_force_are_shown_with_their_source(rig: Rig) -> No
     assert await asyncio.to_thread(shown) == after
 
 
+@pytest.mark.slow
 async def test_a_file_with_mistakes_changes_nothing_and_every_one_is_named(rig: Rig) -> None:
     rig.configure('colour = "red"\n[relay]\nidle_timeout_seconds = -1\n', key="sk-canary-new")
     rig.reload()

@@ -79,6 +79,7 @@ async def until_known(gateway: LiveGateway, state: dict[str, str]) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow
 async def test_what_one_replica_was_told_both_obey(replicas: tuple[LiveGateway, LiveGateway], keys: Keys) -> None:
     here, there = replicas
     async with asyncio.timeout(SECONDS):

@@ -88,6 +88,7 @@ async def refuses_connections(process: GatewayProcess) -> None:
                 return
 
 
+@pytest.mark.slow
 async def test_sigterm_is_announced_lets_streams_finish_and_ends_the_rest(
     upstream: FakeUpstream, script: Script, tmp_path: Path
 ) -> None:
@@ -152,6 +153,7 @@ async def test_sigterm_ends_an_idle_gateway_at_once(upstream: FakeUpstream, tmp_
     "numbers",
     [(signal.SIGINT, signal.SIGINT), pytest.param((signal.SIGTERM, signal.SIGTERM), marks=pytest.mark.slow)],
 )
+@pytest.mark.slow
 async def test_a_second_signal_ends_it_at_once(
     numbers: tuple[signal.Signals, signal.Signals], upstream: FakeUpstream, script: Script, tmp_path: Path
 ) -> None:
@@ -178,6 +180,7 @@ async def test_a_second_signal_ends_it_at_once(
         process.kill()
 
 
+@pytest.mark.slow
 async def test_the_grace_is_for_proxies_and_not_for_a_terminal(upstream: FakeUpstream, tmp_path: Path) -> None:
     process = gateway_process(tmp_path, upstream, 600, grace_seconds=600)
     try:

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.live
 STALLED = Reply.sse(story("resp_stalled")[:2], then=Act.STALL)
 
 
+@pytest.mark.slow
 async def test_a_client_that_reads_nothing_is_cut(gateway_with: GatewayWith, upstream: FakeUpstream) -> None:
     begun, *_ = frames = story(new_id("resp"))
     delta = frames[2].replace(b"Once", b"x" * 1_000_000)
@@ -89,6 +90,7 @@ async def test_a_client_that_closes_cancels_what_runs_and_what_waits(
     assert len(upstream.requests) == 1
 
 
+@pytest.mark.slow
 async def test_a_shutdown_lets_turns_finish_and_closes_idle_connections_at_once(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:

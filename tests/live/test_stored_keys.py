@@ -92,6 +92,7 @@ async def test_a_stored_key_serves_without_a_restart_and_is_plain_nowhere(admin:
             assert STORED.encode() not in file.read_bytes(), file
 
 
+@pytest.mark.slow
 async def test_a_stored_key_joins_those_of_the_configuration(tmp_path: Path, upstream: FakeUpstream) -> None:
     (tmp_path / "antiphon.toml").write_text(f'[[upstream]]\nname = "fake"\nbase_url = "{upstream.url}"\n')
     admin = Admin(tmp_path, upstream, ANTIPHON_CONFIG=str(tmp_path / "antiphon.toml"))

@@ -149,6 +149,7 @@ async def test_generated_streams_are_unchanged_over_real_sockets(
             assert sha(await call.rest()) == sha(stream.body), stream
 
 
+@pytest.mark.slow
 async def test_a_silent_stream_gets_comments_at_event_boundaries_and_nothing_else(
     gateway_with: GatewayWith, upstream: FakeUpstream
 ) -> None:
@@ -176,6 +177,7 @@ async def test_a_silent_stream_gets_comments_at_event_boundaries_and_nothing_els
     assert set(accumulate(map(len, sent))) <= boundaries(b"".join(sent))
 
 
+@pytest.mark.slow
 async def test_a_stream_that_flows_gets_no_comment(gateway_with: GatewayWith, upstream: FakeUpstream) -> None:
     frames = story(new_id("resp"))
     deltas = [frame("response.output_text.delta", 2, delta=str(number)) for number in range(40)]

@@ -94,6 +94,7 @@ async def test_a_call_that_is_tried_again_has_its_summary_already(
     assert total(found) == billing.billed
 
 
+@pytest.mark.slow
 async def test_a_run_that_is_put_back_pays_for_one_summary(gateway: LiveGateway, upstream: FakeUpstream) -> None:
     billing = Billing(upstream, Reply.error(429, "rate_limit_exceeded", {"retry-after": "1"}))
     made = await respond(gateway, "background", **ASKED)

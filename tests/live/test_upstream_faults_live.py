@@ -151,6 +151,7 @@ async def test_an_answer_that_does_not_begin_in_time_is_one_clear_error(
 
 
 @pytest.mark.parametrize("reply", [Reply.reset(), Reply.hang_up()], ids=["reset", "hang-up"])
+@pytest.mark.slow
 async def test_a_connection_that_was_kept_and_is_closed_without_a_word_is_followed_by_one_new_one(
     limited: LiveGateway, upstream: FakeUpstream, reply: Reply, monkeypatch: pytest.MonkeyPatch
 ) -> None:

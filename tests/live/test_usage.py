@@ -190,6 +190,7 @@ async def test_each_turn_of_a_websocket_is_an_entry(gateway: LiveGateway, upstre
     assert all(row["is_stream"] and not row["is_stored"] for row in found)
 
 
+@pytest.mark.slow
 async def test_what_a_summary_took_is_its_callers(gateway: LiveGateway, upstream: FakeUpstream) -> None:
     upstream.enqueue(answered("resp_sum"))
     async with gateway.client() as client:

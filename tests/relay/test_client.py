@@ -230,9 +230,7 @@ async def test_a_whole_answer_tells_its_length(registry: Registry, connection: C
     with connection.client(registry) as client:
         await client.answer(201, [(b"x-a", b"\xe9")], b'{"a":1}')
     headers = [(b"x-a", b"\xe9"), (b"content-length", b"7")]
-    assert connection.sent == [
-        {"type": "http.response.start", "status": 201, "headers": headers, "body": b'{"a":1}'}
-    ]
+    assert connection.sent == [{"type": "http.response.start", "status": 201, "headers": headers, "body": b'{"a":1}'}]
 
 
 async def whole(client: Client) -> None:

@@ -72,6 +72,7 @@ async def test_a_duty_without_a_pause_is_over_when_it_has_succeeded() -> None:
     assert step.made == 2
 
 
+@pytest.mark.slow
 async def test_every_duty_of_the_gateway_goes_on_after_its_first_step_failed(tmp_path: Path) -> None:
     settings = Settings(_env_file=None, storage={"data_dir": tmp_path})
     migrate(settings.storage.url)

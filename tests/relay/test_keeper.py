@@ -67,6 +67,7 @@ async def test_a_dead_key_is_probed_when_its_time_has_come(database_url: str, is
         await second.until(lambda: second.probe() is not None)
 
 
+@pytest.mark.slow
 async def test_of_two_processes_one_may_probe_and_its_success_is_both_ones(
     two: tuple[Process, Process], database_url: str
 ) -> None:

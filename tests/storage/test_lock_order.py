@@ -133,6 +133,7 @@ def entry(number: int) -> Entry:
     return Entry(NOW, "r", "proj_a", f"key_{number}", "responses", "m", is_stream=False, is_background=False)
 
 
+@pytest.mark.slow
 async def test_two_replicas_that_write_the_same_rows_in_any_order_never_deadlock(postgresql_url: str) -> None:
     async with replica(postgresql_url) as one, replica(postgresql_url) as other:
         conversations, runs = await populate(one)
