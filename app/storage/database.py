@@ -157,6 +157,8 @@ class Database:
 
         Raises StorageError while a reader keeps it still.
         """
+        # Two turns of the writer's: what is committed between them waits for one.
+        await self.write(lambda session: session.begin_erasure())
         await self.write(lambda session: session.finish_erasure())
         if self._driver.erasure_is_due:
             raise StorageError("A reader from outside keeps what was deleted in SQLite's log.")

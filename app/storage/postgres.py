@@ -78,7 +78,7 @@ class Postgres(Driver):
         # The server looks after its own.
         pass
 
-    def shorten_log(self, connection: psycopg.Connection) -> None:
+    def shorten_log(self, connection: psycopg.Connection, *, fully: bool = False) -> None:
         """PostgreSQL's checkpoints are the server's own affair."""
 
     def erase_log(self, connection: psycopg.Connection) -> bool:  # noqa: ARG002 (idem)

@@ -68,8 +68,8 @@ class Driver(ABC):
         """Have the log's file as long as it will be: a commit that makes it longer takes twice the time."""
 
     @abstractmethod
-    def shorten_log(self, connection: Any) -> None:
-        """Do a part of the log's upkeep now, that no commit has to wait for all of it."""
+    def shorten_log(self, connection: Any, *, fully: bool = False) -> None:
+        """Do a part of the log's upkeep now, or all that is left, that no commit has to wait for all of it."""
 
     @abstractmethod
     def erase_log(self, connection: Any) -> bool:
@@ -149,10 +149,16 @@ class Session:
         with suppress(Exception):
             self._driver.erasure_is_due = not self._driver.erase_log(_driven(self._open()))
 
-    def finish_erasure(self) -> None:
-        """Have the log forget what was to be forgotten later, and what a command may have deleted meanwhile."""
+    def begin_erasure(self) -> None:
+        """See whether the log has anything to forget, by a purge or by another process, and do most of the work."""
         with suppress(Exception):
-            self._driver.erasure_is_due |= self._driver.is_changed_by_others(_driven(self._open()))
+            connection = _driven(self._open())
+            self._driver.erasure_is_due |= self._driver.is_changed_by_others(connection)
+            if self._driver.erasure_is_due:
+                self._driver.shorten_log(connection, fully=True)
+
+    def finish_erasure(self) -> None:
+        """Have the log forget what was to be forgotten later."""
         if self._driver.erasure_is_due:
             self.erase_log()
 

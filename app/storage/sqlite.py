@@ -96,10 +96,11 @@ class Sqlite(Driver):
         connection.execute("INSERT INTO padding VALUES (zeroblob(?))", (_LOG_PAGES * _PAGE_BYTES,))
         connection.rollback()
 
-    def shorten_log(self, connection: sqlite3.Connection) -> None:
+    def shorten_log(self, connection: sqlite3.Connection, *, fully: bool = False) -> None:
         # By the connection that writes, and by no other: up to version 3.51.2 two that do either at one time can lose
         # pages. PASSIVE waits for no reader.
-        if not self._is_guest and abs(connection.total_changes - self._rows_copied) >= _ROWS_OF_STEP:
+        least = 0 if fully else _ROWS_OF_STEP
+        if not self._is_guest and abs(connection.total_changes - self._rows_copied) >= least:
             self._rows_copied = connection.total_changes
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
