@@ -5,7 +5,7 @@ ROOMS := wire state relay
 # Many tests wait for processes and clocks: more run at once than a small machine has cores.
 JOBS ?= 4
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
-COVERAGE = --cov --cov-append --cov-report=
+COVERAGE = --cov --cov-report=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-slow test-all test-faults mutants lint bench bench-peers format docs lock clean
@@ -28,14 +28,14 @@ test: .venv ## run the tests but the slow ones, on SQLite and PostgreSQL; ARGS="
 test-slow: .venv ## run what `make test` leaves out: the slow tests, and five times the examples of each property
 	$(PYTEST) -m "(slow or hypothesis) and not faults"
 
-# Branch coverage costs half as much time again, and its floors are promises of all tests together.
+# Branch coverage costs half as much time again, and the quick tests hold its floors by themselves.
 test-all: .venv ## run every test, and hold the floors of branch coverage
 	@rm -f .coverage .coverage.*
 	$(MAKE) test ARGS= PYTEST='$(PYTEST) $(COVERAGE)'
-	$(MAKE) test-slow PYTEST='$(PYTEST) $(COVERAGE)'
 	@for room in $(ROOMS); do \
 		$(BIN)/coverage report --include="app/$$room/*" --fail-under=95 --skip-covered || exit 1; done
 	$(BIN)/coverage report --fail-under=90 --skip-covered --format=total
+	$(MAKE) test-slow
 
 test-faults: .venv ## attack a gateway, FAULTS_SECONDS with each attack, and print what it promises and keeps
 	$(BIN)/python -m pytest -m faults $(or $(ARGS),tests/faults)

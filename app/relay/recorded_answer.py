@@ -51,11 +51,13 @@ class RecordedAnswer:
         """Take a part of the answer."""
         if self._direct is not None:
             await self._direct.send(message)
-        elif message["type"] == "http.response.start":
+            return
+        if message["type"] == "http.response.start":
             self._head = message["status"], tuple(message["headers"])
             self._wake()
-        elif message["body"] and message["body"] != KEEP_ALIVE:
-            await self._take(message["body"])
+        body = message.get("body")
+        if body and body != KEEP_ALIVE:
+            await self._take(body)
 
     def push(self, body: bytes) -> bool:
         """Take a piece without waiting: only where it is not recorded."""

@@ -115,8 +115,9 @@ async def test_a_dead_server_grants_nothing_until_it_is_back(process: Process, v
     assert granted(await asyncio.gather(*(counts.draw([Claim(REQUESTS, 1)], "") for _ in range(40)))) == 10
 
 
+@pytest.mark.slow
 async def test_a_silent_server_holds_nobody_up_and_mixes_nothing_up(process: Process, valkey: ValkeyServer) -> None:
-    counts = process()
+    counts = process(timeout=4.0)
     await asyncio.gather(*(counts.draw([Claim(REQUESTS, 1)], "") for _ in range(40)))
     valkey.hang()
     began = time.monotonic()
@@ -125,7 +126,7 @@ async def test_a_silent_server_holds_nobody_up_and_mixes_nothing_up(process: Pro
         *waiting, counts.settle([Correction(STREAMS, -1, 0)], "one"), return_exceptions=True
     )
     assert all(isinstance(outcome, StorageError) for outcome in outcomes)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     valkey.go_on()
     # Some of what nobody waited for was done; answers to it are not those of what is asked now.
     assert [standing.used for standing in await counts.read([REQUESTS])] == [10]

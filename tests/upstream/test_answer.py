@@ -138,7 +138,7 @@ async def test_a_cancelled_reader_leaves_nothing(upstream: FakeUpstream, one: Ri
     assert one.in_flight == 0
 
 
-@pytest.mark.parametrize("fault", [Reply.stall(), Reply.sse([], then=Act.STALL), Reply.slow_head(0.01)])
+@pytest.mark.parametrize("fault", [Reply.stall(), Reply.sse([], then=Act.STALL), Reply.slow_head(0.3)])
 async def test_cancelling_an_open_leaves_no_lease_and_no_connection(
     fault: Reply, upstream: FakeUpstream, three: Rig
 ) -> None:
