@@ -21,7 +21,7 @@ async def held_commits(database_url: str) -> AsyncIterator[Callable[[], None]]:
 
 
 def hold_commits(database_url: str, held: ExitStack, *tables: str) -> None:
-    """The same, of these tables, until the stack is closed."""
+    """The same until the stack is closed; of several tables only if nobody is writing to any."""
     url = make_url(database_url)
     if url.get_backend_name() == "sqlite":
         assert url.database is not None
@@ -30,7 +30,8 @@ def hold_commits(database_url: str, held: ExitStack, *tables: str) -> None:
         other.execute("BEGIN IMMEDIATE")
     else:
         engine = create_engine(url.set(drivername="postgresql+psycopg"), poolclass=NullPool)
-        held.enter_context(engine.begin()).execute(text(f"LOCK TABLE {', '.join(tables or ('responses',))} IN SHARE MODE"))
+        locked = f"{', '.join(tables)} IN SHARE MODE NOWAIT" if tables else "responses IN SHARE MODE"
+        held.enter_context(engine.begin()).execute(text(f"LOCK TABLE {locked}"))
 
 
 def next_write(gateway: LiveGateway) -> asyncio.Event:

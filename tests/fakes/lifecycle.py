@@ -2,6 +2,7 @@
 
 import itertools
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ import httpx2
 import orjson
 from openai import OpenAI
 from sqlalchemy import Engine, NullPool, bindparam, create_engine, make_url, update
+from sqlalchemy.exc import OperationalError
 
 from app.storage.idempotency_tables import idempotency_keys
 from app.storage.tables import runs
@@ -23,6 +25,7 @@ from tests.fakes.upstream_thread import UpstreamThread
 
 # What a write may take before its caller is told that it is late; what holds writers back lasts longer or not so long.
 COMMIT_SECONDS = 2.0
+_HELD_TABLES = ("responses", "runs", "conversations", "idempotency_keys")
 # How often a call that is told 503 is made again, as it says.
 _TRIES = 8
 
@@ -31,7 +34,8 @@ _TRIES = 8
 class Turn:
     """A response as its client knows it. `history` are the turns it builds on, oldest first; `body` its last word.
 
-    One that was asked for under an idempotency key has that, what was asked, and its answer.
+    One that was asked for under an idempotency key has that, what was asked, and its answer. A run that was ordered of
+    one gateway is `at` that.
     """
 
     id: str
@@ -44,6 +48,7 @@ class Turn:
     answer: bytes = b""
     is_streamed: bool = False
     log: bytes = b""
+    at: ForkedGateway | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -71,7 +76,8 @@ class World:
     """The gateways on one database and their upstream, for all runs, and what they were told.
 
     `unfinished` are runs that nobody has seen the end of, `refused` the words of orders that were refused, and `unsure`
-    those of calls that may be paid for again: their process was killed, or their client was told to ask again.
+    those of calls that may be paid for again: their process was killed, or their client was told to ask again. `rests` are keys, since when
+    all gateways know that they are to rest, and until when.
     """
 
     def __init__(self, gateways: Sequence[ForkedGateway], upstream: UpstreamThread, database_url: str) -> None:
@@ -81,6 +87,7 @@ class World:
         self.unfinished: set[str] = set()
         self.refused: set[str] = set()
         self.unsure: set[str] = set()
+        self.rests: list[tuple[str, float, float]] = []
         self.words = (f"word{number:06d}" for number in itertools.count())
         self.paused: ForkedGateway | None = None
         self._turns = itertools.cycle(range(len(gateways)))
@@ -150,6 +157,12 @@ class World:
         with self._engine.begin() as connection:
             connection.execute(keys)
 
+    def states(self, gateway: ForkedGateway) -> dict[str, str]:
+        """What a gateway thinks of each account, by its name."""
+        headers = {"authorization": f"Bearer {self.gateways[0].admin_key}"}
+        told = httpx2.get(f"{gateway.url}/admin/v1/upstreams", headers=headers, timeout=60).json()
+        return {account["name"]: account["state"] for each in told["data"] for account in each["accounts"]}
+
     def end_leases(self, run_ids: Sequence[str]) -> None:
         """Have the time go by for which these runs are their owner's."""
         ended = update(runs).where(runs.c.id.in_(bindparam("ids", expanding=True))).values(lease_until=0)
@@ -160,7 +173,14 @@ class World:
     def held_writers(self) -> Iterator[None]:
         """Let nobody write what calls leave."""
         with ExitStack() as held:
-            hold_commits(self.database_url, held, "responses", "runs", "conversations", "idempotency_keys")
+            while True:
+                try:
+                    hold_commits(self.database_url, held, *_HELD_TABLES)
+                    break
+                except OperationalError:
+                    # Somebody writes. To wait for one table with another in hand would be a deadlock.
+                    held.close()
+                    time.sleep(0.01)
             yield
 
 

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 )
 from openai.types.responses import Response
 
+from tests.fakes.forked import ForkedGateway
 from tests.fakes.lifecycle import Conversation, Turn, World
 from tests.fakes.streams import events
 
@@ -37,7 +38,7 @@ _DONE = b"data: [DONE]\n\n"
 
 
 class Lifecycle(RuleBasedStateMachine):
-    """The calls. Whoever has taken a gateway away says so by `owned`: the runs whose owner lives."""
+    """The calls. `owned` are the runs whose owner lives; the others take their lease's time to end."""
 
     turns = Bundle("turns")
     conversations = Bundle("conversations")
@@ -91,7 +92,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(run=runs)
     def cancel(self, run: Turn) -> None:
-        if run.deleted or run.id not in self.owned:
+        if run.deleted or not self.lives(run):
             return
         before = self.look_at(run)
         if before == "completed":
@@ -108,7 +109,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(target=turns, run=runs)
     def wait_for(self, run: Turn) -> Turn | MultipleResults[Turn]:
-        if run.id not in self.owned:
+        if not self.lives(run):
             return multiple()
         if not run.deleted:
             self.wait_until_ended(run)
@@ -120,7 +121,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(run=runs)
     def hear(self, run: Turn) -> None:
-        if run.is_streamed and not run.deleted and run.id in self.owned:
+        if run.is_streamed and not run.deleted and self.lives(run):
             self.hear_all_of(run)
 
     @rule(turn=turns)
@@ -150,7 +151,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(turn=named)
     def repeat(self, turn: Turn) -> None:
-        if turn.is_streamed and turn.id not in self.owned:
+        if turn.is_streamed and not self.lives(turn):
             return
         again = self.world.post("/responses", turn.asked, turn.key)
         if turn.deleted:
@@ -169,6 +170,10 @@ class Lifecycle(RuleBasedStateMachine):
         refused = self.world.post("/responses", {**turn.asked, "temperature": 0.5}, turn.key)
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "idempotency_key_reused")
 
+    def lives(self, run: Turn) -> bool:
+        """Whether the run goes on, or has ended."""
+        return run.id in self.owned
+
     def ask_under_a_key(self, word: str, asked: dict[str, Any], times: int) -> Turn:
         """Ask so often at once, at all gateways: all get the one answer."""
         key = f"key-{word}"
@@ -178,16 +183,17 @@ class Lifecycle(RuleBasedStateMachine):
         assert len({answer.content for answer in answers}) == 1
         return Turn(id_of(answers[0].content), word, key=key, asked=asked, answer=answers[0].content)
 
-    def order(self, *, streamed: bool, **at: Any) -> Turn:
+    def order(self, *, streamed: bool, gateway: ForkedGateway | None = None, **more: Any) -> Turn:
         word = next(self.world.words)
-        asked: Any = {"model": "demo", "input": f"{word} {SLOW}", "background": True}
-        client = self.world.client(**at)
+        asked: Any = {"model": "demo", "input": f"{word} {SLOW}", "background": True, **more}
+        gateway = gateway or self.world.gateway
+        client = self.world.client(gateway)
         if streamed:
             with client.responses.create(**asked, stream=True) as told:
                 run_id = next(event.response.id for event in told if event.type == "response.created")
         else:
             run_id = client.responses.create(**asked).id
-        turn = Turn(run_id, word, is_streamed=streamed)
+        turn = Turn(run_id, word, is_streamed=streamed, at=gateway)
         self.took(turn)
         return turn
 
@@ -195,8 +201,8 @@ class Lifecycle(RuleBasedStateMachine):
         self.owned.add(run.id)
         self.world.unfinished.add(run.id)
 
-    def say(self, word: str, *, streamed: bool, **asked: Any) -> Response:
-        client = self.client
+    def say(self, word: str, *, streamed: bool, gateway: ForkedGateway | None = None, **asked: Any) -> Response:
+        client = self.world.client(gateway)
         if not streamed:
             said: Response = client.responses.create(model="demo", input=word, **asked)
             return said
@@ -255,7 +261,7 @@ class Lifecycle(RuleBasedStateMachine):
     def standing(self, conversation: Conversation) -> list[str]:
         """What users said in it."""
         listed = self.client.conversations.items.list(conversation.id, order="asc", limit=100)
-        return [item.content[0].text for item in listed if item.type == "message" and item.role == "user"]
+        return [item.content[0].text.split()[0] for item in listed if item.type == "message" and item.role == "user"]
 
 
 def messages(words: Sequence[str]) -> Any:

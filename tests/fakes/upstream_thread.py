@@ -1,6 +1,7 @@
 """The scripted upstream in a thread of its own, for tests that call gateways without a loop."""
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -25,11 +26,11 @@ class Asked:
 
 
 class UpstreamThread:
-    """The demo model behind some keys. What is `refused` is answered for its key in place of that."""
+    """The demo model behind some keys."""
 
     def __init__(self) -> None:
         self.calls: list[Asked] = []
-        self.refused: dict[str, Reply] = {}
+        self._refused: dict[str, tuple[Reply, float]] = {}
         self.faults: list[BaseException] = []
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -59,9 +60,17 @@ class UpstreamThread:
         assert not self.faults, self.faults
         return [call.words for call in self.calls if not call.is_refused]
 
-    def asked_with(self, key: str) -> list[float]:
+    def refuse(self, key: str, reply: Reply, seconds: float = math.inf) -> None:
+        """Answer this to whoever uses the key, for so long."""
+        self._refused[key] = reply, time.monotonic() + seconds
+
+    def times(self, key: str) -> list[float]:
         """When a key was used."""
         return [call.at for call in self.calls if call.key == key]
+
+    def key_of(self, word: str) -> str:
+        """The key that this was answered for."""
+        return next(call.key for call in reversed(self.calls) if call.words[-1] == word and not call.is_refused)
 
     async def _serve(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
@@ -75,7 +84,9 @@ class UpstreamThread:
         if request.method != "POST":
             return None
         key = request.headers["authorization"].removeprefix("Bearer ")
-        reply = self.refused.get(key)
+        reply, until = self._refused.get(key, (None, 0.0))
+        if time.monotonic() > until:
+            reply = None
         try:
             self.calls.append(Asked(key, time.monotonic(), _words(request.json), reply is not None))
         except Exception as fault:  # noqa: BLE001 (whoever asks for the calls hears of it)
