@@ -24,7 +24,7 @@ from tests.fakes.forked import ForkedGateway
 from tests.fakes.upstream_thread import UpstreamThread
 
 # What a write may take before its caller is told that it is late; what holds writers back lasts longer or not so long.
-COMMIT_SECONDS = 2.0
+COMMIT_SECONDS = 1.2
 _HELD_TABLES = ("responses", "runs", "conversations", "idempotency_keys")
 # How often a call that is told 503 is made again, as it says.
 _TRIES = 8
