@@ -58,7 +58,7 @@ class ForkedGateway(GatewayProcess):
 
 
 def _serve(port: int, environment: Mapping[str, str], log: Path, banner: Path) -> None:
-    os.environ.clear()  # noqa: TID251
+    os.environ.clear()
     os.environ.update(environment)
     for path, descriptor in ((log, 1), (banner, 2)):
         with path.open("ab") as file:

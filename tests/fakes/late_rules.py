@@ -65,10 +65,9 @@ class HeldWriters(Lifecycle):
     def hold_back_writers(self, seconds: float, kinds: Sequence[str]) -> MultipleResults[Turn]:
         self.was_late = True
         attempts = self._attempts(kinds)
-        with ThreadPoolExecutor(len(attempts)) as pool:
-            with self.world.held_writers():
-                answers = [pool.submit(self._ask, attempt) for attempt in attempts]
-                time.sleep(seconds)
+        with ThreadPoolExecutor(len(attempts)) as pool, self.world.held_writers():
+            answers = [pool.submit(self._ask, attempt) for attempt in attempts]
+            time.sleep(seconds)
         return self._told(attempts, answers)
 
     @precondition(lambda self: not self.was_late and self.world.paused is None)
@@ -90,9 +89,7 @@ class HeldWriters(Lifecycle):
 
     def _attempts(self, kinds: Sequence[str]) -> Sequence[Attempt]:
         stand = {"item", "turn in a conversation"}
-        return [
-            Attempt(kind, next(self.world.words), self.converse_now() if kind in stand else None) for kind in kinds
-        ]
+        return [Attempt(kind, next(self.world.words), self.converse_now() if kind in stand else None) for kind in kinds]
 
     def _ask(self, attempt: Attempt, **at: Any) -> httpx2.Response:
         return self.world.post(attempt.path, attempt.body, attempt.key, **at)

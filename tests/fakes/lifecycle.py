@@ -76,8 +76,8 @@ class World:
     """The gateways on one database and their upstream, for all runs, and what they were told.
 
     `unfinished` are runs that nobody has seen the end of, `refused` the words of orders that were refused, and `unsure`
-    those of calls that may be paid for again: their process was killed, or their client was told to ask again. `rests` are keys, since when
-    all gateways know that they are to rest, and until when.
+    those of calls that may be paid for again: their process was killed, or their client was told to ask again. `rests`
+    are keys, since when all gateways know that they are to rest, and until when.
     """
 
     def __init__(self, gateways: Sequence[ForkedGateway], upstream: UpstreamThread, database_url: str) -> None:
@@ -192,19 +192,22 @@ class _Patient(httpx2.HTTPTransport):
         self._world = world
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        answer = super().handle_request(request)
         for _ in range(_TRIES):
-            answer = super().handle_request(request)
             if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
                 break
             answer.read()
             self._world.go_on()
             if request.method == "POST" and (word := orjson.loads(request.content or b"{}").get("input")):
                 self._world.unsure.add(word.split()[0])
+            answer = super().handle_request(request)
         return answer
 
 
 @contextmanager
-def running_world(folder: Path, database_url: str | None = None, *, replicas: int = 1, keys: int = 1) -> Iterator[World]:
+def running_world(
+    folder: Path, database_url: str | None = None, *, replicas: int = 1, keys: int = 1
+) -> Iterator[World]:
     """Gateway processes on one database (without a URL their own, on SQLite) before an upstream that has these keys."""
     with UpstreamThread.running() as upstream, ExitStack() as stack:
         environment = {

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, cast
 import openai
 import orjson
 import pytest
-from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -17,7 +16,6 @@ from hypothesis.stateful import (
     consumes,
     multiple,
     rule,
-    run_state_machine_as_test,
 )
 from openai.types.responses import Response
 
@@ -25,7 +23,6 @@ from tests.fakes.forked import ForkedGateway
 from tests.fakes.lifecycle import Conversation, Turn, World
 from tests.fakes.streams import events
 
-_STEPS = 12
 ENDED = {"completed", "failed", "incomplete", "cancelled"}
 
 ORPHAN_SECONDS = 40.0
@@ -267,7 +264,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     def standing(self, conversation: Conversation) -> list[str]:
         """What users said in it."""
-        listed = self.client.conversations.items.list(conversation.id, order="asc", limit=100)
+        listed: Any = self.client.conversations.items.list(conversation.id, order="asc", limit=100)
         return [item.content[0].text.split()[0] for item in listed if item.type == "message" and item.role == "user"]
 
 
@@ -279,27 +276,3 @@ def messages(words: Sequence[str]) -> Any:
 def id_of(answer: bytes) -> str:
     """The id of the response, or of the conversation, that an answer shows: whole, or as a stream's first event."""
     return answer.partition(b'"id":"')[2].partition(b'"')[0].decode()
-
-
-def check(machine: type[Lifecycle], world: World, runs: int, number: int) -> None:
-    """Run the machine so often in this world; each `number` has runs of its own."""
-    here = type("Here", (machine,), {"world": world})
-    run_state_machine_as_test(
-        seed(number)(here),
-        settings=settings(
-            max_examples=runs,
-            stateful_step_count=_STEPS,
-            deadline=None,
-            # What happens is not the same twice (a run ends when it ends), so that nothing can be shrunk.
-            phases=[Phase.generate],
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-    world.go_on()
-    # One that was begun, but deleted by nobody, also ends where its owner crashed.
-    deadline = time.monotonic() + ORPHAN_SECONDS
-    while not all(world.client().responses.retrieve(run).status in ENDED for run in world.unfinished):
-        assert time.monotonic() < deadline, "they never ended"
-        time.sleep(0.1)
-    world.check_payments()

@@ -14,7 +14,8 @@ from hypothesis.stateful import precondition, rule
 
 from tests.fakes.late_rules import HeldWriters
 from tests.fakes.lifecycle import Turn, World, running_world
-from tests.fakes.lifecycle_rules import SLOW, check, id_of
+from tests.fakes.lifecycle_rules import SLOW, id_of
+from tests.fakes.lifecycle_runs import SHARES, check
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 
@@ -91,6 +92,6 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-@pytest.mark.parametrize(("number", "runs"), [(0, 2), *[pytest.param(n, 50, marks=pytest.mark.slow) for n in range(1, 5)]])
+@pytest.mark.parametrize(("number", "runs"), SHARES)
 def test_what_clients_were_told_stays_true_whatever_happens(world: World, number: int, runs: int) -> None:
     check(Crashes, world, runs, number)

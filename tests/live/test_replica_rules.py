@@ -17,7 +17,7 @@ from app.upstream.account import account_name
 from tests.fakes.forked import ForkedGateway
 from tests.fakes.late_rules import HeldWriters
 from tests.fakes.lifecycle import Conversation, Turn, World, running_world
-from tests.fakes.lifecycle_rules import check
+from tests.fakes.lifecycle_runs import SHARES, check
 from tests.fakes.replies import Reply
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
@@ -107,7 +107,7 @@ class Replicas(HeldWriters):
         until = time.monotonic() + seconds
         # It is asked for with the key that served the turn before, and not lost.
         word = self._go_on_from(turn, self.world.gateway)
-        assert [call.key for call in upstream.calls if call.words[-1] == word][0] == key
+        assert next(call.key for call in upstream.calls if call.words[-1] == word) == key
         for gateway in self.world.gateways:
             self._until_known(gateway, key, kind, until)
         self.world.rests.append((key, time.monotonic(), until))
@@ -157,7 +157,7 @@ def world(tmp_path: Path, postgresql_url: str) -> Iterator[World]:
         yield world
 
 
-@pytest.mark.parametrize(("number", "runs"), [(0, 2), *[pytest.param(n, 50, marks=pytest.mark.slow) for n in range(1, 5)]])
+@pytest.mark.parametrize(("number", "runs"), SHARES)
 def test_two_replicas_keep_what_clients_were_told_whatever_happens(world: World, number: int, runs: int) -> None:
     check(Replicas, world, runs, number)
     for key, known, until in world.rests:

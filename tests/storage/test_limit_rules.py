@@ -32,18 +32,16 @@ from app.storage.valkey_counts import ValkeyCounts
 from tests.fakes.valkey import ValkeyServer
 from tests.storage.conftest import Replica
 
-# As often as the profile says: `make test` some examples, `make test-slow` more.
-pytestmark = pytest.mark.hypothesis
-
 _KINDS = {"memory": "sqlite", "sqlite": "sqlite", "valkey": "sqlite", "postgresql": "postgresql"}
-_DEAR = {"valkey", "postgresql"}
+# How often, with what counts.
+_FEW = [(kind, 10) for kind in ("memory", "sqlite")]
+_MANY = [pytest.param((kind, 200), marks=pytest.mark.slow) for kind in _KINDS]
 _MINUTE, _DAY = 60_000, 86_400_000
 # Ahead of all real clocks: Valkey forgets by its own what is over.
 _START = (int(time.time() * 1000) // _DAY + 40) * _DAY
 # Steps of whole seconds, which floats hold exactly; some meet the end of a window.
 _WAITS = (1, 19, 20, 40, 59, 60, 61, 3_600, 40_000, 86_400)
-# A shorter example would take minutes to be found.
-_SETTINGS = settings(stateful_step_count=30, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+_STEPS = 30
 _LONG_LEASE_SECONDS = 10.0**9
 
 
@@ -137,7 +135,7 @@ class Limits(RuleBasedStateMachine):
         places = itertools.cycle(self.processes)
 
         async def all_at_once() -> Any:
-            return await asyncio.gather(*[place.draw(claims, name) for place, name in zip(places, names)])
+            return await asyncio.gather(*[place.draw(claims, name) for place, name in zip(places, names, strict=False)])
 
         verdicts = self.runner.run(all_at_once())
         granted = []
@@ -215,10 +213,10 @@ class Limits(RuleBasedStateMachine):
             assert told == {limit: self.book.used(limit) for limit in told}
 
 
-@pytest.fixture(params=[pytest.param(kind, marks=[pytest.mark.slow] if kind in _DEAR else []) for kind in _KINDS])
+@pytest.fixture
 def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Limits]]:
-    """The machine at two processes that count in this way; in memory it is the same one."""
-    kind, book = str(request.param), Book()
+    """The machine at two processes that count in the test's way; in memory it is the same one."""
+    (kind, _), book = request.getfixturevalue("runs"), Book()
     url = request.getfixturevalue(f"{_KINDS[kind]}_url")
     monkeypatch.setattr(limit_store, "_now", lambda _: book.now)
     with asyncio.Runner() as runner:
@@ -241,8 +239,8 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         is_split = isinstance(processes[0], SplitCounts)
         here = {"book": book, "processes": processes, "runner": runner, "names": names, "is_split": is_split}
         yield type("Here", (Limits,), here)
-        for each in (*valkeys, *replicas):
-            runner.run(each.aclose())
+        for closing in [each.aclose() for each in valkeys] + [each.aclose() for each in replicas]:
+            runner.run(closing)
 
 
 async def _replica(url: str) -> Replica:
@@ -261,5 +259,12 @@ class _SimulatedValkey(ValkeyCounts):
         return await super()._run(*asked)
 
 
-def test_no_window_grants_more_than_its_limit_and_what_calls_used_counts_once(machine: type[Limits]) -> None:
-    run_state_machine_as_test(machine, settings=_SETTINGS)
+@pytest.mark.parametrize("runs", [*_FEW, *_MANY], ids=str)
+def test_no_window_grants_more_than_its_limit_and_what_calls_used_counts_once(
+    machine: type[Limits], runs: tuple[str, int]
+) -> None:
+    # A shorter example would take minutes to be found.
+    phases = [Phase.reuse, Phase.generate]
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=runs[1], stateful_step_count=_STEPS, phases=phases)
+    )
