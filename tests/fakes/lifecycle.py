@@ -49,11 +49,17 @@ class Turn:
     is_streamed: bool = False
     log: bytes = b""
     at: ForkedGateway | None = None
+    conversation: "Conversation | None" = None
 
     @property
     def is_whole(self) -> bool:
         """Whether it and all that it builds on are there."""
-        return not self.deleted and all(isinstance(turn, str) or not turn.deleted for turn in self.history)
+        return self.is_there and all(isinstance(turn, str) or turn.is_there for turn in self.history)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it can be continued for its own part: what stood before it in a conversation goes with that."""
+        return not self.deleted and (self.conversation is None or not self.conversation.deleted)
 
     @property
     def heard(self) -> list[str]:
@@ -70,6 +76,7 @@ class Turn:
 class Conversation:
     id: str
     words: list[str] = field(default_factory=list)
+    deleted: bool = False
 
 
 class World:

@@ -80,6 +80,7 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(conversation=consumes(conversations))
     def forget_a_conversation(self, conversation: Conversation) -> None:
         assert self.client.conversations.delete(conversation.id).deleted
+        conversation.deleted = True
         with pytest.raises(openai.NotFoundError):
             self.client.conversations.retrieve(conversation.id)
 
@@ -224,7 +225,9 @@ class Lifecycle(RuleBasedStateMachine):
         assert [*before, word] in self.world.asked()
         conversation.words.append(word)
         assert self.standing(conversation) == conversation.words
-        return self.finished(word, before, said)
+        turn = self.finished(word, before, said)
+        turn.conversation = conversation
+        return turn
 
     def finished(self, word: str, history: Sequence[Turn | str], said: Response) -> Turn:
         turn = Turn(said.id, word, tuple(history))
