@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 from hypothesis import strategies as st
-from hypothesis.stateful import MultipleResults, multiple, precondition, rule
+from hypothesis.stateful import precondition, rule
 
 from tests.fakes.lifecycle import COMMIT_SECONDS, Conversation, Turn
 from tests.fakes.lifecycle_rules import SLOW, Lifecycle, id_of, messages
@@ -56,27 +56,25 @@ class HeldWriters(Lifecycle):
 
     was_late = False
 
-    @precondition(lambda self: not self.was_late and self.world.paused is None)
+    @precondition(lambda self: not self.was_late and not self.is_paused)
     @rule(
-        target=Lifecycle.runs,
         seconds=st.sampled_from(_HELD_SECONDS),
         kinds=st.lists(st.sampled_from(_KINDS), min_size=1, max_size=_MOST_CALLS),
     )
-    def hold_back_writers(self, seconds: float, kinds: Sequence[str]) -> MultipleResults[Turn]:
+    def hold_back_writers(self, seconds: float, kinds: Sequence[str]) -> None:
         self.was_late = True
         attempts = self._attempts(kinds)
         with ThreadPoolExecutor(len(attempts)) as pool, self.world.held_writers():
             answers = [pool.submit(self._ask, attempt) for attempt in attempts]
             time.sleep(seconds)
-        return self._told(attempts, answers)
+        self._check(attempts, answers)
 
-    @precondition(lambda self: not self.was_late and self.world.paused is None)
+    @precondition(lambda self: not self.was_late and not self.is_paused)
     @rule(
-        target=Lifecycle.runs,
         seconds=st.sampled_from(_STOPPED_AFTER_SECONDS),
         kinds=st.lists(st.sampled_from(_KINDS), min_size=1, max_size=_MOST_CALLS),
     )
-    def stop_amid_writes(self, seconds: float, kinds: Sequence[str]) -> MultipleResults[Turn]:
+    def stop_amid_writes(self, seconds: float, kinds: Sequence[str]) -> None:
         self.was_late = True
         attempts, gateway = self._attempts(kinds), self.world.gateway
         with ThreadPoolExecutor(len(attempts)) as pool:
@@ -85,7 +83,7 @@ class HeldWriters(Lifecycle):
             self.world.pause(gateway)
             time.sleep(COMMIT_SECONDS + 0.7)
             self.world.go_on()
-        return self._told(attempts, answers)
+        self._check(attempts, answers)
 
     def _attempts(self, kinds: Sequence[str]) -> Sequence[Attempt]:
         stand = {"item", "turn in a conversation"}
@@ -94,12 +92,12 @@ class HeldWriters(Lifecycle):
     def _ask(self, attempt: Attempt, **at: Any) -> httpx2.Response:
         return self.world.post(attempt.path, attempt.body, attempt.key, **at)
 
-    def _told(self, attempts: Sequence[Attempt], answers: Sequence[Future[httpx2.Response]]) -> MultipleResults[Turn]:
-        """The runs that were ordered, after all that was told was found to be so."""
-        told = zip(attempts, [answer.result() for answer in answers], strict=True)
-        return multiple(*[run for attempt, answer in told for run in self._is_true(attempt, answer)])
+    def _check(self, attempts: Sequence[Attempt], answers: Sequence[Future[httpx2.Response]]) -> None:
+        for attempt, answer in zip(attempts, answers, strict=True):
+            self._is_true(attempt, answer.result())
 
-    def _is_true(self, attempt: Attempt, answer: httpx2.Response) -> Sequence[Turn]:
+    def _is_true(self, attempt: Attempt, answer: httpx2.Response) -> None:
+        """Find that what was told is so."""
         assert answer.status_code in {200, 503}, answer.text
         is_made = answer.status_code == 200
         if attempt.key:
@@ -122,6 +120,5 @@ class HeldWriters(Lifecycle):
             turn = Turn(id_of(answer.content), attempt.word, is_streamed=bool(attempt.body.get("stream")))
             if "order" in attempt.kind:
                 self.took(turn)
-                return [turn]
+                self.wait_until_ended(turn)
             assert self.look_at(turn) == "completed"
-        return []

@@ -62,6 +62,11 @@ class Turn:
         return not self.deleted and (self.conversation is None or not self.conversation.deleted)
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether nobody has seen its end."""
+        return self.body is None and not self.deleted
+
+    @property
     def heard(self) -> list[str]:
         """What upstream is to be sent when this is continued: a failed turn is passed over."""
         said = [turn if isinstance(turn, str) else turn.own for turn in (*self.history, self)]

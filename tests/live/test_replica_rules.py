@@ -36,13 +36,17 @@ _TOLD_SECONDS = 20.0
 class Replicas(HeldWriters):
     """The calls, and once in a run each: a pause, a crash, and a key that is refused."""
 
-    was_paused = crashed = has_refused = False
+    was_paused = went_on = crashed = has_refused = False
 
     def __init__(self) -> None:
         super().__init__()
         self._freed: set[str] = set()
         self._watched: list[Turn] = []
         self._locked: tuple[Conversation, Turn] | None = None
+
+    @property
+    def is_paused(self) -> bool:
+        return self.was_paused and not self.went_on
 
     def lives(self, run: Turn) -> bool:
         """Nor is its owner paused."""
@@ -73,16 +77,17 @@ class Replicas(HeldWriters):
         self._watched.append(run)
         return run
 
-    @precondition(lambda self: self.world.paused is not None)
-    @rule()
-    def outlast_its_leases(self) -> None:
+    @precondition(lambda self: self.is_paused)
+    @rule(waits=st.booleans())
+    def outlast_its_leases(self, waits: bool) -> None:
+        """Have the other take over what the paused one had, which may go on amid that."""
         stuck = [run for run in self._watched if not self.lives(run)]
         self._freed |= {run.id for run in stuck}
         self.world.end_leases([run.id for run in stuck])
-        for run in stuck:
+        for run in stuck if waits else ():
             self.wait_until_ended(run)
 
-    @precondition(lambda self: self.world.paused is not None)
+    @precondition(lambda self: self.is_paused)
     @rule()
     def go_on_with_it(self) -> None:
         self._go_on()
@@ -95,12 +100,12 @@ class Replicas(HeldWriters):
         self.world.restart(gateway)
         self.world.end_leases([run for run in self.owned if run in self.world.unfinished])
 
-    @precondition(lambda self: not self.has_refused and self.world.paused is None)
+    @precondition(lambda self: not self.has_refused and not self.is_paused)
     @rule(turn=HeldWriters.turns, kind=st.sampled_from(sorted(_REFUSALS)))
     def refuse_a_key(self, turn: Turn, kind: str) -> None:
+        self.has_refused = True
         if not turn.is_whole or turn.body is None or turn.body["status"] != "completed":
             return
-        self.has_refused = True
         upstream, (reply, seconds) = self.world.upstream, _REFUSALS[kind]
         key = upstream.key_of(turn.word)
         upstream.refuse(key, reply, seconds if kind == "cooling" else math.inf)
@@ -130,12 +135,11 @@ class Replicas(HeldWriters):
     def _go_on(self) -> None:
         """Let the paused one go on: it answers calls, and what its runs came to stays as it is."""
         resumed = self.world.paused
-        if resumed is None:
-            return
+        self.went_on = True
         self.world.go_on()
         ended = [run for run in self._watched if run.body is not None]
-        word = next(self.world.words)
-        assert self.say(word, streamed=False, gateway=resumed).status == "completed"
+        if resumed is not None:
+            assert self.say(next(self.world.words), streamed=False, gateway=resumed).status == "completed"
         for run in self._watched:
             self.wait_until_ended(run)
         for run in ended * len(self.world.gateways):

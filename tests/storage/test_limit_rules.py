@@ -259,7 +259,7 @@ class _SimulatedValkey(ValkeyCounts):
         return await super()._run(*asked)
 
 
-@pytest.mark.parametrize("runs", [*_FEW, *_MANY], ids=str)
+@pytest.mark.parametrize("runs", [*_FEW, *_MANY], ids=lambda runs: f"{runs[0]}-{runs[1]}")
 def test_no_window_grants_more_than_its_limit_and_what_calls_used_counts_once(
     machine: type[Limits], runs: tuple[str, int]
 ) -> None:
