@@ -167,7 +167,8 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(turn=named)
     def ask_otherwise_under_its_key(self, turn: Turn) -> None:
         refused = self.world.post("/responses", {**turn.asked, "temperature": 0.5}, turn.key)
-        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "idempotency_key_reused")
+        assert refused.status_code == 409, refused.text
+        assert refused.json()["error"]["code"] == "idempotency_key_reused"
 
     @property
     def is_paused(self) -> bool:

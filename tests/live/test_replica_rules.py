@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 # Each run takes one away at most, and a world has so many runs at most.
 _KEYS = 60
 # From a run's order until its owner is paused: from before it is begun to amid its answer.
-_PAUSED_AFTER_SECONDS = (0.0, 0.005, 0.01, 0.03, 0.15)
+_PAUSED_AFTER_SECONDS = (0.0, 0.002, 0.005, 0.03, 0.1)
 _REFUSALS = {
     "dead": (Reply.error(401, "invalid_api_key"), 28.0),
     "cooling": (Reply.error(429, "rate_limit_exceeded", {"retry-after": "4"}), 4.0),
@@ -86,6 +86,8 @@ class Replicas(HeldWriters):
         self.world.end_leases([run.id for run in stuck])
         for run in stuck if waits else ():
             self.wait_until_ended(run)
+            if run.is_streamed:
+                self.hear_all_of(run)
 
     @precondition(lambda self: self.is_paused)
     @rule()
