@@ -54,6 +54,8 @@ class Replicas(HeldWriters):
         return super().lives(run) and (paused is None or run.id in self._freed or run.at not in (None, paused))
 
     def teardown(self) -> None:
+        if self.is_paused:
+            self.outlast_its_leases(waits=True)
         self._go_on()
 
     @precondition(lambda self: not self.was_paused)
