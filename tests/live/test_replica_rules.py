@@ -31,6 +31,7 @@ _REFUSALS = {
     "cooling": (Reply.error(429, "rate_limit_exceeded", {"retry-after": "4"}), 4.0),
 }
 _TOLD_SECONDS = 20.0
+_RESUMED_SECONDS = 0.3
 
 
 class Replicas(HeldWriters):
@@ -144,6 +145,8 @@ class Replicas(HeldWriters):
         ended = [run for run in self._watched if run.body is not None]
         if resumed is not None:
             assert self.say(next(self.world.words), streamed=False, gateway=resumed).status == "completed"
+            # To wait for: what it writes and may not.
+            time.sleep(_RESUMED_SECONDS)
         for run in self._watched:
             self.wait_until_ended(run)
         for run in ended * len(self.world.gateways):
