@@ -131,8 +131,9 @@ class HeldWriters(Lifecycle):
         while True:
             try:
                 self.say_in(conversation)
-                return
-            except openai.BadRequestError as locked:
-                assert locked.code == "conversation_locked"
-                assert time.monotonic() < deadline, "it is held by nobody"
+            except openai.BadRequestError as refused:
+                if refused.code != "conversation_locked" or time.monotonic() > deadline:
+                    raise
                 time.sleep(0.05)
+            else:
+                return
