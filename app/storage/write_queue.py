@@ -89,6 +89,8 @@ class WriteQueue:
         self._group: Sequence[Pending] = ()
         # One for all: it is set for what is late first.
         self._timer: asyncio.TimerHandle | None = None
+        # Kept here: what uvloop returns for a time that has come does not know its own.
+        self._timer_due = math.inf
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_closed = False
@@ -102,11 +104,10 @@ class WriteQueue:
             pending.fail(_stopped())
             return
         self._waiting.append(pending)
-        timer = self._timer
-        if pending.due != math.inf and (timer is None or pending.due < timer.when()):
-            if timer is not None:
-                timer.cancel()
-            self._timer = loop.call_at(pending.due, self._tell_the_late, loop)
+        if pending.due < self._timer_due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._set_timer(pending.due, loop)
         if self._idle.is_set():
             self._idle.clear()
             loop.call_soon(self._gather, loop, 0, self._most_turns)
@@ -167,11 +168,15 @@ class WriteQueue:
             if pending.due <= now:
                 self._withdraw(pending, now)
         due = min((pending.due for pending in waiting if pending.due > now), default=math.inf)
-        self._timer = None if due == math.inf else loop.call_at(due, self._tell_the_late, loop)
+        self._set_timer(due, loop)
         if any(pending.is_withdrawn for pending in self._waiting):
             left = [pending for pending in self._waiting if not pending.is_withdrawn]
             self._waiting.clear()
             self._waiting.extend(left)
+
+    def _set_timer(self, due: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer_due = due
+        self._timer = None if due == math.inf else loop.call_at(due, self._tell_the_late, loop)
 
     @staticmethod
     def _withdraw(pending: Pending, now: float) -> None:

@@ -16,11 +16,12 @@ async def held_commits(database_url: str) -> AsyncIterator[Callable[[], None]]:
     """Let nobody else write responses, while everybody can read. Yields what lets go early."""
     with ExitStack() as held:
         # In a thread, because a gateway in this loop may be amid a commit that has to end first.
-        await asyncio.to_thread(_hold, database_url, held)
+        await asyncio.to_thread(hold_commits, database_url, held)
         yield held.close
 
 
-def _hold(database_url: str, held: ExitStack) -> None:
+def hold_commits(database_url: str, held: ExitStack, *tables: str) -> None:
+    """The same until the stack is closed; of several tables only if nobody is writing to any."""
     url = make_url(database_url)
     if url.get_backend_name() == "sqlite":
         assert url.database is not None
@@ -29,7 +30,8 @@ def _hold(database_url: str, held: ExitStack) -> None:
         other.execute("BEGIN IMMEDIATE")
     else:
         engine = create_engine(url.set(drivername="postgresql+psycopg"), poolclass=NullPool)
-        held.enter_context(engine.begin()).execute(text("LOCK TABLE responses IN SHARE MODE"))
+        locked = f"{', '.join(tables)} IN SHARE MODE NOWAIT" if tables else "responses IN SHARE MODE"
+        held.enter_context(engine.begin()).execute(text(f"LOCK TABLE {locked}"))
 
 
 def next_write(gateway: LiveGateway) -> asyncio.Event:

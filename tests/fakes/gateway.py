@@ -185,13 +185,17 @@ class GatewayProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is not running."""
+        return self._process is None or self._process.poll() is not None
+
     def start(self, *arguments: str) -> Self:
         """Start it and wait until it is ready."""
         self.launch(*arguments)
-        assert self._process is not None
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            assert self._process.poll() is None, self.banner.read_text()
+            assert not self.has_ended, self.banner.read_text()
             if found := re.search(r"serves +(http://[^/\s]+)/v1", self.banner.read_text()):
                 self.url = found[1]
                 self._port = int(self.url.rpartition(":")[2])

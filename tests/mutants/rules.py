@@ -151,4 +151,32 @@ MUTANTS = (
         '"object": "response"',
         "tests/live/test_made_objects.py::test_what_is_deleted_is_told_in_openais_words",
     ),
+    Mutant(
+        "no window grants more than its limit",
+        "app/state/limits.py",
+        "if count.used + max(amount, 1) > limit.most",
+        "if count.used > limit.most",
+        "tests/storage/test_limit_rules.py::test_no_window_grants_more_than_its_limit_and_what_calls_used_counts_once[memory-10]",
+    ),
+    Mutant(
+        "no window gives back what was taken from another",
+        "app/state/limits.py",
+        "if amount > 0 or count.began_at <= at < count.ends_at:",
+        "if True:",
+        "tests/storage/test_limit_rules.py::test_no_window_grants_more_than_its_limit_and_what_calls_used_counts_once[memory-10]",
+    ),
+    Mutant(
+        "what a budget refuses is given back to its minute",
+        "app/storage/split_counts.py",
+        "if passing and (theirs is None or theirs.refused is not None):",
+        "if passing and theirs is None:",
+        "tests/storage/test_limit_rules.py::test_no_window_grants_more_than_its_limit_and_what_calls_used_counts_once[memory-10]",
+    ),
+    Mutant(
+        "Valkey's windows grant no more than their limit",
+        "app/storage/valkey_scripts.py",
+        "granted = granted and used + math.max(amount, 1) <= most",
+        "granted = granted and used <= most",
+        "tests/storage/test_limit_rules.py::test_no_window_grants_more_than_its_limit_and_what_calls_used_counts_once[valkey-200]",
+    ),
 )

@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 
 import pytest
+import uvloop
 
 from app.errors import StorageError
 from app.storage.database import Database
@@ -41,3 +43,21 @@ async def test_each_write_is_late_by_its_own_time(database: Database) -> None:
     release.set()
     assert await unbounded >= 1
     await writer.aclose()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_writes_whose_time_is_over_are_late_by_any_loop(
+    sqlite_url: str, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def told() -> list[object]:
+        database = Database(sqlite_url, pool_size=1, commit_timeout=20.0)
+        writer = Writer(database, commit_timeout=0.0)
+        said = await asyncio.gather(*[writer.submit(Count()) for _ in range(3)], return_exceptions=True)
+        assert await writer.hand_in(Count()) == 1
+        await writer.aclose()
+        await database.aclose()
+        return list(said)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        said = runner.run(told())
+    assert [type(each) for each in said] == [StorageError] * 3
