@@ -15,13 +15,13 @@ from app.storage.database import READ_AT_ONCE_BYTES, Database
 from app.storage.hold_store import SaveTurn
 from app.storage.response_store import SaveResponse
 from app.storage.run_leases import ClaimRuns, EndOtherLeases, RenewLeases
+from app.storage.run_orders import CreateRun
 from app.storage.run_removals import DeleteRun, PurgeRuns
 from app.storage.run_turns import first_of_each_project
 from app.storage.run_writes import (
     IS_IN_FLIGHT,
     IS_KEPT,
     AppendEvents,
-    CreateRun,
     EndRun,
     PutBackRun,
     RequestCancel,
