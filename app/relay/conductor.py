@@ -151,7 +151,10 @@ class Conductor:
         """The runs that begin now, as many as there is room for."""
         upstream, wait_seconds = self._stage.upstream, self._stage.background.background_wait_seconds
         self._may_rest = {model: None for model in self._may_rest if upstream.is_resting(model)}
-        found = await self._stage.runs.waiting(self._may_rest, wait_seconds)
+        held = {one.run.order.project_id for one in self._live.values()} | self._promised.keys()
+        # A project that has its share may have hundreds more, and each would be looked at.
+        full = {project_id for project_id in held if not self._has_room(project_id)}
+        found = await self._stage.runs.waiting(self._may_rest, wait_seconds, full)
         turns = {project_id: number for number, project_id in enumerate(self._turns)}
 
         def turn(run: Waiting) -> tuple[int, int, int]:

@@ -32,19 +32,22 @@ class Table:
         self.queued: Counter[str] = Counter()
         self.running: Counter[str] = Counter()
         self.resting: set[str] = set()
+        self.left_out: set[str] = set()
 
     async def watch(self, owner: str) -> Sequence[Sighting]:
         if self.is_down:
             raise StorageError("down")
         return self.seen
 
-    async def waiting(self, resting: Collection[str], wait_seconds: float) -> Sequence[Waiting]:
-        self.resting = set(resting)
+    async def waiting(
+        self, resting: Collection[str], wait_seconds: float, left_out: Collection[str] = ()
+    ) -> Sequence[Waiting]:
+        self.resting, self.left_out = set(resting), set(left_out)
         # The first project's have the lowest keys, and are the oldest.
         return [
             Waiting(project_id, 1000 * number - self.queued[project_id], self.running[project_id])
             for number, project_id in enumerate(self.queued, 1)
-            if self.queued[project_id]
+            if self.queued[project_id] and project_id not in left_out
         ]
 
     async def claim(self, owner: str, lease_seconds: int, keys: Collection[int]) -> Sequence[Run]:
@@ -218,6 +221,8 @@ async def test_one_project_has_not_all_the_room_and_another_begins_at_once(regis
         async with asyncio.timeout(30):
             while len(rig.live) < 15:
                 await asyncio.sleep(0.01)
+        # Of a project that has its share nothing is looked for.
+        assert rig.table.left_out == {"proj_a"}
     assert len(rig.table.claims) == looks + 1
     assert Counter(one.run.order.project_id for one in rig.live) == {"proj_a": 14, "proj_b": 1}
 
