@@ -41,8 +41,9 @@ _INSERT = (
     .values(created_at=DatabaseTime(), lease_until=DatabaseTime() + bindparam("lease", type_=BigInteger))
     .returning(runs.c.project_id, runs.c.id, runs.c.key)
 )
-# What one statement inserts: it is held twice while it is sent, and PostgreSQL takes no more than a gigabyte.
-_MOST_ROWS = 64
+# What one statement inserts. SQLite holds what each size of it inserted last, so there are few, and PostgreSQL takes no
+# more than a gigabyte.
+_SIZES = (64, 16, 4, 1)
 _MOST_BYTES = 1024 * 1024
 
 
@@ -143,14 +144,14 @@ def _insert(connection: Connection, orders: Sequence[CreateRun]) -> Sequence[int
 
 def _parts(orders: Sequence[CreateRun]) -> Iterator[Sequence[CreateRun]]:
     """The same in their order, as many to a statement as it takes; one that is larger than that has its own."""
-    part: list[CreateRun] = []
-    size = 0
-    for order in orders:
-        more = len(order.order.request) + len(order.body)
-        if part and (len(part) == _MOST_ROWS or size + more > _MOST_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(order)
-        size += more
-    if part:
+    start = 0
+    while start < len(orders):
+        part = next(part for size in _SIZES if _are_one_statement(part := orders[start : start + size], size))
         yield part
+        start += len(part)
+
+
+def _are_one_statement(orders: Sequence[CreateRun], size: int) -> bool:
+    if len(orders) < size:
+        return False
+    return size == 1 or sum(len(one.order.request) + len(one.body) for one in orders) <= _MOST_BYTES

@@ -49,7 +49,7 @@ async def test_orders_that_wait_together_are_a_few_statements(
             lambda session: session.write(lambda connection: CreateRun.apply(connection, writes))
         )
     assert [run and run.order for run in made] == [write.order for write in writes]
-    assert statements.count("INSERT INTO runs") == 4
+    assert statements.count("INSERT INTO runs") == 6
     assert len(statements) < 10
     # By their keys runs are taken, in a conversation one after the other.
     assert [run.key for run in made if run] == sorted(run.key for run in made if run)
@@ -66,7 +66,8 @@ async def test_orders_that_wait_together_are_a_few_statements(
 async def test_a_large_order_goes_in_by_a_statement_of_its_own(
     runs: RunStore, database: Database, project: Project
 ) -> None:
-    sizes = {"small": 100, "large": 3 * 1024 * 1024, "next": 600_000, "last": 600_000}
+    large = {"large": 3 * 1024 * 1024, "next": 600_000, "last": 600_000}
+    sizes = {f"small_{number}": 100 for number in range(4)} | large
     writes = [ordered(name, request=b"x" * size) for name, size in sizes.items()]
     with counted(database) as statements:
         await database.write(lambda session: session.write(lambda connection: CreateRun.apply(connection, writes)))
