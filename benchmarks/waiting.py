@@ -31,7 +31,7 @@ _REST_SECONDS, _SETTLE_SECONDS = 10, 3
 # Each listener gets a comment in it.
 _IDLE_SECONDS = 25
 _OTHERS = 20
-_ROUNDS, _IN_FLIGHT, _EACH = 16, 32, 20
+_ROUNDS, _IN_FLIGHT, _EACH = 40, 32, 20
 _BEGUN = b"response.output_item.added"
 _COLUMNS = (
     *("database", "ordered in s", "% of a core at rest", "with them: gateway", "PostgreSQL", "both"),
@@ -85,9 +85,8 @@ async def _of(stage: Stage, name: str, databases: Sequence[Postgres | None]) -> 
         for _ in range(1 + _ROUNDS):
             for one in calls:
                 await _call(stage, one, failures)
-    # The first round warms up. One of each stands beside one of the other: what else the machine does falls on both.
+    # The first round warms up.
     cpu = [statistics.median(one.cpu[1:]) for one in calls]
-    times = statistics.median(beside / alone for alone, beside in zip(*(one.cpu[1:] for one in calls), strict=True))
     return [
         gateway.name,
         f"{ordered:.1f}",
@@ -96,7 +95,7 @@ async def _of(stage: Stage, name: str, databases: Sequence[Postgres | None]) -> 
         f"{sum(waiting) * 100:.1f}",
         *(f"{seconds * 1e3:.0f}" for seconds in (statistics.median(begun), max(begun), max(meanwhile))),
         *(f"{one:.0f}" for one in cpu),
-        f"{times:.3f}",
+        f"{cpu[1] / cpu[0]:.3f}",
         *(f"{statistics.median(one.database_cpu[1:]):.0f}" if databases[0] else NOTHING for one in calls),
         failed(failures),
     ]
