@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import psycopg
@@ -27,12 +27,8 @@ class Postgres:
 def postgres() -> Iterator[Postgres]:
     """TEST_POSTGRES_URL (a role that may create databases), or a server as it comes, with fsync on."""
     if url := os.environ.get("TEST_POSTGRES_URL"):  # noqa: TID251 - as for the tests, and no setting of the product
-        name = f"antiphon_bench_{secrets.token_hex(4)}"
-        _run(url, f"CREATE DATABASE {name}")
-        try:
-            yield Postgres(urlsplit(url)._replace(path=f"/{name}").geturl(), _version(url), None)
-        finally:
-            _run(url, f"DROP DATABASE {name} WITH (FORCE)")
+        with database_of(Postgres(url, _version(url), None)) as database:
+            yield database
         return
     with warnings.catch_warnings():
         # Importing it on a machine without XDG_RUNTIME_DIR warns.
@@ -46,6 +42,17 @@ def postgres() -> Iterator[Postgres]:
         yield Postgres(url, _version(url), None if pid is None else Processes(pid))
     finally:
         server.cleanup()
+
+
+@contextmanager
+def database_of(server: Postgres) -> Iterator[Postgres]:
+    """Another empty database of this one's server."""
+    name = f"antiphon_bench_{secrets.token_hex(4)}"
+    _run(server.url, f"CREATE DATABASE {name}")
+    try:
+        yield replace(server, url=urlsplit(server.url)._replace(path=f"/{name}").geturl())
+    finally:
+        _run(server.url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _run(url: str, statement: str) -> None:

@@ -16,6 +16,7 @@ from benchmarks.large_body import measure_large_body
 from benchmarks.loads import LOADS, PEER_LOADS, Load
 from benchmarks.report import comparison
 from benchmarks.stage import Stage
+from benchmarks.waiting import measure_waiting
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ SCENARIOS = (
     Scenario("idle streams", measure_idle_streams),
     Scenario("large body", measure_large_body),
     Scenario("keys", measure_keys),
+    Scenario("waiting runs", measure_waiting),
     Scenario("cold start", measure_cold_start),
     Scenario("growth", measure_growth),
     Scenario("many turns kept", measure_kept),

@@ -8,14 +8,16 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.postgres import Postgres
 from benchmarks.processes import stop
 from benchmarks.target import Target
 
 UPSTREAM_KEYS = ("sk-upstream",)
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 _START_SECONDS = 120.0
 _FAST = 4
@@ -35,6 +37,8 @@ def gateway(
     upstream_port: int,
     postgres: Postgres | None = None,
     upstream_keys: Sequence[str] = UPSTREAM_KEYS,
+    *,
+    settings: Mapping[str, str] = NO_SETTINGS,
 ) -> Target:
     """`antiphon serve`, one process, on the SQLite file in its data folder or on this PostgreSQL."""
     data.mkdir(parents=True, exist_ok=True)
@@ -44,6 +48,7 @@ def gateway(
         "OPENAI_API_KEY": ",".join(upstream_keys),
         "OPENAI_BASE_URL": f"http://127.0.0.1:{upstream_port}/v1",
         **({"DATABASE_URL": postgres.url} if postgres else {}),
+        **settings,
     }
     port = free_port()
     command = [sys.executable, "-m", "app", "serve", "--port", str(port)]

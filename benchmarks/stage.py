@@ -7,7 +7,7 @@ from typing import Self
 
 from benchmarks.peers import litellm, ogx
 from benchmarks.postgres import Postgres, postgres
-from benchmarks.servers import UPSTREAM_KEYS, gateway, haproxy, nginx, upstream
+from benchmarks.servers import NO_SETTINGS, UPSTREAM_KEYS, gateway, haproxy, nginx, upstream
 from benchmarks.target import Target
 
 DIRECT = "direct"
@@ -62,11 +62,16 @@ class Stage:
 
     @contextmanager
     def gateway(
-        self, data: Path, upstream_keys: Sequence[str] = UPSTREAM_KEYS, postgres: Postgres | None = None
+        self,
+        data: Path,
+        upstream_keys: Sequence[str] = UPSTREAM_KEYS,
+        postgres: Postgres | None = None,
+        *,
+        settings: Mapping[str, str] = NO_SETTINGS,
     ) -> Iterator[Target]:
         """A gateway of a scenario's own, on the SQLite file in this data folder or on this PostgreSQL."""
         name = POSTGRES if postgres else SQLITE
-        target = gateway(name, data, self.upstream.port, postgres, upstream_keys)
+        target = gateway(name, data, self.upstream.port, postgres, upstream_keys, settings=settings)
         try:
             yield target
         finally:

@@ -124,11 +124,14 @@ class Background:
 
     async def _create(self, order: Order, body: bytes, page: Page | None) -> Run:
         """The order as a run, performed here while there is room. Raises QueueFullError and StorageError."""
-        owner, limit = self._conductor.owner_of(order), self._stage.background.background_queue
-        # A client that leaves meanwhile changes nothing: it is not looked for yet.
-        run = await self._stage.runs.create(
-            order, body, page, owner=owner, lease_seconds=self._conductor.lease_seconds, most=limit
-        )
+        limit = self._stage.background.background_queue
+        with self._conductor.room_for(order) as owner:
+            # A client that leaves meanwhile changes nothing: it is not looked for yet.
+            run = await self._stage.runs.create(
+                order, body, page, owner=owner, lease_seconds=self._conductor.lease_seconds, most=limit
+            )
+            if run is not None and owner is not None:
+                self._conductor.take(run)
         if run is None:
             raise QueueFullError(
                 f"Rate limit reached: {limit} responses of your project are unfinished in the background. "
@@ -136,9 +139,7 @@ class Background:
                 headers={"retry-after": "5"},
             )
         if owner is None:
-            self._conductor.wake()
-        else:
-            self._conductor.take(run)
+            self._conductor.wake_for(order)
         return run
 
     async def follow(self, caller: ApiKey, key: int, after: int, send: Send, connection: Connection) -> None:

@@ -5,8 +5,9 @@ What waits is not read before it can begin.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from app.fair_queue import share
 from app.ids import new_id
@@ -38,6 +39,8 @@ class Conductor:
         self._look_seconds = look_seconds
         self._owner = new_id("owner")
         self._live: dict[int, Performance] = {}
+        # Of each project, the runs that are being committed and will be performed here.
+        self._promised: Counter[str] = Counter()
         self._woken = asyncio.Event()
         self._renewed_at = 0.0
         self._claims_from = 0.0
@@ -51,19 +54,34 @@ class Conductor:
         """How long a run is its owner's."""
         return self._lease_seconds
 
-    def owner_of(self, order: Order) -> str | None:
-        """The owner of a run that is ordered now: this process while it has room and it is nobody else's turn, or None.
+    @contextmanager
+    def room_for(self, order: Order) -> Iterator[str | None]:
+        """Keep a place for a run that is ordered within the context, and give the owner that it gets.
 
-        In a conversation it is nobody's yet: whether another was ordered before it, the look at the table tells.
+        That is this process while it has room and it is nobody else's turn; else None, and the run waits. In a
+        conversation it is nobody's yet: whether another was ordered before it, the look at the table tells.
         """
-        is_ours = order.conversation_id is None and not self._is_behind and self._has_room(order.project_id)
-        return self._owner if is_ours else None
+        project_id = order.project_id
+        is_ours = order.conversation_id is None and not self._is_behind and self._has_room(project_id)
+        # Hundreds may be ordered before the first of them is committed.
+        self._promised[project_id] += is_ours
+        try:
+            yield self._owner if is_ours else None
+        finally:
+            self._promised[project_id] -= is_ours
+            if not self._promised[project_id]:
+                del self._promised[project_id]
 
     def take(self, run: Run) -> None:
         """Perform a run that is ours."""
         performance = self._live[run.key] = Performance(run, self._stage)
         _put_last(self._turns, run.order.project_id, _MOST_PROJECTS)
         self._stage.registry.spawn(self._perform(performance))
+
+    def wake_for(self, order: Order) -> None:
+        """Look at the table for a run that waits, unless it could not begin here now."""
+        if self._has_room(order.project_id):
+            self.wake()
 
     def performs(self, key: int) -> bool:
         """Tell whether this process works on the run."""
@@ -92,7 +110,7 @@ class Conductor:
 
     @property
     def _room(self) -> int:
-        return self._stage.background.background_runs - len(self._live)
+        return self._stage.background.background_runs - len(self._live) - self._promised.total()
 
     async def _look(self) -> None:
         if not self._is_others_over:
@@ -133,7 +151,10 @@ class Conductor:
         """The runs that begin now, as many as there is room for."""
         upstream, wait_seconds = self._stage.upstream, self._stage.background.background_wait_seconds
         self._may_rest = {model: None for model in self._may_rest if upstream.is_resting(model)}
-        found = await self._stage.runs.waiting(self._may_rest, wait_seconds)
+        held = {one.run.order.project_id for one in self._live.values()} | self._promised.keys()
+        # A project that has its share may have hundreds more, and each would be looked at.
+        full = {project_id for project_id in held if not self._has_room(project_id)}
+        found = await self._stage.runs.waiting(self._may_rest, wait_seconds, full)
         turns = {project_id: number for number, project_id in enumerate(self._turns)}
 
         def turn(run: Waiting) -> tuple[int, int, int]:
@@ -143,7 +164,7 @@ class Conductor:
         return [run.key for run in sorted(able, key=turn)[: self._room]]
 
     def _has_room(self, project_id: str) -> bool:
-        held = sum(one.run.order.project_id == project_id for one in self._live.values())
+        held = self._promised[project_id] + sum(one.run.order.project_id == project_id for one in self._live.values())
         return self._room > 0 and held < share(self._stage.background.background_runs)
 
     async def _perform(self, performance: Performance) -> None:

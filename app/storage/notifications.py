@@ -60,12 +60,13 @@ class Notifications:
         Raises StorageError when it is lost: the next call makes another.
         """
         # Here, because SQLite does without its driver.
-        from app.storage.postgres import listening  # noqa: PLC0415
+        from app.storage.postgres import listening, readable  # noqa: PLC0415
 
         try:
             if self._connection is None:
                 self._connection = await listening(self._url, _CHANNEL)
-            async for notification in self._connection.notifies(timeout=_LISTEN_SECONDS):
+            await readable(self._connection, _LISTEN_SECONDS)
+            async for notification in self._connection.notifies(timeout=0):
                 name, *keys = notification.payload.split(" ")
                 for key in keys if name != self._name else ():
                     heard(int(key))

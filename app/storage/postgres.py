@@ -1,8 +1,10 @@
 """PostgreSQL: how its connections are made, begin a transaction and are interrupted. Safe behind pgbouncer."""
 
+import asyncio
 import os
 import socket
 import sys
+from contextlib import suppress
 
 import psycopg
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, text
@@ -100,3 +102,16 @@ async def listening(url: URL, channel: str) -> psycopg.AsyncConnection:
         await connection.close()
         raise
     return connection
+
+
+async def readable(connection: psycopg.AsyncConnection, seconds: float) -> None:
+    """Sleep until the server has sent something, or for so long. The driver's own waiting wakes ten times a second."""
+    loop, socket_number = asyncio.get_running_loop(), connection.fileno()
+    has_some = asyncio.Event()
+    loop.add_reader(socket_number, has_some.set)
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await has_some.wait()
+    finally:
+        loop.remove_reader(socket_number)

@@ -15,13 +15,13 @@ from app.storage.database import READ_AT_ONCE_BYTES, Database
 from app.storage.hold_store import SaveTurn
 from app.storage.response_store import SaveResponse
 from app.storage.run_leases import ClaimRuns, EndOtherLeases, RenewLeases
+from app.storage.run_orders import CreateRun
 from app.storage.run_removals import DeleteRun, PurgeRuns
 from app.storage.run_turns import first_of_each_project
 from app.storage.run_writes import (
     IS_IN_FLIGHT,
     IS_KEPT,
     AppendEvents,
-    CreateRun,
     EndRun,
     PutBackRun,
     RequestCancel,
@@ -125,13 +125,15 @@ class RunStore:
 
         return await self._database.read(look)
 
-    async def waiting(self, resting: Collection[str], wait_seconds: float) -> Sequence[Waiting]:
-        """The first run of each project that can begin now.
+    async def waiting(
+        self, resting: Collection[str], wait_seconds: float, left_out: Collection[str] = ()
+    ) -> Sequence[Waiting]:
+        """The first run of each project that can begin now, except for those of the projects that are `left_out`.
 
         Runs of `resting` models and of held conversations cannot, unless they have waited for so many seconds.
         """
         return await self._database.read(
-            lambda connection: first_of_each_project(connection, resting, int(wait_seconds))
+            lambda connection: first_of_each_project(connection, resting, int(wait_seconds), left_out)
         )
 
     async def claim(self, owner: str, lease_seconds: int, keys: Collection[int]) -> Sequence[Run]:

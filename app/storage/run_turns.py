@@ -16,8 +16,10 @@ from app.storage.statements import unindexed
 from app.storage.tables import conversations, runs
 
 
-def first_of_each_project(connection: Connection, resting: Collection[str], wait_seconds: int) -> Sequence[Waiting]:
-    """The oldest run of each project that can begin now.
+def first_of_each_project(
+    connection: Connection, resting: Collection[str], wait_seconds: int, left_out: Collection[str]
+) -> Sequence[Waiting]:
+    """The oldest run of each project that can begin now, except for those of the projects that are `left_out`.
 
     Those of the `resting` models and of held conversations cannot, unless they have waited for `wait_seconds`: they are
     to be ended.
@@ -32,7 +34,8 @@ def first_of_each_project(connection: Connection, resting: Collection[str], wait
         .limit(1)
         .scalar_subquery()
     )
-    query = select(projects.c.project_id, first).where(projects.c.project_id.is_not(None))
+    project_id = projects.c.project_id
+    query = select(project_id, first).where(project_id.is_not(None), project_id.not_in(sorted(left_out)))
     found = [(project_id, key) for project_id, key in connection.execute(query) if key is not None]
     if not found:
         return []

@@ -5,28 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
-import orjson
-from sqlalchemy import Connection, and_, case, delete, func, insert, null, or_, select, text, update
+from sqlalchemy import Connection, and_, case, delete, null, or_, select, update
 
-from app.state.limits import FOREVER
-from app.state.runs import ENDED, IN_FLIGHT, Order, Page, Run
+from app.state.runs import ENDED, IN_FLIGHT, Page
 from app.storage.clock import DatabaseTime
 from app.storage.hold_store import SaveTurn
 from app.storage.response_store import SaveResponse
 from app.storage.row_locks import Row, keyed
-from app.storage.statements import unindexed
-from app.storage.storable import storable
 from app.storage.tables import insert_if_new, run_events, runs
 from app.storage.writer import Rank, Write
 
 T = TypeVar("T")
-
-# The lock on a project's unfinished runs, among the counts of its limits.
-_QUEUE = "background_queue"
-_LOCK_QUEUE = text(
-    "INSERT INTO limit_counts (owner, name, used, began_at, ends_at) VALUES (:owner, :name, 0, 0, :ends_at)"
-    " ON CONFLICT (owner, name) DO UPDATE SET used = 0"
-)
 
 # How long the owner of a run that is to be cancelled has it still, unless it says that it lives.
 _CANCEL_SECONDS = 2
@@ -58,69 +47,6 @@ class RunChange(SingleWrite[T]):
     def rows(self) -> tuple[Row, ...]:
         """The run."""
         return (keyed("runs", self.key),)
-
-
-@dataclass(frozen=True, slots=True)
-class CreateRun(SingleWrite[Run | None]):
-    """A new run. None when its project has too many."""
-
-    order: Order
-    body: bytes
-    page: Page | None
-    owner: str | None
-    lease_seconds: int
-    most: int
-
-    @property
-    def rows(self) -> tuple[Row, ...]:
-        """What is locked while a project's runs are counted."""
-        return (Row("limit_counts", ("owner", "name"), (storable(self.order.project_id), _QUEUE)),)
-
-    def undo(self, result: Run | None) -> "TakeBackRun | None":
-        return None if result is None else TakeBackRun(result.key, result.epoch)
-
-    def make(self, connection: Connection) -> Run | None:
-        order = self.order
-        _lock_queue(connection, order.project_id)
-        # By their status: those of the project that have ended are many.
-        in_flight = select(func.count()).where(unindexed(runs.c.project_id) == order.project_id, IS_IN_FLIGHT)
-        if (connection.scalar(in_flight) or 0) >= self.most:
-            return None
-        inserted = connection.execute(
-            insert(runs).values(
-                project_id=order.project_id,
-                id=order.id,
-                api_key_id=order.api_key_id,
-                status="queued",
-                is_stored=order.is_stored,
-                is_streamed=order.is_streamed,
-                cancel_requested=False,
-                owner=self.owner,
-                epoch=1,
-                lease_until=DatabaseTime() + (self.lease_seconds if self.owner else 0),
-                created_at=DatabaseTime(),
-                headers=orjson.dumps(order.headers),
-                request=order.request,
-                body=self.body,
-                is_beta=order.is_beta,
-                drawn=order.drawn,
-                model=order.model,
-                conversation_id=order.conversation_id,
-            )
-        ).inserted_primary_key
-        assert inserted is not None  # noqa: S101 - of one row it is known
-        key: int = inserted[0]
-        if self.page is not None:
-            connection.execute(insert(run_events).values(run_key=key, **_columns(self.page)))
-        return Run(key, 1, order, "queued", self.body, cancel_requested=False, waited=0)
-
-
-def _lock_queue(connection: Connection, project_id: str) -> None:
-    """Count and insert alone, to the end of the transaction: another replica may have an order of this project, too.
-
-    The row is a lock and holds no count. It is there before this only from the project's second order on.
-    """
-    connection.execute(_LOCK_QUEUE, {"owner": storable(project_id), "name": _QUEUE, "ends_at": FOREVER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +119,7 @@ class AppendEvents(RunChange[bool]):
         if connection.scalar(ours) is None:
             return False
         # It is there already where an earlier commit was made and nobody heard of it.
-        page = insert_if_new(run_events, connection.dialect).values(run_key=self.key, **_columns(self.page))
+        page = insert_if_new(run_events, connection.dialect).values(run_key=self.key, **page_columns(self.page))
         connection.execute(page)
         return True
 
@@ -278,5 +204,6 @@ def _ours(key: int, epoch: int) -> tuple[Any, ...]:
     return runs.c.key == key, runs.c.epoch == epoch, IS_IN_FLIGHT
 
 
-def _columns(page: Page) -> dict[str, Any]:
+def page_columns(page: Page) -> dict[str, Any]:
+    """A page of a run's log as the columns of its row, without the run."""
     return {"first_number": page.first, "last_number": page.last, "frames": page.frames}

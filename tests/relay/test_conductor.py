@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -31,19 +32,22 @@ class Table:
         self.queued: Counter[str] = Counter()
         self.running: Counter[str] = Counter()
         self.resting: set[str] = set()
+        self.left_out: set[str] = set()
 
     async def watch(self, owner: str) -> Sequence[Sighting]:
         if self.is_down:
             raise StorageError("down")
         return self.seen
 
-    async def waiting(self, resting: Collection[str], wait_seconds: float) -> Sequence[Waiting]:
-        self.resting = set(resting)
+    async def waiting(
+        self, resting: Collection[str], wait_seconds: float, left_out: Collection[str] = ()
+    ) -> Sequence[Waiting]:
+        self.resting, self.left_out = set(resting), set(left_out)
         # The first project's have the lowest keys, and are the oldest.
         return [
             Waiting(project_id, 1000 * number - self.queued[project_id], self.running[project_id])
             for number, project_id in enumerate(self.queued, 1)
-            if self.queued[project_id]
+            if self.queued[project_id] and project_id not in left_out
         ]
 
     async def claim(self, owner: str, lease_seconds: int, keys: Collection[int]) -> Sequence[Run]:
@@ -66,6 +70,11 @@ def order_of(project_id: str, conversation_id: str | None = None) -> Order:
 
 def run_of(key: int, project_id: str, epoch: int = 1) -> Run:
     return Run(key, epoch, order_of(project_id), "queued", b"{}", cancel_requested=False, waited=0)
+
+
+def owner_of(rig: "Rig", order: Order) -> str | None:
+    with rig.conductor.room_for(order) as owner:
+        return owner
 
 
 class Performed:
@@ -206,12 +215,14 @@ async def test_one_project_has_not_all_the_room_and_another_begins_at_once(regis
             while len(rig.live) < 14:
                 await asyncio.sleep(0.01)
         looks = len(rig.table.claims)
-        assert rig.conductor.owner_of(order_of("proj_a")) is None
+        assert owner_of(rig, order_of("proj_a")) is None
         rig.table.queued["proj_b"] = 1
         rig.conductor.wake()
         async with asyncio.timeout(30):
             while len(rig.live) < 15:
                 await asyncio.sleep(0.01)
+        # Of a project that has its share nothing is looked for.
+        assert rig.table.left_out == {"proj_a"}
     assert len(rig.table.claims) == looks + 1
     assert Counter(one.run.order.project_id for one in rig.live) == {"proj_a": 14, "proj_b": 1}
 
@@ -219,17 +230,31 @@ async def test_one_project_has_not_all_the_room_and_another_begins_at_once(regis
 @pytest.mark.usefixtures("performed")
 async def test_an_order_is_begun_at_once_unless_it_is_somebody_elses_turn(registry: Registry) -> None:
     rig = Rig(registry, background_runs=2)
-    assert rig.conductor.owner_of(order_of("proj_b")) is not None
+    assert owner_of(rig, order_of("proj_b")) is not None
     # In a conversation another may have been ordered before.
-    assert rig.conductor.owner_of(order_of("proj_b", "conv_1")) is None
+    assert owner_of(rig, order_of("proj_b", "conv_1")) is None
     rig.table.queued["proj_a"] = 2
     await rig.conductor._look()
-    assert rig.conductor.owner_of(order_of("proj_b")) is None
+    assert owner_of(rig, order_of("proj_b")) is None
     await rig.end(rig.live[0])
     await rig.conductor._look()
     await rig.end(rig.live[0])
     await rig.conductor._look()
-    assert rig.conductor.owner_of(order_of("proj_b")) is not None
+    assert owner_of(rig, order_of("proj_b")) is not None
+
+
+@pytest.mark.usefixtures("performed")
+async def test_orders_that_are_being_committed_have_their_places_already(registry: Registry) -> None:
+    rig = Rig(registry, background_runs=3)
+    with ExitStack() as ordering:
+        owners = [ordering.enter_context(rig.conductor.room_for(order_of("proj_a"))) for _ in range(5)]
+        assert [owner is not None for owner in owners] == [True, True, False, False, False]
+        assert owner_of(rig, order_of("proj_b")) is not None
+        rig.table.queued["proj_a"] = rig.table.queued["proj_b"] = 9
+        await rig.conductor._look()
+        assert Counter(one.run.order.project_id for one in rig.live) == {"proj_b": 1}
+    # What was not committed leaves its place.
+    assert rig.conductor._room == 2
 
 
 @pytest.mark.usefixtures("performed")

@@ -36,6 +36,7 @@ async def test_the_first_of_each_project_is_seen_and_how_many_are_worked_on(runs
     await queue(runs, "next")
     other = await queue(runs, "other", project_id="proj_b")
     assert await first(runs) == {"proj_a": (oldest.key, 2), "proj_b": (other.key, 0)}
+    assert [one.project_id for one in await runs.waiting((), DAY, left_out={"proj_a"})] == ["proj_b"]
     # Once their leases are over nobody works on them, and they are claimed anew.
     await change(database, lease_until=0)
     assert {project_id: running for project_id, (_, running) in (await first(runs)).items()} == {
