@@ -11,7 +11,7 @@ from app.settings import ServerSettings
 # In seconds, and how many go unanswered.
 _KEEP_ALIVE_PROBES = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 # What the kernel takes at most beyond what the client's window and the network have room for.
-_UNSENT_BYTES = 64 * 1024
+_UNSENT_BYTES = 16 * 1024
 # Linux, asm-generic/socket.h; Python has no name for it.
 _SO_ATTACH_FILTER = 26
 # Classic BPF, on the TCP header: a packet whose SYN flag is set is dropped, every other one is kept.

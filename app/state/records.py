@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Self
 
 import msgspec
@@ -18,6 +19,7 @@ _MANY_ITEMS, _MANY_BYTES = 2_000, 1_000_000
 # What a column of the database holds.
 _LARGEST_COUNT = 2**63 - 1
 _COUNTS = {int}
+_NOTHING_TOLD: Mapping[str, Any] = MappingProxyType({})
 
 _FACTS = msgspec.msgpack.Decoder(tuple[tuple[str, bool, int, str | None, str | None], ...])
 
@@ -62,14 +64,16 @@ class Usage(msgspec.Struct, frozen=True):
         if counts is None:
             return None
         given, made = counts.get("input_tokens_details"), counts.get("output_tokens_details")
+        given = given if type(given) is dict else _NOTHING_TOLD
+        made = made if type(made) is dict else _NOTHING_TOLD
         told: tuple[Any, ...] = (
             counts.get("input_tokens"),
             counts.get("output_tokens"),
             counts.get("total_tokens"),
-            given.get("cached_tokens") if isinstance(given, dict) else 0,
-            made.get("reasoning_tokens") if isinstance(made, dict) else 0,
+            given.get("cached_tokens", 0),
+            made.get("reasoning_tokens", 0),
             # Most upstreams do not say.
-            given.get("cache_write_tokens", 0) if isinstance(given, dict) else 0,
+            given.get("cache_write_tokens", 0),
             web_searches,
             file_searches,
         )

@@ -51,15 +51,18 @@ def _transact(group: Sequence[Pending], session: Session, *, waits: bool) -> lis
     Raises the error that rolled it back.
     """
     while True:
-        wanted = [not pending.is_withdrawn for pending in group]
-        writes = [pending.write for pending in compress(group, wanted)]
-        if not writes:
+        wanted = [pending for pending in group if not pending.is_withdrawn]
+        if not wanted:
             return [WriteQueue.WITHDRAWN] * len(group)
+        writes = [pending.write for pending in wanted]
         try:
-            results = iter(_make(writes, session, partial(_begin_commit, group, len(writes)), waits=waits))
+            results = _make(writes, session, partial(_begin_commit, group, len(writes)), waits=waits)
         except _WithdrawnError:
             continue
-        return [next(results) if is_wanted else WriteQueue.WITHDRAWN for is_wanted in wanted]
+        if len(wanted) == len(group):
+            return results
+        made = dict(zip(map(id, wanted), results, strict=True))
+        return [made.get(id(pending), WriteQueue.WITHDRAWN) for pending in group]
 
 
 class _WithdrawnError(Exception):
@@ -68,9 +71,11 @@ class _WithdrawnError(Exception):
 
 def _begin_commit(group: Sequence[Pending], count: int) -> None:
     """From here on these, of which so many are made, are being committed. Raises _WithdrawnError where one must not."""
+    wanted = 0
     for pending in group:
         pending.is_committing = True
-    if sum(not pending.is_withdrawn for pending in group) < count:
+        wanted += not pending.is_withdrawn
+    if wanted < count:
         raise _WithdrawnError
 
 
@@ -87,7 +92,7 @@ def _make(writes: Sequence[Any], session: Session, begin_commit: Callable[[], No
         return [next(results) if is_ours else WriteQueue.BUSY for is_ours in are_ours]
 
     first = writes[0]
-    is_one_kind = all(type(write) is type(first) for write in writes)
+    is_one_kind = len(set(map(type, writes))) == 1
     is_one_statement = is_one_kind and first.are_one_statement(writes)
     results = session.write(apply, begin_commit, is_one_statement=is_one_statement)
     erasing = [write for write, result in zip(writes, results, strict=True) if write.erases and result]
