@@ -25,8 +25,8 @@ GRACE_SECONDS = 60
 _LOOKED_AT = 1000
 """Expired rows of one statement that reads."""
 
-_REMOVED_AT_ONCE = 100
-"""Rows of one commit: some milliseconds of the writer."""
+_REMOVED_AT_ONCE = 40
+"""Rows of one commit: some milliseconds of the writer, though none of their pages is in memory."""
 
 _child = responses.alias("child")
 
