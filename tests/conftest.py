@@ -74,6 +74,14 @@ def certificates_read_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def short_logs() -> Iterator[None]:
+    """A thousand gateways that each begin with 16 MB of an empty log would keep the disk busy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.storage.sqlite._LOG_PAGES", 100)
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server: TEST_POSTGRES_URL (a role that may create databases), or one of our own."""

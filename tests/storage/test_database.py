@@ -193,7 +193,10 @@ async def test_sqlites_log_is_emptied_even_when_a_reader_holds_it(sqlite_url: st
     await database.aclose()
 
 
-async def test_a_log_that_was_lengthened_holds_the_commits_that_follow(database: Database) -> None:
+async def test_a_log_that_was_lengthened_holds_the_commits_that_follow(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.storage.sqlite._LOG_PAGES", 4000)
     await database.lengthen_log()
     log = Path(f"{database.writer.url.database}-wal")
     length = log.stat().st_size if log.exists() else 0
