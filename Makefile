@@ -5,6 +5,8 @@ ROOMS := wire state relay
 # Many tests wait for processes and clocks: more run at once than a small machine has cores.
 JOBS ?= 4
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+# Of a gateway that is compiled anew for each of some hundred processes the tests would take minutes longer.
+unexport PYTHONDONTWRITEBYTECODE
 COVERAGE = --cov --cov-report=
 
 .DEFAULT_GOAL := help
