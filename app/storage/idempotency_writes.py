@@ -72,6 +72,9 @@ class ClaimKey(_KeyWrite):
         """The key."""
         return self.request.project_id, self.request.api_key_id, self.request.name
 
+    def undo(self, result: Any) -> "ForgetKey | None":
+        return ForgetKey(self.request, self.owner) if result is True else None
+
     def make(self, connection: Connection) -> KeyedCall | bool:
         request = self.request
         found = find(connection, request)

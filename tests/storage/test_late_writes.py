@@ -11,13 +11,16 @@ import pytest
 from sqlalchemy import Connection
 
 from app.errors import NotFoundError, StorageError
+from app.settings_limits import LimitsSettings
+from app.state.idempotency import Fingerprint
 from app.state.limits import Claim, Limit
-from app.state.records import Conversation
+from app.state.records import Conversation, Project
 from app.state.runs import Order
 from app.storage import group_commit, write_queue
 from app.storage.conversation_store import ConversationStore, Delete
 from app.storage.database import Database
 from app.storage.hold_store import HoldStore, SaveTurn
+from app.storage.idempotency_store import IdempotencyStore
 from app.storage.limit_store import LimitStore
 from app.storage.meta_store import MetaStore
 from app.storage.response_store import ResponseStore, SaveResponse
@@ -125,6 +128,23 @@ async def test_the_hold_of_a_caller_that_is_cancelled_is_let_go(holds: HoldStore
     with pytest.raises(asyncio.CancelledError):
         await caller
     await is_free(holds)
+
+
+async def test_a_key_that_was_claimed_too_late_is_for_the_next_call(
+    impatient: Writer, database: Database, writer: Writer, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = Fingerprint("one", b"/v1/responses?")
+    hashed.of(lambda _body, _depth: None)(b"{}", 9)
+    request = hashed.request(project.id, "key_1")
+    async with held_commits(monkeypatch):
+        with pytest.raises(StorageError, match=_LATE):
+            await IdempotencyStore(database, impatient, LimitsSettings()).claim(request, "late", 300)
+    keys = IdempotencyStore(database, writer, LimitsSettings())
+
+    async def can_be_claimed() -> bool:
+        return await keys.claim(request, "next", 300) is None
+
+    await becomes_true(can_be_claimed)
 
 
 async def is_free(holds: HoldStore) -> None:
