@@ -163,23 +163,20 @@ class Connection(asyncio.BufferedProtocol):
         return self._keeper.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(self._keeper.read_buffer[:nbytes])
-
-    def data_received(self, data: bytes | memoryview) -> None:
         if self._answer is None and self._body is None:
             self.abort(httpx.RemoteProtocolError("Bytes that nobody asked for."))
             return
         self._heard = True
-        self._framing_bytes += len(data)
+        self._framing_bytes += nbytes
         unread = len(self._pieces)
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(self._keeper.read_buffer[:nbytes])
             broken = False
         except httptools.HttpParserError:
             broken = True
         if self._body is not None and len(self._pieces) > unread:
             self._framing_bytes = 0
-            self._body.arrived(len(data))
+            self._body.arrived(nbytes)
         if self._complete:
             self._finish(reusable=self._reusable and not broken)
         elif broken or self._framing_bytes > _MAX_FRAMING_BYTES:

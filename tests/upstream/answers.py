@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.outbox import Outbox
 from app.upstream.http1 import Connection
-from tests.upstream.native import Keeper, Wire, chunks_of
+from tests.upstream.native import Keeper, Wire, arrives, chunks_of
 
 REQUEST = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"
 _WITHOUT_BODY = (204, 304)
@@ -51,7 +51,7 @@ async def hear(pieces: Iterable[bytes], *, ends: bool = True) -> Heard:
     for piece in pieces:
         if connection.closed:
             break
-        connection.data_received(piece)
+        arrives(connection, piece)
     if ends and not connection.closed:
         connection.eof_received()
         connection.connection_lost(None)

@@ -58,6 +58,14 @@ class Wire(asyncio.Transport):
         self.aborted = True
 
 
+def arrives(connection: Connection, data: bytes) -> None:
+    """Have the connection read this, as much at once as it takes."""
+    for start in range(0, len(data), READ_BYTES):
+        piece = data[start : start + READ_BYTES]
+        connection.get_buffer(-1)[: len(piece)] = piece
+        connection.buffer_updated(len(piece))
+
+
 class Keeper:
     def __init__(self) -> None:
         self.rests = self.gone_ = 0

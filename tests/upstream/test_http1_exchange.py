@@ -13,7 +13,7 @@ from app.upstream.response_body import ResponseBody
 from app.upstream.transport import Transport, UnansweredError, UpstreamRequest
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
-from tests.upstream.native import CHUNKED, Keeper, Wire, ask, chunks_of, kept
+from tests.upstream.native import CHUNKED, Keeper, Wire, arrives, ask, chunks_of, kept
 from tests.upstream.rig import serving
 
 BOTH_LOOPS = True
@@ -177,13 +177,13 @@ async def test_a_request_that_is_given_up_as_its_answer_comes_leaves_the_connect
     connection.connection_made(wire)
     first = asyncio.ensure_future(connection.ask(b"GET", b"", None))
     await asyncio.sleep(0)
-    connection.data_received(Reply.head(200, {"content-length": "2"}) + b"{}")
+    arrives(connection, Reply.head(200, {"content-length": "2"}) + b"{}")
     assert keeper.rests == 1
     second = asyncio.ensure_future(connection.ask(b"GET", b"", None))
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     assert not wire.aborted
-    connection.data_received(Reply.head(200, {"content-length": "3"}) + b"[1]")
+    arrives(connection, Reply.head(200, {"content-length": "3"}) + b"[1]")
     assert await chunks_of((await second).body) == [b"[1]"]
 
 
@@ -194,7 +194,7 @@ async def test_an_answer_to_a_request_that_was_given_up_is_not_received() -> Non
     call = asyncio.ensure_future(connection.ask(b"GET", b"", None))
     await asyncio.sleep(0)
     call.cancel()
-    connection.data_received(CHUNKED)
+    arrives(connection, CHUNKED)
     assert wire.aborted
     await asyncio.gather(call, return_exceptions=True)
     assert (call.cancelled(), keeper.gone_) == (True, 1)
@@ -222,9 +222,9 @@ async def test_a_whole_answer_that_is_too_much_at_once_leaves_the_connection_rea
     connection.connection_made(wire)
     call = asyncio.ensure_future(connection.ask(b"GET", b"", None))
     await asyncio.sleep(0)
-    connection.data_received(Reply.head(200, {"content-length": "200000"}) + bytes(100_000))
+    arrives(connection, Reply.head(200, {"content-length": "200000"}) + bytes(100_000))
     assert wire.paused
-    connection.data_received(bytes(100_000))
+    arrives(connection, bytes(100_000))
     assert not wire.paused
     assert keeper.rests == 1
     assert sum([len(chunk) for chunk in await chunks_of((await call).body)]) == 200_000
@@ -235,14 +235,14 @@ async def test_an_end_leaves_no_timer() -> None:
     connection.connection_made(Wire())
     call = asyncio.ensure_future(connection.ask(b"GET", b"", 60.0))
     await asyncio.sleep(0)
-    connection.data_received(CHUNKED + b"5\r\nhello\r\n")
+    arrives(connection, CHUNKED + b"5\r\nhello\r\n")
     body = (await call).body
     assert isinstance(body, ResponseBody)
     assert await body.read() == b"hello"
     reader = asyncio.ensure_future(body.read())
     await asyncio.sleep(0)
     assert body._timer is not None
-    connection.data_received(b"0\r\n\r\n")
+    arrives(connection, b"0\r\n\r\n")
     assert await reader == b""
     assert body._timer is None
 
@@ -253,7 +253,7 @@ async def test_little_is_read_at_once_and_little_more_while_nobody_takes_it() ->
     connection.connection_made(wire)
     call = asyncio.ensure_future(connection.ask(b"GET", b"", None))
     await asyncio.sleep(0)
-    connection.data_received(Reply.head(200, {"content-length": "200000"}))
+    arrives(connection, Reply.head(200, {"content-length": "200000"}))
     read = 0
     while not wire.paused:
         buffer = connection.get_buffer(-1)
