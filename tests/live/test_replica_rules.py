@@ -84,7 +84,7 @@ class Replicas(HeldWriters):
     @rule(waits=st.booleans())
     def outlast_its_leases(self, waits: bool) -> None:
         """Have the other take over what the paused one had, which may go on amid that."""
-        stuck = [run for run in self._watched if not self.lives(run)]
+        stuck = [run for run in self._watched if not (run.deleted or self.lives(run))]
         self._freed |= {run.id for run in stuck}
         self.world.end_leases([run.id for run in stuck])
         for run in stuck if waits else ():
@@ -142,12 +142,13 @@ class Replicas(HeldWriters):
         resumed = self.world.paused
         self.went_on = True
         self.world.go_on()
-        ended = [run for run in self._watched if run.body is not None]
+        there = [run for run in self._watched if not run.deleted]
+        ended = [run for run in there if run.body is not None]
         if resumed is not None:
             assert self.say(next(self.world.words), streamed=False, gateway=resumed).status == "completed"
             # To wait for: what it writes and may not.
             time.sleep(_RESUMED_SECONDS)
-        for run in self._watched:
+        for run in there:
             self.wait_until_ended(run)
         for run in ended * len(self.world.gateways):
             self.look_at(run)
