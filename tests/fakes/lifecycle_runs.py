@@ -9,8 +9,12 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.fakes.lifecycle import World
 from tests.fakes.lifecycle_rules import ENDED, ORPHAN_SECONDS, Lifecycle
 
-SHARES = [(0, 2), *[pytest.param(number, 25, marks=pytest.mark.slow) for number in range(1, 9)]]
-"""Numbers and runs: some in each `make test`, 200 in shares that run beside each other in `make test-slow`."""
+SHARES = [
+    (0, 2),
+    *[pytest.param(number, 25, marks=pytest.mark.slow) for number in range(1, 3)],
+    *[pytest.param(number, 25, marks=pytest.mark.faults) for number in range(3, 9)],
+]
+"""Numbers and runs: a few in `make test`, 50 in `make test-slow`, 150 more with `make test-faults ARGS=tests/live`."""
 
 _STEPS = 12
 
