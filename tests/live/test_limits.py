@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections import Counter
+from typing import Any
 
 import httpx2
 import pytest
@@ -128,6 +129,11 @@ async def test_a_stream_whose_client_leaves_gives_its_output_back(gateway: LiveG
     assert 700 < int(answer.headers["x-ratelimit-remaining-tokens"]) < 896
 
 
+async def usage(gateway: LiveGateway, key: str) -> Any:
+    async with httpx2.AsyncClient(timeout=SECONDS) as client:
+        return (await client.get(f"{gateway.base_url}/usage", headers=gateway.headers(key))).json()
+
+
 async def freed(gateway: LiveGateway, key: str) -> None:
     """Until the key may stream again."""
     async with asyncio.timeout(SECONDS):
@@ -159,6 +165,10 @@ async def test_a_run_in_the_background_is_admitted_when_ordered_and_settled_when
         await client.ended(created.json()["id"])
         assert upstream.requests[0].json["max_output_tokens"] == 64
         await client.ended(await client.order())
+        # A run is settled once its end was told.
+        async with asyncio.timeout(SECONDS):
+            while max(one["used"] for one in (await usage(gateway, key))["limits"]) < 150:
+                await asyncio.sleep(0.02)
         refused = await client.create()
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "insufficient_quota"

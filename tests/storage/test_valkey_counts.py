@@ -25,7 +25,7 @@ async def process(valkey: ValkeyServer) -> AsyncIterator[Process]:
     """Makes a process that counts there, which ends with the test."""
     made: list[ValkeyCounts] = []
 
-    def make(lease_seconds: float = 25.0, url: str = valkey.url, timeout: float = 1.0) -> ValkeyCounts:
+    def make(lease_seconds: float = 25.0, url: str = valkey.url, timeout: float = 20.0) -> ValkeyCounts:
         made.append(ValkeyCounts(url, lease_seconds, timeout))
         return made[-1]
 
