@@ -29,9 +29,9 @@ async def pieces(body: bytes) -> AsyncIterator[tuple[bytes, bool]]:
 
 
 class Connection(Protocol):
-    """What our server adds to ASGI, whose ways cost a task for each call and a coroutine for each event.
+    """Tell of a client that leaves, and write to it at once: ASGI takes a task a call and a coroutine an event for it.
 
-    The message that begins an answer may bring a `body`, too: all of it.
+    Our server takes the whole `body` of an answer with the message that begins it, too.
     """
 
     def watch(self, gone: Callable[[], None] | None) -> None:

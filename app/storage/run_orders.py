@@ -66,7 +66,7 @@ class CreateRun(Write[Run | None]):
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """What is locked while a project's runs are counted."""
+        """Name the row that is locked while a project's runs are counted."""
         return (Row("limit_counts", ("owner", "name"), (storable(self.order.project_id), _QUEUE)),)
 
     def undo(self, result: Run | None) -> TakeBackRun | None:
@@ -114,7 +114,7 @@ class CreateRun(Write[Run | None]):
 
 
 def _lock_and_count(connection: Connection, projects: set[str]) -> Counter[str]:
-    """How many unfinished runs each of these projects has, which stays so to the end of the transaction.
+    """Count the unfinished runs of each of these projects, and let nobody add one before the transaction ends.
 
     Another replica may have an order of the same project, too. The row is there before this only from the project's
     second order on.
