@@ -8,10 +8,12 @@ RUN python3 -c "import ensurepip" \
     || (apt-get update && apt-get install --yes --no-install-recommends python3-venv)
 WORKDIR /opt/antiphon
 COPY requirements/runtime.txt ./
+# An image cannot be added to, so it has what only some settings need.
+COPY requirements/redis.txt ./
 # The bytecode is made here, once: the files of an image never change, so it need not be checked against them.
 # -P in the launcher keeps the working folder, which is the data folder, off the import path.
 RUN python3 -m venv venv \
-    && venv/bin/pip install --no-cache-dir --no-compile --only-binary :all: --require-hashes -r runtime.txt \
+    && venv/bin/pip install --no-cache-dir --no-compile --only-binary :all: --require-hashes -r runtime.txt -r redis.txt \
     && venv/bin/pip uninstall --yes pip setuptools \
     && venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash venv/lib \
     && echo /opt/antiphon > "$(venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/antiphon.pth" \

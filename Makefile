@@ -50,7 +50,7 @@ lint: .venv ## ruff, mypy, the layers and the generated docs
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m app.settings_reference --check docs/settings.md
+	$(BIN)/python -m app.settings.docs --check docs/settings.md
 
 bench: .venv ## measure the gateway beside HAProxy and nginx, where they are installed; ARGS="JSON" measures some
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -63,13 +63,17 @@ format: .venv ## put the source in the one format
 	$(BIN)/ruff format .
 
 docs: .venv ## write the generated settings reference
-	$(BIN)/python -m app.settings_reference docs/settings.md
+	$(BIN)/python -m app.settings.docs docs/settings.md
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --no-header --no-annotate --no-strip-extras
+# The lock of an extra holds what it adds to runtime.txt.
+EXTRA = $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])'
 
 lock: .venv ## refresh the hash-pinned lock files from pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --no-annotate --no-strip-extras pyproject.toml -o requirements/runtime.txt
-	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --no-annotate --no-strip-extras pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+	$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	$(call EXTRA,redis) | $(COMPILE) - -c requirements/runtime.txt -o requirements/redis.txt
+	$(COMPILE) pyproject.toml --extra redis --group dev -c requirements/runtime.txt -c requirements/redis.txt -o requirements/dev.txt
 
 clean: ## remove what the tasks made; your data stays
 	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* build dist *.egg-info

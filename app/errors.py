@@ -1,4 +1,4 @@
-"""What goes wrong, as one tree; each error knows the answer its caller gets. Rooms add leaves of their own.
+"""Define the tree of errors; each knows the HTTP answer that its caller gets. Rooms add leaves of their own.
 
 AntiphonError
 ├── ConfigurationError            the operator's mistake, found at start
@@ -19,13 +19,16 @@ from typing import ClassVar, Literal
 
 import orjson
 
+CLIENT_LEFT = 499
+"""The status, in the log and in the usage, of a call whose client had left: nobody was told one."""
+
 
 class AntiphonError(Exception):
-    """Base of every error that is ours."""
+    """Base of every error of the gateway."""
 
 
 class ConfigurationError(AntiphonError):
-    """The settings, the data folder or the database cannot be used as they are. `problems` lists every one found."""
+    """Report settings, a data folder or a database that cannot be used as they are. `problems` lists all of them."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -33,7 +36,7 @@ class ConfigurationError(AntiphonError):
 
 
 class ApiError(AntiphonError):
-    """An error with an HTTP answer: `{"error": {"message", "type", "param", "code"}}`.
+    """Carry an HTTP error answer: `{"error": {"message", "type", "param", "code"}}`.
 
     `is_final`: no wait makes the request succeed, whatever its status says. `is_paid`: upstream has done its work all
     the same, and the call is not to be made again.
@@ -62,46 +65,51 @@ class ApiError(AntiphonError):
         self.status = status if status is not None else self.default_status
         self.headers: Mapping[str, str] = headers or {}
 
-    def told_headers(self) -> dict[str, str]:
-        """The headers of the answer, with whose error it is."""
+    def mark_paid(self) -> None:
+        """Mark that upstream has done the work: an SDK that retries by itself would pay for it twice."""
+        self.is_paid = True
+        self.headers = {**self.headers, "x-should-retry": "false"}
+
+    def answer_headers(self) -> dict[str, str]:
+        """Return the headers of the answer, among them whose error it is."""
         return {**self.headers, "x-antiphon-error-source": self.source}
 
     def body(self) -> bytes:
-        """The JSON answer, in OpenAI's shape."""
+        """Render the JSON answer, in OpenAI's shape."""
         return orjson.dumps(
             {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
         )
 
 
 class InvalidRequestError(ApiError):
-    """The client's mistake."""
+    """Report the client's mistake (400 unless it says otherwise)."""
 
     default_status = 400
     type = "invalid_request_error"
 
 
 class NotFoundError(InvalidRequestError):
-    """No such thing in the caller's project. Another project's id gets this answer too, byte for byte."""
+    """Report an id that the caller's project lacks; another project's id gets the same answer, byte for byte."""
 
     default_status = 404
 
 
 class ConflictError(InvalidRequestError):
-    """What was to be changed is not any more as its editor saw it, or what was to be made is there already."""
+    """Report an edit of an old version, or the creation of something that is there already."""
 
     default_status = 409
     default_code = "conflict"
 
 
 class AuthenticationError(ApiError):
-    """No identity could be established."""
+    """Report that the caller could not be authenticated."""
 
     default_status = 401
     type = "invalid_request_error"
 
 
 class PermissionDeniedError(ApiError):
-    """It is known who calls, and they may not do this."""
+    """Report that an authenticated caller may not do this."""
 
     default_status = 403
     default_code = "insufficient_permissions"
@@ -109,14 +117,14 @@ class PermissionDeniedError(ApiError):
 
 
 class StorageError(ApiError):
-    """The database could not answer, or could not commit in time. Nothing was announced that is not kept."""
+    """Report that the database could not answer or commit in time; no client was told of an uncommitted write."""
 
     default_status = 503
     default_code = "storage_unavailable"
 
 
 class OverloadedError(ApiError):
-    """The process is full or is shutting down; another replica, or a little later, will do."""
+    """Report that the process is full or shutting down; a retry, or another replica, may succeed."""
 
     default_status = 503
     default_code = "server_is_overloaded"
@@ -124,9 +132,9 @@ class OverloadedError(ApiError):
 
 
 class UpstreamError(ApiError):
-    """No upstream could serve the call, or its answer could not be used.
+    """Report that no upstream could serve the call, or that its answer could not be used.
 
-    `was_taken`: upstream answered with success, and said in the answer that it failed.
+    `was_taken`: upstream answered with success, and reported its failure in the answer.
     """
 
     default_status = 502
@@ -135,7 +143,7 @@ class UpstreamError(ApiError):
 
 
 class UpstreamRefusedError(UpstreamError):
-    """Upstream's own error answer: its status, body and allowed headers are relayed as they came."""
+    """Relay upstream's own error answer: its status, body and allowed headers as they came."""
 
     source = "upstream"
 
@@ -144,15 +152,15 @@ class UpstreamRefusedError(UpstreamError):
         self._body = body
 
     def body(self) -> bytes:
-        """Upstream's bytes."""
+        """Return upstream's body, unchanged."""
         return self._body
 
 
 def forget_frames(error: BaseException) -> None:
-    """Let go of what was at hand where this error came through, once it is to be answered.
+    """Drop the tracebacks of an error that is to be answered, so that its call's prompt is freed.
 
-    The code that makes, keeps or waits for an error holds it, and is held by it: the prompt of a call that fails would
-    stay in memory until the garbage collector comes by, which of few large objects it does not for long.
+    Frames hold the error, and its traceback holds the frames: the prompt of a failed call would stay in memory until
+    the garbage collector runs, which few large objects do not trigger for long.
     """
     passed: BaseException | None = error
     while passed is not None:

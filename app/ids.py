@@ -1,4 +1,4 @@
-"""The ids this gateway mints. They look like OpenAI's, because clients check (`resp_`, `msg_`; ≤ 64 characters)."""
+"""Mint ids that look like OpenAI's, because clients check them (`resp_`, `msg_`; ≤ 64 characters)."""
 
 import os
 import time
@@ -27,24 +27,24 @@ _ITEM_PREFIXES = {
     "apply_patch_call": "apc",
 }
 
-# Both ask the system for the same. `urandom` lets other threads go first, for which the event loop would wait; macOS
-# has only that.
+# `getrandom` reads the same source as `urandom`, which releases the GIL: the event loop would wait to get it back.
+# macOS has `urandom` alone.
 _random_bytes: Callable[[int], bytes] = getattr(os, "getrandom", os.urandom)
 
 
 def new_id(prefix: str) -> str:
-    """A fresh id: the prefix, an underscore, 48 hex digits, of which the first eight are the time.
+    """Mint an id: the prefix, an underscore, 48 hex digits, of which the first eight are the time.
 
-    So those of one moment lie together in an index, and a commit writes fewer of its pages.
+    So ids of one moment are neighbours in an index, and a commit writes fewer of its pages.
     """
     return f"{prefix}_{int(time.time()):08x}{_random_bytes(20).hex()}"
 
 
 def new_item_id(item_type: str) -> str:
-    """A fresh id for an item of this type; a type we do not know gets `item_`."""
+    """Mint an id for an item of this type; an unknown type gets `item_`."""
     return new_id(_ITEM_PREFIXES.get(item_type, "item"))
 
 
 def new_request_id() -> str:
-    """The id of one HTTP request, as in the `x-request-id` header."""
+    """Mint the id of one HTTP request, for the `x-request-id` header."""
     return f"req_{_random_bytes(16).hex()}"

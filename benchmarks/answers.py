@@ -78,6 +78,13 @@ def chat_completion() -> bytes:
     return orjson.dumps(_chat | {"object": "chat.completion", "choices": [choice], "usage": _chat_usage})
 
 
+def embeddings() -> bytes:
+    """The embedding of one text, as 1,536 floats in base64."""
+    data = [{"object": "embedding", "index": 0, "embedding": "q83v" * (1536 * 4 // 3)}]
+    usage = {"prompt_tokens": 8, "total_tokens": 8}
+    return orjson.dumps({"object": "list", "data": data, "model": "bench", "usage": usage})
+
+
 def models() -> bytes:
     """The list of the one model."""
     model = {"id": "bench", "object": "model", "created": 1_772_611_588, "owned_by": "bench"}

@@ -41,7 +41,7 @@ async def compare(load: Load, stage: Stage) -> list[Row]:
     for target in targets:
         warm = min(load.connections, _WARM_UP_CONNECTIONS)
         each = 1 if load.paced else _WARM_UP_EACH
-        await drive(target.port, [target.post(load.body)], connections=warm, each=each)
+        await drive(target.port, [target.post(load.body, path=load.path)], connections=warm, each=each)
     taken: dict[str, list[Row]] = {target.name: [] for target in targets}
     for _ in range(load.repetitions):
         for target in targets:
@@ -51,7 +51,7 @@ async def compare(load: Load, stage: Stage) -> list[Row]:
 
 async def measure(load: Load, target: Target, upstream: Target) -> Row:
     """One target under this load, once."""
-    request, each = target.post(load.body), load.each_of(target.share)
+    request, each = target.post(load.body, path=load.path), load.each_of(target.share)
     async with used(target, upstream) as usage:
         outcome = await drive(target.port, [request], connections=load.connections, each=each, rate=load.rate)
     done = max(1, outcome.events if load.per_event else len(outcome.latencies))

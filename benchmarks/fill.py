@@ -13,15 +13,15 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from app.installation import opened
-from app.master_secret import read_secret
-from app.offload import Offload
-from app.sealing import KeyRing
-from app.settings import load_settings
+from app.boot.installation import open_installation
+from app.runtime.compute_thread import ComputeThread
+from app.security.key_ring import KeyRing
+from app.security.master_secret import read_secret
+from app.settings.gateway import load_settings
 from app.state.records import ApiKey, Item, StoredResponse, Turn
-from app.storage.database import Database
-from app.storage.response_store import ResponseStore
-from app.storage.writer import Writer
+from app.storage.engine.database import Database
+from app.storage.responses.store import ResponseStore
+from app.storage.writer.writer import Writer
 
 CHAINS = 100
 CHAIN_TURNS = 10
@@ -112,12 +112,12 @@ class Filler:
 async def opened_filler(data: Path, original_id: str) -> AsyncIterator[tuple[Filler, Database, Writer, ApiKey]]:
     """A filler of the installation in this data folder, with its database and its first key."""
     settings = load_settings({"data_dir": data, "commit_timeout_seconds": _PATIENCE_SECONDS}).storage
-    async with opened(settings, KeyRing(read_secret(settings), settings.previous_secrets)) as installation:
+    async with open_installation(settings, KeyRing(read_secret(settings), settings.previous_secrets)) as installation:
         (key,) = [key for key in await installation.keys.list() if key.name == "first"]
     database = Database(settings.url, settings.pool_size, settings.commit_timeout_seconds)
     writer = Writer(database, settings.commit_timeout_seconds)
     try:
-        store, now = ResponseStore(database, writer, Offload()), int(time.time())
+        store, now = ResponseStore(database, writer, ComputeThread()), int(time.time())
         chain = await store.read_chain(key.project_id, original_id, now)
         body = await store.read_body(key.project_id, original_id, now)
         if chain is None or body is None:

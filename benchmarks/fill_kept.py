@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import Connection, insert
 
 from app.state.records import ApiKey, Conversation, Item
-from app.storage.conversation_store import ConversationStore
-from app.storage.database import Database
-from app.storage.usage_tables import usage_hours
+from app.storage.conversations.store import ConversationStore
+from app.storage.engine.database import Database
+from app.storage.usage.tables import usage_hours
 from benchmarks.fill import opened_filler
 
 CONVERSATION = "conv_kept"

@@ -7,10 +7,10 @@ import asyncio
 import sys
 from pathlib import Path
 
-from app.installation import DEFAULT_PROJECT, opened
-from app.master_secret import read_secret
-from app.sealing import KeyRing
-from app.settings import StorageSettings
+from app.boot.installation import DEFAULT_PROJECT, open_installation
+from app.security.key_ring import KeyRing
+from app.security.master_secret import read_secret
+from app.settings.gateway import StorageSettings
 
 _AT_ONCE = 256
 
@@ -18,7 +18,7 @@ _AT_ONCE = 256
 async def main(data: Path, count: int) -> None:
     """Open the installation in this data folder, and issue so many keys."""
     settings = StorageSettings(data_dir=data)
-    async with opened(settings, KeyRing(read_secret(settings), settings.previous_secrets)) as installation:
+    async with open_installation(settings, KeyRing(read_secret(settings), settings.previous_secrets)) as installation:
         project = await installation.project(DEFAULT_PROJECT)
         for first in range(0, count, _AT_ONCE):
             names = [f"member {number}" for number in range(first, min(count, first + _AT_ONCE))]

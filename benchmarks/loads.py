@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.stage import DIRECT, HAPROXY, LITELLM, NGINX, OGX, POSTGRES, SQLITE
+from benchmarks.stage import BRIDGE, DIRECT, HAPROXY, LITELLM, NGINX, OGX, POSTGRES, SQLITE
 
 _RELAYED = (DIRECT, HAPROXY, NGINX, SQLITE)
 _STORED = (DIRECT, HAPROXY, SQLITE, POSTGRES)
 _PEERS = (DIRECT, HAPROXY, SQLITE, LITELLM, OGX)
 _STORING_PEERS = (DIRECT, HAPROXY, SQLITE, OGX)
+_BRIDGED = (DIRECT, SQLITE, BRIDGE)
+_BRIDGES = (DIRECT, BRIDGE, LITELLM)
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Load:
     """`connections` at once, `each` requests on every one of them, of which a slow target gets its share.
 
     `rate` requests a second over all connections, alike for all targets; without it the next follows the last answer.
-    CPU is counted for each request, or for each event. Targets take turns, so often.
+    CPU is counted for each request, or for each event. Targets take turns, so often. All is sent to one `path`.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Load:
     rate: float | None = None
     paced: bool = False
     per_event: bool = False
+    path: str = "/v1/responses"
 
     def each_of(self, share: float) -> int:
         """How many requests a connection sends to a target of this share. A paced load is no longer for a fast one."""
@@ -68,6 +71,23 @@ def _unpaced(targets: tuple[str, ...], name: str, **members: object) -> Load:
     return Load(f"32 unpaced streams, {name}, per event", targets, body, 32, 15, per_event=True)
 
 
+def _to_chat(targets: tuple[str, ...]) -> tuple[Load, ...]:
+    """Chat completions and embeddings, which are relayed as they come."""
+    said = "Tell me a story about a unicorn."
+    chat, embeddings = "/v1/chat/completions", "/v1/embeddings"
+
+    def messages(text: str = said, **members: object) -> dict[str, object]:
+        return {"messages": [{"role": "user", "content": text}], **members}
+
+    paced, unpaced = (messages(f"{said} events={pace}", stream=True) for pace in ("50 pause_ms=20", "100"))
+    return (
+        Load("JSON, chat, 32 in flight", targets, messages(), 32, 150, path=chat),
+        Load("200 paced streams, chat, per event", targets, paced, 200, 2, paced=True, per_event=True, path=chat),
+        Load("32 unpaced streams, chat, per event", targets, unpaced, 32, 15, per_event=True, path=chat),
+        Load("embeddings, 32 in flight", targets, asked(), 32, 150, path=embeddings),
+    )
+
+
 STORED_LOADS = (*_json(_STORED, "stored"), _steady(_STORED, "stored"))
 
 LOADS = (
@@ -78,10 +98,17 @@ LOADS = (
     _paced(_STORED, "stored"),
     _unpaced(_RELAYED, "store: false", store=False),
     _unpaced(_STORED, "stored"),
+    *_to_chat(_RELAYED),
+    # The same call beside the one that is translated.
+    _json(_BRIDGED, "bridged to chat, store: false", store=False)[1],
+    _paced(_BRIDGED, "bridged to chat, store: false", store=False),
+    _unpaced(_BRIDGED, "bridged to chat, store: false", store=False),
 )
 
 PEER_LOADS = (
     *_json(_PEERS, "store: false", store=False),
     *_json(_STORING_PEERS, "stored"),
     _paced(_PEERS, "store: false", store=False),
+    _json(_BRIDGES, "bridged to chat, store: false", store=False)[1],
+    _paced(_BRIDGES, "bridged to chat, store: false", store=False),
 )

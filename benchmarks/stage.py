@@ -15,6 +15,7 @@ HAPROXY = "haproxy"
 NGINX = "nginx"
 SQLITE = "antiphon, SQLite"
 POSTGRES = "antiphon, PostgreSQL"
+BRIDGE = "antiphon, chat upstream"
 LITELLM = "LiteLLM"
 OGX = "OGX"
 
@@ -90,6 +91,16 @@ class Stage:
         return self.folder / "postgres"
 
     @property
+    def _bridged(self) -> Mapping[str, str]:
+        """The settings of a gateway whose upstream is asked in chat."""
+        config = self.folder / "bridge.toml"
+        config.write_text(
+            f'[[upstream]]\nname = "chat"\nbase_url = "http://127.0.0.1:{self.upstream.port}/v1"\n'
+            'api = "chat"\nkeys = ["env:OPENAI_API_KEY"]\n'
+        )
+        return {"ANTIPHON_CONFIG": str(config)}
+
+    @property
     def _starters(self) -> Mapping[str, Callable[[], Target | None]]:
         port = self.upstream.port
         return {
@@ -97,6 +108,7 @@ class Stage:
             HAPROXY: lambda: haproxy(self.folder, port),
             NGINX: lambda: nginx(self.folder, port),
             SQLITE: lambda: gateway(SQLITE, self.folder / "sqlite", port),
+            BRIDGE: lambda: gateway(BRIDGE, self.folder / "bridge", port, settings=self._bridged),
             POSTGRES: lambda: gateway(POSTGRES, self.postgres_data, port, self.postgres),
             LITELLM: lambda: litellm(LITELLM, self.folder, self._installed, port),
             OGX: lambda: ogx(OGX, self.folder, self._installed, port),

@@ -34,10 +34,10 @@ class Target:
         self.processes = Processes(self.process.pid)
         self.at_rest = self.processes.memory_bytes()
 
-    def post(self, body: Mapping[str, object], key: str | None = None) -> bytes:
-        """One POST /v1/responses with this body, with the target's key unless another is given."""
+    def post(self, body: Mapping[str, object], key: str | None = None, path: str = "/v1/responses") -> bytes:
+        """One POST with this body, to /v1/responses and with the target's key unless others are given."""
         content = orjson.dumps({"model": self.model, **body})
-        return self._head("POST /v1/responses", len(content), key) + content
+        return self._head(f"POST {path}", len(content), key) + content
 
     def get(self, path: str) -> bytes:
         """One GET of this path."""

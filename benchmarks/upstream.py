@@ -21,6 +21,7 @@ from benchmarks.answers import (
     RECEIVED,
     chat_completion,
     chat_stream,
+    embeddings,
     models,
     response,
     response_stream,
@@ -45,6 +46,7 @@ class Upstream(asyncio.Protocol):
 
     _response = response()
     _chat_completion = chat_completion()
+    _embeddings = embeddings()
     _models = models()
 
     def __init__(self, ids: Iterator[bytes]) -> None:
@@ -82,6 +84,8 @@ class Upstream(asyncio.Protocol):
             self._stream(chat_stream(count) if chat else response_stream(count), _PAUSE.search(request))
         elif chat:
             self._write_whole(self._chat_completion)
+        elif request.startswith(b"POST /v1/embeddings "):
+            self._write_whole(self._embeddings)
         elif request.startswith(b"GET "):
             self._write_whole(self._models)
         else:

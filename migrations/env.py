@@ -1,9 +1,9 @@
-"""Runs the migrations: on the connection `app.storage.schema` hands over, or for the alembic command on its own."""
+"""Run the migrations on the connection of `app.storage.schema_migration`, or on one of the alembic command's own."""
 
 from alembic import context
 from sqlalchemy import Connection
 
-from app.storage.schema import open_for_migration
+from app.storage.schema_migration import open_for_migration
 from app.storage.tables import metadata
 
 

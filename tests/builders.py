@@ -6,23 +6,26 @@ from typing import Any
 
 import orjson
 
-from app.byte_budget import ByteBudget
-from app.offload import Offload
-from app.relay.client import Client
-from app.relay.context_room import ContextRoom
-from app.relay.fold import Fold
-from app.relay.pump import Pump
-from app.relay.registry import Registry
-from app.settings_upstream import UpstreamSettings
-from app.state.items import input_items, output_items
-from app.state.packing import pack
+from app.relay.call.exchange import Exchange
+from app.relay.call.prepare import Preparer, asks_for_reasoning, served_by
+from app.relay.process.admission_and_drain import CallRegistry
+from app.relay.stream.accumulator import StreamAccumulator
+from app.relay.stream.client import Client
+from app.relay.stream.pump import Pump
+from app.runtime.byte_budget import ByteBudget
+from app.runtime.compute_thread import ComputeThread
+from app.security.encryption import Sealer
+from app.security.key_ring import KeyRing
+from app.settings.upstreams import UpstreamSettings
+from app.state.items.stored_form import input_items, output_items
+from app.state.items.turn_packing import pack
 from app.state.records import ApiKey, Chain, Item, Turn
 from app.upstream.account import Account
-from app.upstream.answer import UpstreamAnswer
-from app.upstream.lease import Lease
-from app.upstream.pool import Pool
+from app.upstream.call.answer import UpstreamAnswer
+from app.upstream.pool.checkout import Checkout
+from app.upstream.pool.pool import Pool
 from app.upstream.transport import Chunks
-from app.wire.requests import CreateRequest, parse_create_request
+from app.wire.requests.create import CreateRequest, parse_create_request
 from tests.fakes.streams import events
 
 ACCOUNT = "main/one"
@@ -59,23 +62,47 @@ def make_request(**fields: Any) -> CreateRequest:
     return parse_create_request(raw, 64)
 
 
-def make_room(max_bytes: int = 1 << 20) -> ContextRoom:
-    """Room for a context of so many bytes, with no other bound."""
-    return ContextRoom(max_bytes, ByteBudget(1 << 30).reservation("proj_a"))
-
-
 def make_caller(*, retention_days: int | None = None, revoked_at: int | None = None, **members: Any) -> ApiKey:
     return ApiKey("key_1", "proj_a", "test", "wxyz", NOW, revoked_at, retention_days, **members)
+
+
+def make_exchange(
+    request: CreateRequest,
+    caller: ApiKey | None = None,
+    *,
+    chain: Chain | None = None,
+    items: tuple[Item, ...] = (),
+    refers: bool = False,
+    memory: Any = None,
+) -> Exchange:
+    """An exchange as `Preparer.prepare` leaves it, of a context that is here."""
+    made = Exchange(request, caller or make_caller())
+    made.chain, made.items, made.refers, made.history, made.is_kept = chain, items, refers, memory, memory is not None
+    made.parent_key = None if chain is None else chain.key
+    made.prefer = served_by(made)
+    made.without_reasoning = set() if asks_for_reasoning(made) else None
+    return made
+
+
+async def make_prepared(
+    request: CreateRequest, memory: Any, *, caller: ApiKey | None = None, keep: bool = True, max_bytes: int = 1 << 20
+) -> Exchange:
+    """The exchange of a request that builds on what this memory has, and is kept there."""
+    made = Exchange(request, caller or make_caller())
+    sealer = Sealer(KeyRing(b"secret of sixteen"))
+    held = ByteBudget(1 << 30).reservation(made.project_id)
+    await Preparer(sealer, ComputeThread(), max_context_bytes=max_bytes).prepare(made, memory, held, keep=keep)
+    return made
 
 
 def make_account(name: str = ACCOUNT, **upstream: Any) -> Account:
     return Account(name, UpstreamSettings(**{"name": "main", "base_url": "http://127.0.0.1:9", **upstream}), None)
 
 
-def make_lease() -> Lease:
+def make_lease() -> Checkout:
     """A lease on an account of a pool of its own."""
     pool = Pool([UpstreamSettings(name="main", base_url="http://127.0.0.1:9")], 1)
-    return pool.lease(pool.accounts()[0])
+    return pool.checkout(pool.accounts()[0])
 
 
 def user(text: str, item_id: str | None = None) -> dict[str, Any]:
@@ -157,7 +184,7 @@ class Connection:
         # The message that begins an answer brings all of its body, or none.
         return bool(self.sent) and self.sent[-1].get("more_body", "body" not in self.sent[-1]) is False
 
-    def client(self, registry: Registry, *, keep_alive: float = 0) -> Client:
+    def client(self, registry: CallRegistry, *, keep_alive: float = 0) -> Client:
         return Client(self.send, self, registry, keep_alive_seconds=keep_alive)
 
 
@@ -204,7 +231,7 @@ class StreamRun:
     def __init__(self, chunks: Sequence[bytes | Exception | None], max_event_bytes: int = 1 << 20) -> None:
         self.connection = Connection()
         self.settling = Settling()
-        self.registry = Registry(1)
+        self.registry = CallRegistry(1)
         self.client: Client = self.connection.client(self.registry)
         first, *rest = chunks
         assert isinstance(first, bytes)
@@ -214,18 +241,18 @@ class StreamRun:
             {},
             first=first,
             body=make_body(self._play(rest)),
-            lease=make_lease(),
+            checkout=make_lease(),
         )
-        fold = Fold({"model": "demo"}, 1 << 20)
+        accumulator = StreamAccumulator({"model": "demo"}, 1 << 20)
         held = self.registry.budget.reservation("proj_a")
         self.pump = Pump(
             self.answer,
             self.client,
-            fold,
+            accumulator,
             self.settling,
             max_event_bytes=max_event_bytes,
             held=held,
-            offload=Offload(),
+            compute_thread=ComputeThread(),
         )
 
     @staticmethod

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import NullPool, create_engine, make_url, text
 
-from app.storage.database import Database
-from app.storage.schema import migrate
-from app.storage.writer import Writer
+from app.storage.engine.database import Database
+from app.storage.schema_migration import migrate
+from app.storage.writer.writer import Writer
 from tests.fakes.valkey import ValkeyServer
 
 COMMIT_TIMEOUT = 20.0
@@ -78,7 +78,7 @@ def certificates_read_once() -> Iterator[None]:
 def short_logs() -> Iterator[None]:
     """A thousand gateways that each begin with 16 MB of an empty log would keep the disk busy."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.storage.sqlite._LOG_PAGES", 100)
+        patch.setattr("app.storage.engine.sqlite._LOG_PAGES", 100)
         yield
 
 

@@ -1,19 +1,19 @@
-"""Who administers. Must not know how they proved it."""
+"""Check what an administrator may change and give away to a key."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from app.errors import PermissionDeniedError
-from app.state.addresses import Network, read_network
-from app.state.policy import SCOPES, KeyPolicy, Scope, administers, has_scope
+from app.state.ip_addresses import Network, read_network
+from app.state.policies import SCOPES, KeyPolicy, Scope, administers, has_scope
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """An administrator: "master key", "key_… (name)", "command line (user)", and the address they come from, if any.
+    """Hold who administers: "master key", "key_… (name)" or "command line (user)", and the client's address, if any.
 
-    `scopes` are those that they can give to a key, `expires_at` and `addresses` until when and from where a key can
-    administer that they make: everything, unless they are a key themselves, as it was at `key_version`.
+    `scopes` are those that the actor can give to a key; `expires_at` and `addresses` bound when and from where such a
+    key can administer. Nothing is bounded unless the actor is a key itself, as it was at `key_version`.
     """
 
     name: str
@@ -26,12 +26,12 @@ class Actor:
     key_version: int = 0
 
     def check_can_write(self) -> None:
-        """Raise PermissionDeniedError for one who may only look."""
+        """Raise PermissionDeniedError for an actor who may only read."""
         if not self.can_write:
             raise PermissionDeniedError("You have insufficient permissions for this operation. Missing scopes: admin.")
 
     def check_can_give(self, scopes: Collection[Scope]) -> None:
-        """Raise PermissionDeniedError when a key with these scopes could do what this administrator cannot."""
+        """Raise PermissionDeniedError if a key with these scopes could do what this actor cannot."""
         missing = [scope for scope in scopes if not has_scope(self.scopes, scope)]
         if missing:
             raise _stronger(
@@ -40,7 +40,7 @@ class Actor:
             )
 
     def check_outlasts(self, policy: KeyPolicy, expires_at: int | None) -> None:
-        """Raise PermissionDeniedError for a key that could administer for longer, or from elsewhere, than they can."""
+        """Raise PermissionDeniedError for a key that could administer longer, or from elsewhere, than this actor."""
         if not administers(policy.scopes):
             return
         if self.expires_at is not None and (expires_at is None or expires_at > self.expires_at):

@@ -1,34 +1,35 @@
-"""API keys: made, changed, rotated, blocked and revoked. Must not know how administrators ask."""
+"""Create, change, rotate, block and revoke API keys, each with its record in the audit log."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
-from app.administration import rules
+from app.administration import validation
 from app.administration.actor import Actor
 from app.administration.audit import Audit
-from app.administration.edits import being_erased, changed_meanwhile, differences
+from app.administration.errors import being_erased, changed_meanwhile, differences
 from app.errors import InvalidRequestError, NotFoundError
 from app.ids import new_id
-from app.state.policy import ANY_KEY, KeyPolicy, administers
+from app.state.policies import CLIENT_SCOPES, STORED_SCOPES, KeyPolicy, Scope, administers
 from app.state.records import ApiKey
-from app.storage.key_store import ChangeKey, CreateKey, KeyStore, Mark, MarkKey, RotateKey
-from app.storage.project_store import ProjectStore
+from app.storage.keys.store import ChangeKey, CreateKey, KeyStore, Mark, MarkKey, RotateKey
+from app.storage.projects.store import ProjectStore
 
 _CHANGEABLE: Mapping[str, Callable[[Any], Any]] = {
-    "name": rules.check_name,
-    "owner": rules.check_owner,
-    "tags": rules.check_tags,
-    "policy": rules.check_key_policy,
-    "expires_at": rules.check_expiry,
+    "name": validation.check_name,
+    "owner": validation.check_owner,
+    "tags": validation.check_tags,
+    "policy": validation.check_key_policy,
+    "expires_at": validation.check_expiry,
 }
 
 
-class Keys:
-    """The keys of all projects. What a key may exceed of its project's policy it may in text, and never in effect.
+class ApiKeys:
+    """Administer the keys of all projects. A key's policy may exceed its project's in text, and never in effect.
 
-    `mint` makes a key and `hash_of` what is kept of one; `changed` is told the id of each key that is another now.
+    `mint` makes a key and `hash_of` the hash that is kept of it; `changed` is called with the id of each changed key.
     """
 
     def __init__(
@@ -51,18 +52,18 @@ class Keys:
     async def list(
         self, *, project_id: str | None = None, after: str | None = None, limit: int = 50
     ) -> Sequence[ApiKey]:
-        """Keys of a project or of all, newest first, from behind the one with the id `after`."""
+        """List keys of a project or of all, newest first, that follow the one with the id `after`."""
         return await self._keys.list(project_id=project_id, after=after, limit=limit)
 
     async def get(self, key_id: str) -> ApiKey:
-        """The key with this id, whatever its state. Raises NotFoundError."""
+        """Return the key with this id, whatever its state. Raises NotFoundError."""
         key = await self._keys.get(key_id)
         if key is None:
             raise NotFoundError(f"API key with id '{key_id[:100]}' not found.", param="key_id")
         return key
 
     async def has_administrator(self) -> bool:
-        """Whether there is a key that administers, and is good now."""
+        """Tell whether there is a valid key with the scope `admin`."""
         now = int(time.time())
         keys = await self._keys.with_own_policy()
         return any(key.is_usable(now) and "admin" in key.policy.scopes for key in keys)
@@ -75,27 +76,31 @@ class Keys:
         name: str,
         owner: str | None = None,
         tags: Sequence[str] = (),
-        policy: KeyPolicy | Mapping[str, Any] = ANY_KEY,
+        policy: KeyPolicy | Mapping[str, Any] = MappingProxyType({}),
         expires_at: int | None = None,
     ) -> tuple[ApiKey, str]:
-        """A new key: its record, and the key itself, this once.
+        """Create a key; returns its record, and the key itself, this once.
 
-        Raises InvalidRequestError with `param`, NotFoundError for the project, and PermissionDeniedError for an actor
-        who may not write or has not every scope that the key would have.
+        A policy that says nothing of scopes gets those of a new key. Raises InvalidRequestError with `param`,
+        NotFoundError for the project, and PermissionDeniedError for an actor who may not write or has not every scope
+        that the key would have.
         """
         key = self._mint()
         record = ApiKey(
             id=new_id("key"),
             project_id=project_id,
-            name=rules.check_name(name),
+            name=validation.check_name(name),
             hint=key[-4:],
             created_at=int(time.time()),
             revoked_at=None,
             retention_days=None,
-            owner=rules.check_owner(owner),
-            tags=rules.check_tags(tags),
-            expires_at=rules.check_expiry(expires_at),
-            policy=rules.check_key_policy(policy),
+            owner=validation.check_owner(owner),
+            tags=validation.check_tags(tags),
+            expires_at=validation.check_expiry(expires_at),
+            policy=validation.check_key_policy(
+                # An administrator from before a surface was new has not its scope, and gives the others.
+                _with_scopes(policy, _client_scopes(actor.scopes))
+            ),
         )
         if administers(record.policy.scopes):
             record = replace(record, granted_by=actor.key_id)
@@ -114,14 +119,20 @@ class Keys:
     async def update(self, actor: Actor, key_id: str, changes: Mapping[str, Any], *, version: int) -> ApiKey:
         """Change name, owner, tags, policy (the whole of it) or expires_at; returns the key as it is now.
 
+        A policy that says nothing of scopes gives those of a client, but no surface that the key does not have.
+
         Raises as `create` does, NotFoundError, and ConflictError when `version` is not the current one.
         """
-        rules.unknown_members(changes, tuple(_CHANGEABLE))
+        validation.unknown_members(changes, tuple(_CHANGEABLE))
         values = {field: _CHANGEABLE[field](value) for field, value in changes.items()}
         actor.check_can_write()
         key = await self._living(key_id)
         if "policy" in values:
-            # Scopes that it has already are not given to it.
+            values["policy"] = validation.check_key_policy(
+                _with_scopes(changes["policy"], _client_scopes(key.policy.scopes))
+            )
+        if "policy" in values:
+            # Scopes that the key has already are not given to it.
             actor.check_can_give([scope for scope in values["policy"].scopes if scope not in key.policy.scopes])
         if "policy" in values or "expires_at" in values:
             actor.check_outlasts(values.get("policy", key.policy), values.get("expires_at", key.expires_at))
@@ -139,11 +150,11 @@ class Keys:
         return await self._as_changed(key_id, *ended)
 
     async def rotate(self, actor: Actor, key_id: str, *, overlap_seconds: int) -> tuple[ApiKey, str]:
-        """Another key in its place: the record, and the key itself, this once. The one before is good for the overlap.
+        """Replace the key; returns its record, and the new key, this once. The old key stays valid for the overlap.
 
-        A key that was rotated out before that ends now. Raises as `update` does: who is shown a key can use it.
+        A key of an earlier rotation ends now. Raises as `update` does: an actor who is shown a key can use it.
         """
-        overlap = rules.check_overlap(overlap_seconds)
+        overlap = validation.check_overlap(overlap_seconds)
         actor.check_can_write()
         before = await self._living(key_id)
         actor.check_can_give(before.policy.scopes)
@@ -157,25 +168,25 @@ class Keys:
         return await self._as_changed(key_id), key
 
     async def block(self, actor: Actor, key_id: str) -> ApiKey:
-        """Refuse the key until it is unblocked. A stream that runs goes on to its end."""
+        """Block the key until it is unblocked. A running stream goes on to its end."""
         return await self._mark(actor, "key.block", key_id, "blocked_at", int(time.time()))
 
     async def unblock(self, actor: Actor, key_id: str) -> ApiKey:
-        """Take the key again. Who knows it can use it: raises as `rotate` does."""
+        """Unblock the key. Raises as `rotate` does, because an actor may know the key."""
         key = await self.get(key_id)
         actor.check_can_give(key.policy.scopes)
         actor.check_outlasts(key.policy, key.expires_at)
         return await self._mark(actor, "key.unblock", key_id, "blocked_at", None)
 
     async def revoke(self, actor: Actor, key_id: str) -> ApiKey:
-        """Refuse the key for ever, the one before it too while an overlap lasts, and the keys that administer by it."""
+        """Revoke the key for ever, its predecessor during an overlap, and the admin keys that it has made."""
         return await self._mark(actor, "key.revoke", key_id, "revoked_at", int(time.time()))
 
     async def _mark(self, actor: Actor, action: str, key_id: str, mark: Mark, at: int | None) -> ApiKey:
         actor.check_can_write()
         await self.get(key_id)
         ended = await self._keys.granted_by(key_id) if mark == "revoked_at" else ()
-        # What is so already is no change, and no mistake.
+        # A key that is in this state already is no change, and no error.
         await self._audit.submit(actor, action, key_id, {"ends": ended} if ended else {}, MarkKey(key_id, mark, at))
         return await self._as_changed(key_id, *ended)
 
@@ -194,7 +205,7 @@ class Keys:
 
 
 def _shown_to(actor: Actor, key: ApiKey, overlap: int) -> str | None:
-    """The key with which another ends that its holder is shown. Raises InvalidRequestError where those would be two."""
+    """Return the key with which a rotated key ends. Raises InvalidRequestError if there would be two such keys."""
     if not administers(key.policy.scopes) or actor.key_id == key.id:
         return key.granted_by
     if overlap and key.granted_by not in (None, actor.key_id):
@@ -205,3 +216,13 @@ def _shown_to(actor: Actor, key: ApiKey, overlap: int) -> str | None:
             param="overlap_seconds",
         )
     return actor.key_id
+
+
+def _with_scopes(policy: KeyPolicy | Mapping[str, Any], scopes: Sequence[Scope]) -> KeyPolicy | Mapping[str, Any]:
+    """Add these scopes to a policy that is given by its members and names none."""
+    return {"scopes": scopes, **policy} if isinstance(policy, Mapping) else policy
+
+
+def _client_scopes(known: Collection[Scope]) -> Sequence[Scope]:
+    """Return the scopes of a client, without the surfaces that are newer than whoever has the known scopes."""
+    return [scope for scope in CLIENT_SCOPES if scope in STORED_SCOPES or scope in known]

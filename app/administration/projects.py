@@ -1,4 +1,4 @@
-"""Make, change and erase projects, by whatever way administrators ask."""
+"""Create, change and erase projects, each with its record in the audit log."""
 
 import asyncio
 import time
@@ -7,33 +7,33 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from app.administration import rules
+from app.administration import validation
 from app.administration.actor import Actor
 from app.administration.audit import Audit
-from app.administration.edits import being_erased, changed_meanwhile, differences
+from app.administration.errors import being_erased, changed_meanwhile, differences
 from app.errors import ConflictError, NotFoundError, StorageError
 from app.ids import new_id
-from app.state.policy import ANY_PROJECT, ProjectPolicy
+from app.state.policies import ANY_PROJECT, ProjectPolicy
 from app.state.records import Project
-from app.storage.project_erasure import EraseProject, MarkErasing, ProjectErasure
-from app.storage.project_store import NAME_TAKEN, ChangeProject, CreateProject, ProjectStore
-from app.storage.retention import Retention
+from app.storage.projects.erasure import EraseProject, MarkErasing, ProjectErasure
+from app.storage.projects.store import NAME_TAKEN, ChangeProject, CreateProject, ProjectStore
+from app.storage.responses.retention import Retention
 
-# Of an administrator's request; what is left then is done by the gateway's duty.
+# Time within an administrator's request; the periodic task does the rest.
 _SHORTEN_SECONDS = 5.0
-# Who goes on with an erasure whose administrator's process ended.
+# The actor who goes on with an erasure that another process began.
 _GATEWAY = Actor("gateway")
 
 _CHANGEABLE: Mapping[str, Callable[[Any], Any]] = {
-    "name": rules.check_name,
-    "retention_days": rules.check_days,
-    "conversation_days": partial(rules.check_days, param="conversation_days"),
-    "policy": rules.check_project_policy,
+    "name": validation.check_name,
+    "retention_days": validation.check_days,
+    "conversation_days": partial(validation.check_days, param="conversation_days"),
+    "policy": validation.check_project_policy,
 }
 
 
 class Projects:
-    """All projects. `changed` is told the id of each that is another now."""
+    """Administer all projects. `changed` is called with the id of each changed project."""
 
     def __init__(
         self,
@@ -51,18 +51,18 @@ class Projects:
         self._changed = changed
 
     async def list(self, *, after: str | None = None, limit: int = 50) -> Sequence[Project]:
-        """Projects, newest first, from behind the one with the id `after`."""
+        """List projects, newest first, that follow the one with the id `after`."""
         return await self._projects.list(after=after, limit=limit)
 
     async def get(self, project_id: str) -> Project:
-        """The project with this id. Raises NotFoundError."""
+        """Return the project with this id. Raises NotFoundError."""
         project = await self._projects.get(project_id)
         if project is None:
             raise NotFoundError(f"Project with id '{project_id[:100]}' not found.", param="project_id")
         return project
 
     async def find(self, name: str) -> Project | None:
-        """The project of this name."""
+        """Return the project of this name, or None."""
         return await self._projects.find(name)
 
     async def create(
@@ -74,14 +74,14 @@ class Projects:
         conversation_days: int | None = None,
         policy: ProjectPolicy | Mapping[str, Any] = ANY_PROJECT,
     ) -> Project:
-        """A new project. Raises InvalidRequestError with `param`, and ConflictError for a name that is taken."""
+        """Create a project. Raises InvalidRequestError with `param`, and ConflictError for a name that is taken."""
         project = Project(
             new_id("proj"),
-            rules.check_name(name),
-            rules.check_days(retention_days),
+            validation.check_name(name),
+            validation.check_days(retention_days),
             int(time.time()),
-            rules.check_project_policy(policy),
-            conversation_days=rules.check_days(conversation_days, "conversation_days"),
+            validation.check_project_policy(policy),
+            conversation_days=validation.check_days(conversation_days, "conversation_days"),
         )
         details = {field: getattr(project, field) for field in _CHANGEABLE}
         if not await self._audit.submit(actor, "project.create", project.id, details, CreateProject(project)):
@@ -94,7 +94,7 @@ class Projects:
         A shorter retention holds for what is stored as well. Raises as `create` does, NotFoundError, and ConflictError
         when `version` is not the current one.
         """
-        rules.unknown_members(changes, tuple(_CHANGEABLE))
+        validation.unknown_members(changes, tuple(_CHANGEABLE))
         values = {field: _CHANGEABLE[field](value) for field, value in changes.items()}
         actor.check_can_write()
         project = await self.get(project_id)
@@ -119,7 +119,7 @@ class Projects:
             if not is_changed:
                 raise changed_meanwhile("project")
             if shortens:
-                # Here, for whoever looks next; the duty does what this process leaves, and what ends meanwhile.
+                # At once, for the next reader; the periodic task does what this leaves, and turns that end meanwhile.
                 with suppress(TimeoutError, StorageError):
                     async with asyncio.timeout(_SHORTEN_SECONDS):
                         await self._retention.shorten(project_id, values["retention_days"])
@@ -127,9 +127,9 @@ class Projects:
         return await self.get(project_id)
 
     async def begin_erasure(self, actor: Actor, project_id: str) -> Project:
-        """Revoke the project's keys and mark it: `erase`, or the gateway's duty, removes all that it has, and itself.
+        """Revoke the project's keys and mark it for `erase`, by this process or the periodic task.
 
-        Raises NotFoundError. Nothing brings it back; a second time changes nothing.
+        Raises NotFoundError. Nothing brings the project back; a second call changes nothing.
         """
         actor.check_can_write()
         project = await self.get(project_id)
@@ -139,7 +139,7 @@ class Projects:
         return project
 
     async def erase(self, actor: Actor, project_id: str) -> None:
-        """Erase a project with all that it has, to the end. Raises as `begin_erasure` does."""
+        """Erase a project with all that it has. Raises as `begin_erasure` does."""
         project = await self.begin_erasure(actor, project_id)
         details = {"name": project.name}
         await self._erasure.empty(project_id)
@@ -152,11 +152,11 @@ class Projects:
         await self._erasure.empty_log()
 
     async def shorten_marked(self) -> None:
-        """Go on with every retention that became shorter, for what is stored."""
+        """Apply every shortened retention to stored responses."""
         await self._retention.apply()
 
     async def erase_marked(self) -> None:
-        """Go on with every erasure that was begun, whoever began it."""
+        """Finish every erasure that was begun, in whichever process."""
         for project_id in await self._erasure.marked():
             with suppress(NotFoundError):
                 await self.erase(_GATEWAY, project_id)

@@ -5,16 +5,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.sealing import KeyRing, sealed_under
+from app.security.encryption import sealed_under
+from app.security.key_ring import KeyRing
 from app.state.upstreams import StoredKey
 
 
 @dataclass(frozen=True, slots=True)
 class SecretUse:
-    """One master secret, by its fingerprint.
+    """Describe one master secret, by its fingerprint.
 
-    `source` says where this process has its keys from. `is_written_under`: by gateways now. `upstream_keys` counts the
-    stored ones that are sealed under it. `is_needed`: without it in a setting something could not be read any more.
+    `source` says where this process has its keys from. `is_written_under`: gateways encrypt under it now.
+    `upstream_keys` counts the stored keys under it. `is_needed`: without it in a setting something could not be read.
     """
 
     fingerprint: str
@@ -25,7 +26,7 @@ class SecretUse:
 
 
 def secret_uses(ring: KeyRing, kept: Mapping[str, str], stored: Sequence[StoredKey]) -> Sequence[SecretUse]:
-    """Each secret, the present one first. `kept` are the places of the database's key ring."""
+    """Report each secret, the present one first. `kept` is the database's key ring, by place."""
     sealed = Counter(sealed_under(key.secret) for key in stored)
     known = [ring.present, *(keys.fingerprint for keys in (ring.named, *ring.others))]
     return [_use(name, ring, kept, sealed[name]) for name in dict.fromkeys((*known, *sealed))]

@@ -1,4 +1,4 @@
-"""The settings that are in effect, as administrators see them: where each comes from, and no secret."""
+"""List the settings in effect for administrators, each with its source, secrets masked."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from app.settings import Settings
-from app.settings_sources import settings_of
+from app.settings.gateway import Settings
+from app.settings.sources import settings_of
 
 _MASK = "***"
 _DEFAULT = "default"
@@ -15,7 +15,7 @@ _DEFAULT = "default"
 
 @dataclass(frozen=True, slots=True)
 class EffectiveSetting:
-    """A setting by its name in the config file ("server.port"). `source` is as the operator wrote it, or "default".
+    """Hold a setting by its name in the config file ("server.port"). `source` is the operator's name, or "default".
 
     A secret that is set is "***", one that is not is None.
     """
@@ -26,11 +26,11 @@ class EffectiveSetting:
 
 
 def effective(settings: Settings, latest: Settings) -> list[EffectiveSetting]:
-    """Every setting, in the order of the documentation; then the upstreams of the configuration, and prices.
+    """List every setting, in the order of the documentation; then the upstreams of the configuration, and prices.
 
-    Those that the process started with, but for the upstreams: they are those of the `latest` that it read.
+    `settings` are those of the process's start; upstreams come from the `latest` that it has read.
     """
-    shown = [
+    rows = [
         EffectiveSetting(
             f"{setting.group}.{setting.field}",
             _plain(getattr(getattr(settings, setting.group), setting.field)),
@@ -38,7 +38,7 @@ def effective(settings: Settings, latest: Settings) -> list[EffectiveSetting]:
         )
         for setting in settings_of(Settings)
     ]
-    return [*shown, *_listed(latest, "upstreams"), *_listed(settings, "prices")]
+    return [*rows, *_listed(latest, "upstreams"), *_listed(settings, "prices")]
 
 
 def _listed(settings: Settings, group: str) -> Iterator[EffectiveSetting]:
@@ -50,7 +50,7 @@ def _listed(settings: Settings, group: str) -> Iterator[EffectiveSetting]:
 
 
 def _plain(value: object) -> Any:
-    """What JSON can hold of it. Any secret inside is masked."""
+    """Convert a value to JSON's types; masks any secret inside."""
     if isinstance(value, SecretStr):
         return _MASK
     if isinstance(value, BaseModel):

@@ -1,4 +1,4 @@
-"""Upstreams and their keys: shown, made, changed, tested, taken out of service. Must not know how it is asked for."""
+"""List, create, change and test upstreams and their keys, and take accounts out of service."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -10,17 +10,16 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from app.administration.actor import Actor
-from app.administration.addresses import check_address
 from app.administration.audit import Audit
-from app.administration.edits import changed_meanwhile, differences
-from app.administration.refusals import refusal
+from app.administration.errors import changed_meanwhile, differences, validation_error
+from app.administration.upstream_address import check_address
 from app.errors import ConflictError, InvalidRequestError, NotFoundError
 from app.ids import new_id
-from app.sealing import Vault
-from app.settings_upstream import KeySettings, UpstreamSettings
-from app.state.health import AccountState, Control
-from app.state.upstreams import Stored, StoredKey, StoredUpstream
-from app.storage.upstream_store import (
+from app.security.encryption import Vault
+from app.settings.upstreams import KeySettings, UpstreamSettings
+from app.state.account_conditions import AccountState, Control
+from app.state.upstreams import StoredKey, StoredUpstream, StoredUpstreams
+from app.storage.upstreams.store import (
     AddKey,
     ChangeUpstream,
     ControlAccount,
@@ -30,27 +29,27 @@ from app.storage.upstream_store import (
     UpstreamStore,
 )
 from app.upstream.account import account_name
-from app.upstream.attempt import TestResult
-from app.upstream.pool import Pool
-from app.upstream.reach import Reach
-from app.wire import wording
+from app.upstream.call.attempt import TestResult
+from app.upstream.http.egress_policy import EgressPolicy
+from app.upstream.pool.pool import Pool
+from app.wire import error_messages
 
 _MOST_UPSTREAMS = 100
 _MOST_KEYS = 1000
 _LARGEST_SETTINGS = 64 * 1024
 _SHOWN_OF_A_KEY = 4
-# Of a shorter key, its end would be too much of it.
+# The end of a shorter key would give too much of it away.
 _LONG_ENOUGH_TO_SHOW = 16
 
 M = TypeVar("M", bound=BaseModel)
 Origin = Literal["config", "database"]
 Versioned: TypeAlias = tuple[UpstreamSettings, int]
-"""An upstream of the database, and the version that it has."""
+"""An upstream of the database, and its version."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """An account as this process knows it. `key_id` and `hint` are of a key that is in the database."""
+    """Hold an account as this process knows it. `key_id` and `hint` are set for a key of the database."""
 
     state: AccountState
     source: Origin
@@ -60,7 +59,7 @@ class AccountView:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamView:
-    """An upstream; `version` is of one that is in the database."""
+    """Hold an upstream with its accounts; `version` is set for an upstream of the database."""
 
     settings: UpstreamSettings
     source: Origin
@@ -69,10 +68,10 @@ class UpstreamView:
 
 
 class Upstreams:
-    """What is served, and what administrators make of it. Those of the configuration are changed there.
+    """Administer the upstreams of the database; those of the configuration are listed, and changed there.
 
-    `configured` has the configuration's; `test` calls upstream with an account; `changed` is called after each change;
-    what administrators make is within `reach`.
+    `configured` returns the configuration's; `test` calls upstream with an account; `changed` is called after each
+    change; `egress_policy` limits the addresses of administrators' upstreams.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class Upstreams:
         configured: Callable[[], Sequence[UpstreamSettings]],
         test: Callable[[str], Awaitable[TestResult]],
         changed: Callable[[], None],
-        reach: Reach,
+        egress_policy: EgressPolicy,
     ) -> None:
         self._store = store
         self._audit = audit
@@ -94,10 +93,10 @@ class Upstreams:
         self._configured = configured
         self._test = test
         self._changed = changed
-        self._reach = reach
+        self._egress_policy = egress_policy
 
     async def list(self) -> Sequence[UpstreamView]:
-        """All that this process serves, in their order, each with its accounts."""
+        """List all upstreams that this process serves, in their order, each with its accounts."""
         stored = await self._store.read()
         keys = {key.account: key for key in stored.keys}
         reports = self._pool.report()
@@ -109,8 +108,8 @@ class Upstreams:
         ]
 
     async def create(self, actor: Actor, spec: Mapping[str, Any]) -> Versioned:
-        """A new upstream: UpstreamSettings without keys. Raises InvalidRequestError with `param`, and ConflictError."""
-        # First: who may only look has no name looked up either.
+        """Create an upstream from UpstreamSettings without keys. Raises InvalidRequestError, ConflictError."""
+        # First: for an actor who may only read, no name is resolved either.
         actor.check_can_write()
         upstream = await self._checked(spec)
         stored = await self._store.read()
@@ -120,7 +119,7 @@ class Upstreams:
         row = StoredUpstream(upstream.name, 1, int(time.time()), _packed(upstream))
         is_new = upstream.name not in self._names_configured()
         if not is_new or not await self._submit(
-            actor, "upstream.create", upstream.name, _told(upstream), CreateUpstream(row)
+            actor, "upstream.create", upstream.name, _members(upstream), CreateUpstream(row)
         ):
             raise ConflictError(
                 f"There is already an upstream named {upstream.name!r}.", code="name_taken", param="name"
@@ -136,15 +135,15 @@ class Upstreams:
         stored = await self._store.read()
         row = self._row(name, stored)
         if "name" in changes:
-            raise wording.unknown_parameter("name")
+            raise error_messages.unknown_parameter("name")
         before = orjson.loads(row.settings)
         upstream = await self._checked({**before, "name": name, **changes})
         if version != row.version:
             raise changed_meanwhile("upstream")
         if urlsplit(upstream.base_url)[:2] != urlsplit(before["base_url"])[:2]:
             _check_no_keys(name, stored, "base_url")
-        # What is not told is at its default.
-        details = differences(before, {**dict.fromkeys(before), **_told(upstream)})
+        # Members that are left out are at their defaults.
+        details = differences(before, {**dict.fromkeys(before), **_members(upstream)})
         if not details:
             return upstream, version
         change = ChangeUpstream(name, version, _packed(upstream))
@@ -153,13 +152,13 @@ class Upstreams:
         return upstream, version + 1
 
     async def delete(self, actor: Actor, name: str) -> None:
-        """End an upstream and its keys; calls on it go on. Raises NotFoundError or ConflictError."""
+        """Delete an upstream and its keys; calls on it go on. Raises NotFoundError or ConflictError."""
         self._row(name, await self._store.read())
         if not await self._submit(actor, "upstream.delete", name, {}, DeleteUpstream(name)):
             raise _no_upstream(name)
 
     async def add_key(self, actor: Actor, upstream: str, spec: Mapping[str, Any]) -> StoredKey:
-        """A key for an upstream, also for one of the configuration: KeySettings, with the key itself as `secret`."""
+        """Add a key to an upstream, also to one of the configuration: KeySettings, with the key itself as `secret`."""
         stored = await self._store.read()
         if upstream not in self._names_configured() | {row.name for row in stored.upstreams}:
             raise _no_upstream(upstream)
@@ -183,14 +182,14 @@ class Upstreams:
         )
         details = {"id": key_id, "account": account, **key.model_dump(exclude={"secret"}, exclude_defaults=True)}
         if not await self._submit(actor, "upstream_key.create", upstream, details, AddKey(row)):
-            # Another administrator may have been a moment faster, with the key or with its name.
+            # Another administrator may have been faster, with the key or with its name.
             if _has_key(await self._store.read(), account):
                 raise _key_exists()
             raise ConflictError("This upstream has a key of this name.", code="name_taken", param="name")
         return row
 
     async def remove_key(self, actor: Actor, upstream: str, key_id: str) -> None:
-        """End a key; calls with it go on. Raises NotFoundError."""
+        """Remove a key; calls with it go on. Raises NotFoundError."""
         details = {"id": key_id}
         if not await self._submit(actor, "upstream_key.delete", upstream, details, RemoveKey(upstream, key_id)):
             raise NotFoundError(f"Upstream key with id '{key_id[:100]}' not found.", param="key_id")
@@ -201,7 +200,7 @@ class Upstreams:
         await self._submit(actor, f"account.{state}", account, {}, ControlAccount(account, state))
 
     async def test(self, actor: Actor, account: str) -> TestResult:
-        """What upstream says to this account's key now. Raises NotFoundError."""
+        """Test by a call whether upstream accepts this account's key. Raises NotFoundError."""
         actor.check_can_write()
         self._check_account(account)
         return await self._test(account)
@@ -214,14 +213,14 @@ class Upstreams:
 
     async def _checked(self, spec: Mapping[str, Any]) -> UpstreamSettings:
         if "keys" in spec:
-            raise wording.unknown_parameter("keys")
+            raise error_messages.unknown_parameter("keys")
         upstream = _read(UpstreamSettings, spec)
         if len(_packed(upstream)) > _LARGEST_SETTINGS:
             raise InvalidRequestError(f"An upstream's settings have {_LARGEST_SETTINGS} bytes at most.")
-        await check_address(upstream.base_url, self._reach)
+        await check_address(upstream.base_url, self._egress_policy)
         return upstream
 
-    def _row(self, name: str, stored: Stored) -> StoredUpstream:
+    def _row(self, name: str, stored: StoredUpstreams) -> StoredUpstream:
         if name in self._names_configured():
             raise ConflictError(f"The upstream {name!r} is in the configuration: change it there.", param="name")
         row = next((row for row in stored.upstreams if row.name == name), None)
@@ -229,7 +228,9 @@ class Upstreams:
             raise _no_upstream(name)
         return row
 
-    def _view(self, upstream: UpstreamSettings, stored: Stored, accounts: Sequence[AccountView]) -> UpstreamView:
+    def _view(
+        self, upstream: UpstreamSettings, stored: StoredUpstreams, accounts: Sequence[AccountView]
+    ) -> UpstreamView:
         row = next((row for row in stored.upstreams if row.name == upstream.name), None)
         if row is None or upstream.name in self._names_configured():
             return UpstreamView(upstream, "config", None, accounts)
@@ -249,23 +250,23 @@ def _account(state: AccountState, keys: Mapping[str, StoredKey]) -> AccountView:
 
 
 def _read(kind: type[M], spec: Mapping[str, Any]) -> M:
-    """The settings, or the first fault among them in OpenAI's words. No value is quoted: it may be the key."""
+    """Validate settings; raises InvalidRequestError in OpenAI's words, quoting no value: it may be the key."""
     try:
         return kind.model_validate(dict(spec))
     except ValidationError as error:
-        raise refusal(error.errors()[0]) from None
+        raise validation_error(error.errors()[0]) from None
 
 
-def _told(upstream: UpstreamSettings) -> dict[str, Any]:
+def _members(upstream: UpstreamSettings) -> dict[str, Any]:
     return upstream.model_dump(mode="json", exclude={"name", "keys"}, exclude_defaults=True)
 
 
 def _packed(upstream: UpstreamSettings) -> bytes:
-    return orjson.dumps(_told(upstream))
+    return orjson.dumps(_members(upstream))
 
 
-def _check_no_keys(name: str, stored: Stored, param: str) -> None:
-    """Raise ConflictError for an upstream with stored keys: they were given for where it was, and go nowhere else."""
+def _check_no_keys(name: str, stored: StoredUpstreams, param: str) -> None:
+    """Raise ConflictError for an upstream with stored keys: they must not be sent to another address."""
     if any(key.upstream == name for key in stored.keys):
         raise ConflictError(
             f"There are keys for an upstream named {name!r} at another address, and they would go to this one. "
@@ -275,7 +276,7 @@ def _check_no_keys(name: str, stored: Stored, param: str) -> None:
         )
 
 
-def _has_key(stored: Stored, account: str) -> bool:
+def _has_key(stored: StoredUpstreams, account: str) -> bool:
     return any(key.account == account for key in stored.keys)
 
 

@@ -1,4 +1,4 @@
-"""The whole API, as one table."""
+"""Declare the whole API as one table, and add its routes to the app."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import unquote
@@ -9,10 +9,13 @@ from starlette.routing import Match
 from starlette.types import ASGIApp
 from starlette.types import Scope as Asgi
 
-from app.api import context, conversations, health, models, responses, usage, websocket
-from app.api.admin.routes import add_admin_routes
-from app.api.services import Permission, Services
-from app.state.policy import Scope
+from app.api import probes
+from app.api.admin.admin_routes import add_admin_routes
+from app.api.dependencies import Permission
+from app.api.services import Services
+from app.api.v1 import compact_and_count, conversations, models, passthrough, responses, usage, websocket
+from app.settings.upstreams import SURFACES
+from app.state.policies import Scope
 
 # Method, path below /v1, the scope that a key needs for it, endpoint.
 API: tuple[tuple[str, str, Scope, Callable[..., Awaitable[Response]]], ...] = (
@@ -33,31 +36,24 @@ API: tuple[tuple[str, str, Scope, Callable[..., Awaitable[Response]]], ...] = (
     ("GET", "/models/{model_id:path}", "models", models.retrieve_model),
     ("GET", "/usage", "usage", usage.show_usage),
 )
-# Plain ASGI, built from the services: the framework's layers cost more than all that a call itself does here.
+# Plain ASGI, built from the services: FastAPI's layers would cost more than the call itself.
 DIRECT: tuple[tuple[str, str, Scope, Callable[[Services, Scope], ASGIApp]], ...] = (
     ("POST", "/responses", "responses", responses.CreateResponse),
-    ("POST", "/responses/compact", "responses", context.CompactContext),
-    ("POST", "/responses/input_tokens", "responses", context.CountInputTokens),
+    ("POST", "/responses/compact", "responses", compact_and_count.CompactContext),
+    ("POST", "/responses/input_tokens", "responses", compact_and_count.CountInputTokens),
+    ("POST", SURFACES["chat"], "chat", passthrough.CreateChatCompletion),
+    ("POST", SURFACES["embeddings"], "embeddings", passthrough.CreateEmbeddings),
+    ("POST", SURFACES["completions"], "completions", passthrough.CreateCompletion),
+    ("POST", SURFACES["moderations"], "moderations", passthrough.CreateModeration),
 )
-# The same over WebSocket, which the framework's table and document have no place for.
+# WebSocket endpoints, which FastAPI's table and document have no place for.
 SOCKETS: tuple[tuple[str, Scope, Callable[[Services, Scope], ASGIApp]], ...] = (
-    ("/responses", "responses", websocket.ResponsesSocket),
-)
-# Balancers ask by HEAD, too: the server leaves the body out.
-PROBES: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = tuple(
-    (method, path, endpoint)
-    for path, endpoint in (
-        ("/livez", health.livez),
-        ("/health", health.livez),
-        ("/healthz", health.livez),
-        ("/readyz", health.readyz),
-    )
-    for method in ("GET", "HEAD")
+    ("/responses", "responses", websocket.ResponsesWebSocket),
 )
 
 
 class LiteralRoute(APIRoute):
-    """A route that is matched with the path as it was sent. What stands for an id is decoded then, and nothing else."""
+    """Match a route with the path as sent, and decode only the ids in it."""
 
     def matches(self, scope: Asgi) -> tuple[Match, Asgi]:
         match, found = super().matches(scope)
@@ -67,7 +63,7 @@ class LiteralRoute(APIRoute):
 
 
 class DirectRoute(APIRoute):
-    """A route in the framework's table and document whose calls are plain ASGI, and authenticate by themselves."""
+    """List a plain ASGI endpoint in FastAPI's table and document; the endpoint authenticates by itself."""
 
     def __init__(self, path: str, app: ASGIApp, *, method: str) -> None:
         async def documented() -> None: ...
@@ -78,19 +74,22 @@ class DirectRoute(APIRoute):
 
 
 def add_routes(app: FastAPI, services: Services) -> Mapping[tuple[str, str], ASGIApp]:
-    """Add every route; returns the direct ones, by method (of a WebSocket: WEBSOCKET) and path.
+    """Add the routes of what is served; returns the direct ones, by method (of a WebSocket: WEBSOCKET) and path.
 
-    Invariant: what is under /v1 authenticates, for a scope, as a part of its route, not by a test of its path.
+    Invariant: every route under /v1 authenticates for a scope as a part of itself, not by a test of its path.
     """
     app.router.route_class = LiteralRoute
-    direct = {(method, f"/v1{path}"): endpoint(services, scope) for method, path, scope, endpoint in DIRECT}
+    served = {"responses", *services.limits.surfaces}
+    direct = {
+        (method, f"/v1{path}"): endpoint(services, scope) for method, path, scope, endpoint in DIRECT if scope in served
+    }
     for (method, path), call in direct.items():
         app.router.routes.append(DirectRoute(path, call, method=method))
     for method, path, scope, endpoint in API:
         permission = Depends(Permission(scope))
         app.add_api_route(f"/v1{path}", endpoint, methods=[method], tags=["api"], dependencies=[permission])
     add_admin_routes(app)
-    for method, path, endpoint in PROBES:
+    for method, path, endpoint in probes.PROBES:
         app.add_api_route(path, endpoint, methods=[method], tags=["health"])
     sockets = {("WEBSOCKET", f"/v1{path}"): endpoint(services, scope) for path, scope, endpoint in SOCKETS}
-    return {**direct, **sockets, ("OPTIONS", "*"): health.options}
+    return {**direct, **sockets, ("OPTIONS", "*"): probes.options}

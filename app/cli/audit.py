@@ -1,15 +1,15 @@
-"""`antiphon audit`: what administrators did."""
+"""Run `antiphon audit`: list the records of the audit log."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.console import After, AsJson, Columns, Limit, look, member, moment, print_page
+from app.cli.console import After, AsJson, Columns, Limit, member, moment, print_page, query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.installation import Installation
+    from app.boot.installation import Installation
     from app.state.audit import AuditRecord
 
 _COLUMNS: Columns = {
@@ -29,9 +29,9 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """List what administrators did, the latest first."""
-    from app.administration import shown
+    from app.administration.views import resources
 
     async def run(installation: "Installation") -> "Sequence[AuditRecord]":
         return await installation.audit.list(after=after, limit=limit + 1, subject=subject)
 
-    print_page([shown.audit_record(record) for record in look(run)], limit, _COLUMNS, as_json=as_json)
+    print_page([resources.audit_record(record) for record in query(run)], limit, _COLUMNS, as_json=as_json)

@@ -1,21 +1,21 @@
-"""`antiphon calls`: each call by itself, as the ledger has it."""
+"""Run `antiphon calls`: list the usage entry of each call."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.console import AsJson, Columns, Limit, look, member, moment, print_page
+from app.cli.console import AsJson, Columns, Limit, member, moment, print_page, query
 from app.cli.usage import OfKey, OfProject, Since, Until, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from app.installation import Installation
-    from app.state.ledger import Recorded
+    from app.boot.installation import Installation
+    from app.state.usage import RecordedEntry
 
 
 def _cost(row: "Mapping[str, Any]") -> str | None:
-    """The cost, `~` before one by estimate; what a call took at no known price does not pass for free."""
+    """Render the cost, with `~` before an estimate; "no price" is not the same as free."""
     if row["cost_usd"] is None:
         return None if row["input_tokens"] is None else "no price"
     return f"{'~' if row['estimated'] else ''}{row['cost_usd']}"
@@ -43,12 +43,12 @@ def calls(
     as_json: AsJson = False,
 ) -> None:
     """List the calls themselves, the latest first."""
-    from app.administration import shown
+    from app.administration.views import resources
 
     times = span(since, until)
 
-    async def run(installation: "Installation") -> "Sequence[Recorded]":
+    async def run(installation: "Installation") -> "Sequence[RecordedEntry]":
         owner = (await installation.project(project)).id if project else None
         return await installation.usage.entries(project_id=owner, api_key_id=key, after=after, limit=limit + 1, **times)
 
-    print_page([shown.usage_entry(each) for each in look(run)], limit, _COLUMNS, as_json=as_json)
+    print_page([resources.usage_entry(each) for each in query(run)], limit, _COLUMNS, as_json=as_json)

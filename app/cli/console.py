@@ -1,4 +1,4 @@
-"""What every verb shares with its person: how it reaches the installation, its tables, its JSON."""
+"""Open the installation for a verb, name its operator, and print tables and JSON."""
 
 import asyncio
 import os
@@ -11,15 +11,15 @@ import typer
 
 if TYPE_CHECKING:
     from app.administration.actor import Actor
-    from app.installation import Installation
+    from app.boot.installation import Installation
 
 _LOGIN_FILE = Path("/proc/self/loginuid")
-# A service, or a container.
+# The login id of a process without a login: a service, or a container.
 _NO_LOGIN = 2**32 - 1
 
 T = TypeVar("T")
 Columns = Mapping[str, Callable[[Mapping[str, Any]], Any]]
-"""What a table's columns are called, and how each is made of an object."""
+"""A table's columns: headings, and functions from an object to a cell."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, as the REST API has it.")]
 After = Annotated[str | None, typer.Option(help="Show what follows on this id, the last of the page before.")]
@@ -27,8 +27,8 @@ Limit = Annotated[int, typer.Option(min=1, max=100, help="How many to show.")]
 
 
 def administer(work: "Callable[[Installation, Actor], Awaitable[T]]") -> T:
-    """Return what this returns, done on the installation of the environment's settings by whoever runs the command."""
-    from app.installation import command_on
+    """Run `work` on the installation of the environment's settings, as the operator; returns its result."""
+    from app.boot.installation import command_on
 
     async def run() -> T:
         async with command_on(writes=True) as installation:
@@ -37,9 +37,9 @@ def administer(work: "Callable[[Installation, Actor], Awaitable[T]]") -> T:
     return asyncio.run(run())
 
 
-def look(work: "Callable[[Installation], Awaitable[T]]") -> T:
-    """Return what this returns, read from the installation of the environment's settings. It can write nothing."""
-    from app.installation import command_on
+def query(work: "Callable[[Installation], Awaitable[T]]") -> T:
+    """Run `work` on the installation of the environment's settings, unable to write; returns its result."""
+    from app.boot.installation import command_on
 
     async def run() -> T:
         async with command_on(writes=False) as installation:
@@ -49,9 +49,9 @@ def look(work: "Callable[[Installation], Awaitable[T]]") -> T:
 
 
 def operator(login_file: Path = _LOGIN_FILE) -> "Actor":
-    """The user that runs the command, and who logged in as another: the kernel keeps that through sudo and su.
+    """Name the user that runs the command, and the login user, which the kernel keeps through sudo and su.
 
-    No variable of the environment is asked: whoever types the command chooses those.
+    Environment variables are not read: whoever types the command chooses them.
     """
     from app.administration.actor import Actor
 
@@ -65,7 +65,7 @@ def operator(login_file: Path = _LOGIN_FILE) -> "Actor":
 
 
 def changes(fixed: Mapping[str, Any], removable: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, by the members they stand for; the word `none` removes what is `removable`."""
+    """Return the given options by member; the word `none` removes a `removable` member."""
     given = {name: value for name, value in {**fixed, **removable}.items() if value is not None}
     for name in removable.keys() & given.keys():
         if given[name] in ("none", ["none"]):
@@ -81,12 +81,12 @@ def print_json(value: Any) -> None:
 
 
 def print_page(found: Sequence[Mapping[str, Any]], limit: int, columns: Columns, *, as_json: bool) -> None:
-    """Print up to `limit` of what was found, of which one more was asked for."""
-    from app.administration import shown
+    """Print up to `limit` objects of what a query for one more has found."""
+    from app.administration.views import resources
 
     rows, has_more = found[:limit], len(found) > limit
     if as_json:
-        print_json(shown.page(rows, has_more=has_more))
+        print_json(resources.page(rows, has_more=has_more))
         return
     print_table(rows, columns)
     if has_more:
@@ -94,7 +94,7 @@ def print_page(found: Sequence[Mapping[str, Any]], limit: int, columns: Columns,
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Columns) -> None:
-    """Print a line for each, below a line of headings, in columns."""
+    """Print a table: a line of headings, then a line for each row."""
     cells = [[_cell(value(row)) for value in columns.values()] for row in rows]
     lines = [[heading.upper() for heading in columns], *cells]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -103,7 +103,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Columns) -> None:
 
 
 def print_members(members: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print one object: a line for each member that it has."""
+    """Print one object: a line for each member."""
     if as_json:
         print_json(members)
         return
@@ -114,12 +114,12 @@ def print_members(members: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def moment(seconds: int | None) -> str | None:
-    """A time in unix seconds, for people: in UTC."""
+    """Format unix seconds as a date and time in UTC."""
     return None if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def member(name: str) -> Callable[[Mapping[str, Any]], Any]:
-    """A column that is this member."""
+    """Make the column that shows this member."""
     return lambda row: row[name]
 
 
@@ -132,7 +132,7 @@ def _cell(value: Any) -> str:
         return " ".join(map(_cell, value))
     if isinstance(value, Mapping):
         return ",".join(f"{name}={_cell(part)}" for name, part in value.items() if part is not None)
-    # What a name may not do: move the cursor of who reads it.
+    # No control characters: a name must not move the reader's cursor.
     return "".join(character if character.isprintable() else "?" for character in str(value))
 
 

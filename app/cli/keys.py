@@ -1,4 +1,4 @@
-"""`antiphon keys`: who may call, and how much. A key itself is printed once, on the last line."""
+"""Run `antiphon keys`: administer API keys. A key itself is printed once, on the last line."""
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,22 +12,21 @@ from app.cli.console import (
     Limit,
     administer,
     changes,
-    look,
     member,
     moment,
     print_json,
     print_members,
     print_page,
+    query,
 )
-from app.cli.limits import Budgets, Models, OutputTokens, Requests, Streams, Tokens, limited
-from app.cli.times import moment_ahead
+from app.cli.options import Budgets, Models, OutputTokens, Requests, Streams, Tokens, limited, moment_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from app.administration.actor import Actor
-    from app.installation import Installation
-    from app.state.policy import KeyPolicy, Limits
+    from app.boot.installation import Installation
+    from app.state.policies import KeyPolicy, Limits
     from app.state.records import ApiKey
 
 keys = typer.Typer(
@@ -41,8 +40,8 @@ Scopes = Annotated[
     list[str] | None,
     typer.Option(
         "--scope",
-        help="responses, conversations, models, usage, admin:read or admin; may be repeated. "
-        "Unset: all but those of administrators.",
+        help="responses, conversations, models, usage, chat, embeddings, completions, moderations, admin:read or "
+        "admin; may be repeated. A new key without one gets the first six.",
     ),
 ]
 Addresses = Annotated[
@@ -80,13 +79,13 @@ def create_key(
     as_json: AsJson = False,
 ) -> None:
     """Create an API key. It is printed on the last line, this once."""
-    from app.installation import DEFAULT_PROJECT
-    from app.state.policy import ANY_KEY
+    from app.boot.installation import DEFAULT_PROJECT
+    from app.state.policies import NEW_KEY
 
     limits = limited(
-        ANY_KEY.limits, rpm=rpm, tpm=tpm, streams=streams, max_output_tokens=max_output_tokens, budgets=budget
+        NEW_KEY.limits, rpm=rpm, tpm=tpm, streams=streams, max_output_tokens=max_output_tokens, budgets=budget
     )
-    policy = _policy(ANY_KEY, limits, scopes, models, addresses)
+    policy = _policy(NEW_KEY, limits, scopes, models, addresses)
     members = _members(name, owner, tags, expires)
 
     async def run(installation: "Installation", actor: "Actor") -> "tuple[ApiKey, str]":
@@ -112,9 +111,9 @@ def list_keys(
         owners = {key.project_id for key in found}
         return found, {owner: (await installation.projects.get(owner)).name for owner in owners}
 
-    found, names = look(run)
+    found, names = query(run)
     columns: Columns = {**_COLUMNS, "project": lambda row: names[row["project_id"]], "name": member("name")}
-    print_page([_shown(key) for key in found], limit, columns, as_json=as_json)
+    print_page([_key_view(key) for key in found], limit, columns, as_json=as_json)
 
 
 @keys.command("show")
@@ -124,7 +123,7 @@ def show_key(key_id: KeyId, as_json: AsJson = False) -> None:
     async def run(installation: "Installation") -> "ApiKey":
         return await installation.keys.get(key_id)
 
-    print_members(_shown(look(run)), as_json=as_json)
+    print_members(_key_view(query(run)), as_json=as_json)
 
 
 @keys.command("update")
@@ -161,7 +160,7 @@ def update_key(
         policy = _policy(current.policy, limits, scopes, models, addresses)
         return await installation.keys.update(actor, key_id, {**members, "policy": policy}, version=current.version)
 
-    print_members(_shown(administer(run)), as_json=as_json)
+    print_members(_key_view(administer(run)), as_json=as_json)
 
 
 @keys.command("rotate")
@@ -215,10 +214,10 @@ def _policy(
     models: list[str] | None,
     addresses: list[str] | None,
 ) -> "KeyPolicy":
-    """The policy with what the options say; an option that is not given changes nothing."""
+    """Apply the given options to a policy; an option that is not given changes nothing."""
     import msgspec
 
-    from app.state.policy import SCOPES
+    from app.state.policies import SCOPES
 
     if unknown := [scope for scope in scopes or () if scope not in SCOPES]:
         raise typer.BadParameter(f"There is no scope '{unknown[0]}'. There are {', '.join(SCOPES)}.")
@@ -233,15 +232,15 @@ def _members(name: str | None, owner: str | None, tags: list[str] | None, expire
     return members
 
 
-def _shown(key: "ApiKey") -> dict[str, Any]:
-    from app.administration import shown
+def _key_view(key: "ApiKey") -> dict[str, Any]:
+    from app.administration.views import resources
 
-    return shown.api_key(key, int(time.time()))
+    return resources.api_key(key, int(time.time()))
 
 
 def _print_new(made: "ApiKey", key: str, *, as_json: bool) -> None:
     if as_json:
-        print_json({**_shown(made), "key": key})
+        print_json({**_key_view(made), "key": key})
         return
     typer.echo(f"{made.id}: keep this key, it is not shown again.", err=True)
     print(key)
@@ -249,6 +248,6 @@ def _print_new(made: "ApiKey", key: str, *, as_json: bool) -> None:
 
 def _print_done(changed: "ApiKey", what: str, *, as_json: bool) -> None:
     if as_json:
-        print_json(_shown(changed))
+        print_json(_key_view(changed))
     else:
         print(f"{changed.id} {what}.")

@@ -1,4 +1,4 @@
-"""`antiphon projects`: who owns keys and responses."""
+"""Run `antiphon projects`: administer projects, which own keys and responses."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,20 +11,20 @@ from app.cli.console import (
     Limit,
     administer,
     changes,
-    look,
     member,
     moment,
     print_json,
     print_members,
     print_page,
+    query,
 )
-from app.cli.limits import Budgets, Models, OutputTokens, Requests, Streams, Tokens, limited
+from app.cli.options import Budgets, Models, OutputTokens, Requests, Streams, Tokens, limited
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from app.administration.actor import Actor
-    from app.installation import Installation
+    from app.boot.installation import Installation
     from app.state.records import Project
 
 projects = typer.Typer(help="Projects: who owns keys and responses.", no_args_is_help=True, rich_markup_mode=None)
@@ -62,8 +62,8 @@ def create_project(
     as_json: AsJson = False,
 ) -> None:
     """Create a project. Its responses are invisible to every other project."""
-    from app.administration import shown
-    from app.state.policy import ANY_PROJECT, ProjectPolicy
+    from app.administration.views import resources
+    from app.state.policies import ANY_PROJECT, ProjectPolicy
 
     limits = limited(
         ANY_PROJECT.limits,
@@ -86,7 +86,7 @@ def create_project(
 
     made = administer(run)
     if as_json:
-        print_json(shown.project(made))
+        print_json(resources.project(made))
     else:
         print(made.id)
 
@@ -94,23 +94,23 @@ def create_project(
 @projects.command("list")
 def list_projects(after: After = None, limit: Limit = 50, as_json: AsJson = False) -> None:
     """List the projects, the newest first."""
-    from app.administration import shown
+    from app.administration.views import resources
 
     async def run(installation: "Installation") -> "Sequence[Project]":
         return await installation.projects.list(after=after, limit=limit + 1)
 
-    print_page([shown.project(project) for project in look(run)], limit, _COLUMNS, as_json=as_json)
+    print_page([resources.project(project) for project in query(run)], limit, _COLUMNS, as_json=as_json)
 
 
 @projects.command("show")
 def show_project(project: Named, as_json: AsJson = False) -> None:
     """Show one project with its limits."""
-    from app.administration import shown
+    from app.administration.views import resources
 
     async def run(installation: "Installation") -> "Project":
         return await installation.project(project)
 
-    print_members(shown.project(look(run)), as_json=as_json)
+    print_members(resources.project(query(run)), as_json=as_json)
 
 
 @projects.command("update")
@@ -129,8 +129,8 @@ def update_project(
     as_json: AsJson = False,
 ) -> None:
     """Change a project; what is not given stays as it is."""
-    from app.administration import shown
-    from app.state.policy import ProjectPolicy
+    from app.administration.views import resources
+    from app.state.policies import ProjectPolicy
 
     async def run(installation: "Installation", actor: "Actor") -> "Project":
         current = await installation.project(project)
@@ -150,7 +150,7 @@ def update_project(
             actor, current.id, {**members, "policy": policy}, version=current.version
         )
 
-    print_members(shown.project(administer(run)), as_json=as_json)
+    print_members(resources.project(administer(run)), as_json=as_json)
 
 
 @projects.command("erase")

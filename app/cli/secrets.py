@@ -1,16 +1,16 @@
-"""`antiphon secrets`: the master secrets, by their fingerprints."""
+"""Run `antiphon secrets`: list the master secrets by their fingerprints."""
 
 from typing import TYPE_CHECKING
 
 import typer
 
-from app.cli.console import AsJson, Columns, look, member, print_json, print_table
+from app.cli.console import AsJson, Columns, member, print_json, print_table, query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from app.administration.secrets import SecretUse
-    from app.installation import Installation
+    from app.boot.installation import Installation
 
 secrets = typer.Typer(help="The master secrets, by their fingerprints.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -23,7 +23,7 @@ _COLUMNS: Columns = {
 }
 
 
-# With one command alone it would be `antiphon secrets`.
+# Without a callback the only command would become `antiphon secrets` itself.
 @secrets.callback()
 def _secrets() -> None: ...
 
@@ -31,13 +31,13 @@ def _secrets() -> None: ...
 @secrets.command("status")
 def show_secrets(*, as_json: AsJson = False) -> None:
     """List the master secrets with what is kept under each. One that is not needed can leave the settings."""
-    from app.administration import shown
+    from app.administration.views import resources
 
     async def run(installation: "Installation") -> "Sequence[SecretUse]":
         return await installation.secret_uses()
 
-    found = [shown.secret(each) for each in look(run)]
+    found = [resources.secret(each) for each in query(run)]
     if as_json:
-        print_json(shown.page(found))
+        print_json(resources.page(found))
     else:
         print_table(found, _COLUMNS)

@@ -1,4 +1,4 @@
-"""`antiphon upstreams`: whom the gateway calls, and with which keys. A key is never an argument."""
+"""Run `antiphon upstreams`: administer upstreams and their keys. A key is never an argument."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -11,20 +11,20 @@ from app.cli.console import (
     Columns,
     administer,
     changes,
-    look,
     member,
     operator,
     print_json,
     print_members,
     print_table,
+    query,
 )
-from app.cli.given_secret import given_secret
+from app.cli.secret_input import given_secret
 
 if TYPE_CHECKING:
     from app.administration.actor import Actor
     from app.administration.upstreams import Upstreams
-    from app.installation import Installation
-    from app.state.health import Control
+    from app.boot.installation import Installation
+    from app.state.account_conditions import Control
 
 T = TypeVar("T")
 
@@ -41,6 +41,7 @@ Aliases = Annotated[
 Strip = Annotated[
     list[str] | None, typer.Option("--strip", help="A parameter it does not know; may be repeated. `none` for none.")
 ]
+Api = Annotated[str | None, typer.Option(help="What it speaks: responses, or chat completions alone (chat).")]
 State = Annotated[str | None, typer.Option(help="Who keeps chains: gateway or upstream.")]
 Validation = Annotated[str | None, typer.Option(help="What requests are held to: openai or structural.")]
 Endpoints = Annotated[
@@ -64,14 +65,14 @@ _COLUMNS: Columns = {
 @upstreams.command("list")
 def list_upstreams(*, as_json: AsJson = False) -> None:
     """List the upstreams with their accounts, and the health that running gateways noted in the database."""
-    from app.administration import shown, shown_upstreams
+    from app.administration.views import resources, upstream_resources
 
-    async def run(desk: "Upstreams") -> list[dict[str, Any]]:
-        return [shown_upstreams.upstream(each) for each in await desk.list()]
+    async def run(service: "Upstreams") -> list[dict[str, Any]]:
+        return [upstream_resources.upstream(each) for each in await service.list()]
 
-    found = _look(run)
+    found = _query(run)
     if as_json:
-        print_json(shown.page(found))
+        print_json(resources.page(found))
     else:
         accounts = [{**account, "base_url": each["base_url"]} for each in found for account in each["accounts"]]
         print_table(accounts, _COLUMNS)
@@ -86,13 +87,14 @@ def add_upstream(
     aliases: Aliases = None,
     strip: Strip = None,
     tier: Tier = None,
+    api: Api = None,
     state: State = None,
     validation: Validation = None,
     endpoints: Endpoints = None,
     as_json: AsJson = False,
 ) -> None:
     """Add an upstream to the database; its keys follow with `add-key`."""
-    from app.administration import shown_upstreams
+    from app.administration.views import upstream_resources
 
     spec = _spec(
         base_url=base_url,
@@ -100,13 +102,14 @@ def add_upstream(
         aliases=aliases,
         strip=strip,
         tier=tier,
+        api=api,
         state=state,
         validation=validation,
         endpoints=endpoints,
     )
 
-    async def run(desk: "Upstreams", actor: "Actor") -> dict[str, Any]:
-        return shown_upstreams.upstream_settings(*await desk.create(actor, {"name": name, **spec}))
+    async def run(service: "Upstreams", actor: "Actor") -> dict[str, Any]:
+        return upstream_resources.upstream_settings(*await service.create(actor, {"name": name, **spec}))
 
     print_members(_administer(run), as_json=as_json)
 
@@ -120,13 +123,14 @@ def update_upstream(
     aliases: Aliases = None,
     strip: Strip = None,
     tier: Tier = None,
+    api: Api = None,
     state: State = None,
     validation: Validation = None,
     endpoints: Endpoints = None,
     as_json: AsJson = False,
 ) -> None:
     """Change an upstream of the database; what is not given stays as it is."""
-    from app.administration import shown_upstreams
+    from app.administration.views import upstream_resources
 
     spec = _spec(
         base_url=base_url,
@@ -134,15 +138,16 @@ def update_upstream(
         aliases=aliases,
         strip=strip,
         tier=tier,
+        api=api,
         state=state,
         validation=validation,
         endpoints=endpoints,
     )
 
-    async def run(desk: "Upstreams", actor: "Actor") -> dict[str, Any]:
-        # Those of the configuration have none, and are refused whatever it is.
-        version = next((each.version or 0 for each in await desk.list() if each.settings.name == name), 0)
-        return shown_upstreams.upstream_settings(*await desk.update(actor, name, spec, version=version))
+    async def run(service: "Upstreams", actor: "Actor") -> dict[str, Any]:
+        # An upstream of the configuration has no version, and is refused whatever is sent.
+        version = next((each.version or 0 for each in await service.list() if each.settings.name == name), 0)
+        return upstream_resources.upstream_settings(*await service.update(actor, name, spec, version=version))
 
     print_members(_administer(run), as_json=as_json)
 
@@ -150,13 +155,13 @@ def update_upstream(
 @upstreams.command("remove")
 def remove_upstream(*, name: Name, as_json: AsJson = False) -> None:
     """Remove an upstream of the database with its keys; calls on it go on."""
-    from app.administration import shown_upstreams
+    from app.administration.views import upstream_resources
 
-    async def run(desk: "Upstreams", actor: "Actor") -> None:
-        await desk.delete(actor, name)
+    async def run(service: "Upstreams", actor: "Actor") -> None:
+        await service.delete(actor, name)
 
     _administer(run)
-    _print_done(shown_upstreams.deleted_upstream(name), f"{name} is removed.", as_json=as_json)
+    _print_done(upstream_resources.deleted_upstream(name), f"{name} is removed.", as_json=as_json)
 
 
 @upstreams.command("add-key")
@@ -177,24 +182,15 @@ def add_key(
     as_json: AsJson = False,
 ) -> None:
     """Add a key to any upstream, read from standard input unless an option says otherwise. It is kept encrypted."""
-    from app.administration import shown_upstreams
+    from app.administration.views import upstream_resources
 
-    options = {
-        "name": name,
-        "weight": weight,
-        "tier": tier,
-        "organization": organization,
-        "project": project,
-        "requests_per_minute": rpm,
-        "tokens_per_minute": tpm,
-        "concurrency": concurrency,
-        "quota_group": quota_group,
-    }
-    spec = changes(options, {})
+    options = {"name": name, "weight": weight, "tier": tier, "organization": organization, "project": project}
+    caps = {"requests_per_minute": rpm, "tokens_per_minute": tpm, "concurrency": concurrency}
+    spec = changes({**options, **caps, "quota_group": quota_group}, {})
     secret = given_secret(from_env, from_file)
 
-    async def run(desk: "Upstreams", actor: "Actor") -> dict[str, Any]:
-        return shown_upstreams.upstream_key(await desk.add_key(actor, upstream, {**spec, "secret": secret}))
+    async def run(service: "Upstreams", actor: "Actor") -> dict[str, Any]:
+        return upstream_resources.upstream_key(await service.add_key(actor, upstream, {**spec, "secret": secret}))
 
     print_members(_administer(run), as_json=as_json)
 
@@ -207,24 +203,24 @@ def remove_key(
     as_json: AsJson = False,
 ) -> None:
     """Remove a key of the database; calls with it go on."""
-    from app.administration import shown_upstreams
+    from app.administration.views import upstream_resources
 
-    async def run(desk: "Upstreams", actor: "Actor") -> None:
-        await desk.remove_key(actor, upstream, key_id)
+    async def run(service: "Upstreams", actor: "Actor") -> None:
+        await service.remove_key(actor, upstream, key_id)
 
     _administer(run)
-    _print_done(shown_upstreams.deleted_key(key_id), f"{key_id} is removed.", as_json=as_json)
+    _print_done(upstream_resources.deleted_key(key_id), f"{key_id} is removed.", as_json=as_json)
 
 
 @upstreams.command("test")
 def try_account(*, account: AccountName, as_json: AsJson = False) -> None:
     """Ask upstream, from here, whether it takes the account's key. The status is 1 when it does not."""
-    from app.administration import shown_upstreams
+    from app.administration.views import upstream_resources
 
-    async def run(desk: "Upstreams") -> dict[str, Any]:
-        return shown_upstreams.test_result(account, await desk.test(operator(), account))
+    async def run(service: "Upstreams") -> dict[str, Any]:
+        return upstream_resources.test_result(account, await service.test(operator(), account))
 
-    result = _look(run)
+    result = _query(run)
     print_members(result, as_json=as_json)
     if not result["ok"]:
         raise typer.Exit(1)
@@ -249,33 +245,33 @@ def disable_account(*, account: AccountName, as_json: AsJson = False) -> None:
 
 
 def _control(account: str, state: "Control", *, as_json: bool) -> None:
-    from app.administration import shown_upstreams
+    from app.administration.views import upstream_resources
 
-    async def run(desk: "Upstreams", actor: "Actor") -> None:
-        await desk.control(actor, account, state)
+    async def run(service: "Upstreams", actor: "Actor") -> None:
+        await service.control(actor, account, state)
 
     _administer(run)
-    _print_done(shown_upstreams.controlled(account, state), f"{account} is {state}.", as_json=as_json)
+    _print_done(upstream_resources.controlled(account, state), f"{account} is {state}.", as_json=as_json)
 
 
 def _administer(work: "Callable[[Upstreams, Actor], Awaitable[T]]") -> T:
-    from app.cli.pool import upstreams_of
+    from app.cli.upstream_pool import upstreams_of
 
     async def run(installation: "Installation", actor: "Actor") -> T:
-        async with upstreams_of(installation) as desk:
-            return await work(desk, actor)
+        async with upstreams_of(installation) as service:
+            return await work(service, actor)
 
     return administer(run)
 
 
-def _look(work: "Callable[[Upstreams], Awaitable[T]]") -> T:
-    from app.cli.pool import upstreams_of
+def _query(work: "Callable[[Upstreams], Awaitable[T]]") -> T:
+    from app.cli.upstream_pool import upstreams_of
 
     async def run(installation: "Installation") -> T:
-        async with upstreams_of(installation) as desk:
-            return await work(desk)
+        async with upstreams_of(installation) as service:
+            return await work(service)
 
-    return look(run)
+    return query(run)
 
 
 def _spec(

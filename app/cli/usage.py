@@ -1,18 +1,18 @@
-"""`antiphon usage`: what calls took, in sums."""
+"""Run `antiphon usage`: sum up the usage of calls."""
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.console import AsJson, Columns, look, member, moment, print_json, print_table
-from app.cli.times import moment_before
+from app.cli.console import AsJson, Columns, member, moment, print_json, print_table, query
+from app.cli.options import moment_before
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.installation import Installation
-    from app.state.ledger import Grouping, UsageSum
+    from app.boot.installation import Installation
+    from app.state.usage import Grouping, UsageSum
 
 Since = Annotated[str, typer.Option(help="2026-11-01, 2026-11-01T12:30 (UTC), 12h, 7d or 4w ago.")]
 Until = Annotated[str, typer.Option(help="The same; now when not given.")]
@@ -47,8 +47,8 @@ def usage(
     as_json: AsJson = False,
 ) -> None:
     """Sum up what calls took, in tokens and money."""
-    from app.administration import shown
-    from app.administration.sheet import sheet
+    from app.administration.views import resources
+    from app.administration.views.usage_csv import usage_csv
 
     groups = [name.strip() for name in by.split(",") if name.strip()]
     if unknown := [name for name in groups if name not in _GROUPS]:
@@ -62,11 +62,11 @@ def usage(
             group_by=group_by, project_id=owner, api_key_id=key, model=model, upstream=upstream, **times
         )
 
-    sums = [shown.usage_sum(each) for each in look(run)]
+    sums = [resources.usage_sum(each) for each in query(run)]
     if as_json:
-        print_json(shown.page(sums))
+        print_json(resources.page(sums))
     elif as_csv:
-        print(sheet(sums), end="")
+        print(usage_csv(sums), end="")
     else:
         columns: Columns = {}
         if {"day", "hour"} & {*groups}:
@@ -76,6 +76,6 @@ def usage(
 
 
 def span(since: str, until: str) -> dict[str, Any]:
-    """The time of calls that two options name, as the store takes it; until a second that is named includes it."""
+    """Parse the options `since` and `until` for the store, so that the second of `until` is included."""
     now = int(time.time())
     return {"since": moment_before(since, now), "until": moment_before(until, now) + 1}

@@ -1,4 +1,4 @@
-"""What a tester orders in brackets inside the last user text, e.g. `[words:20] [slow]`."""
+"""Parse the directives in brackets in the last user text, such as `[words:20] [slow]`."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _MAX_WORDS = 5000
 
 @dataclass(frozen=True, slots=True)
 class Directives:
-    """`delay_ms` is the pause before each delta; `words` None means that the answer's length is not ordered."""
+    """Hold the directives of a text: `delay_ms` before each delta, `words` None if no length was asked for."""
 
     delay_ms: int
     words: int | None
@@ -22,7 +22,7 @@ class Directives:
 
 
 def read_directives(text: str) -> Directives:
-    """The directives in a text; numbers beyond a bound count as the bound."""
+    """Parse the directives in a text; numbers are clamped to their bounds."""
     slow = _SLOW.search(text)
     count = _WORDS.search(text)
     return Directives(

@@ -1,4 +1,4 @@
-"""What the demo model says to one request: rules over the given items, the same answer to the same input each time."""
+"""Generate the demo model's output by rules over the input items; the same input gets the same output."""
 
 import base64
 from collections.abc import Mapping
@@ -7,24 +7,22 @@ from typing import Any
 
 import orjson
 
-from app.demo.facts import recall
-from app.demo.items import ENCRYPTED_PREFIX
-from app.demo.phrase import phrase_in
-from app.demo.request import Request
-from app.demo.response import Outcome, Status
-from app.demo.schema import fill
-from app.demo.tools import Tool
-from app.demo.words import words
+from app.demo.create_request import Request
+from app.demo.item_rules import ENCRYPTED_PREFIX
+from app.demo.model_response import Outcome, Status
+from app.demo.schema_instance import fill
+from app.demo.text import phrase_in, recall, words
+from app.demo.toolbox import Tool
 from app.ids import new_id, new_item_id
 
-# Shorter than the least `max_output_tokens`, so that reasoning never takes the whole budget.
+# Shorter than the least `max_output_tokens`, so that reasoning never uses up the limit.
 _THOUGHT = "The demo model weighs its few rules in order."
 _LONGEST_QUOTE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """The last output item before it is cut to length: its type, its fixed fields, and the text it carries."""
+    """Hold the last output item before it is cut to length: its type, its fixed fields, and its text."""
 
     type: str
     fields: Mapping[str, Any]
@@ -32,7 +30,7 @@ class Speech:
 
 
 def reply(request: Request) -> Outcome:
-    """The output items, how the response ends, and the tokens it took."""
+    """Generate the output items, the status, and the token counts of a response."""
     tool = _tool(request)
     hosted_call = tool.hosted_call if tool else None
     speech = _message(request) if tool is None or hosted_call else _call(request, tool)
@@ -109,7 +107,7 @@ def _spoken(request: Request, speech: Speech, said: list[str], status: str) -> d
 
 
 def _logprob(piece: str, top: int) -> dict[str, Any]:
-    """The model is sure of every word, so there is one candidate at most."""
+    """Make a token's logprob: the model is certain, so there is one candidate at most."""
     token = {"token": piece, "bytes": list(piece.encode()), "logprob": 0.0}
     return {**token, "top_logprobs": [token][:top]}
 
@@ -124,14 +122,14 @@ def _thought(request: Request) -> list[dict[str, Any]]:
             "type": "reasoning",
             "status": "completed",
             "summary": [{"type": "summary_text", "text": _THOUGHT}] if reasoning.get("summary") else [],
-            # Always there: a call that is not stored cannot be continued without it.
+            # Always set: an unstored call cannot be continued without it.
             "encrypted_content": ENCRYPTED_PREFIX + base64.b64encode(_THOUGHT.encode()).decode(),
         }
     ]
 
 
 def _hosted(request: Request, call: str) -> dict[str, Any]:
-    """The item of a tool that the model runs itself; results are in it when `include` asks for them."""
+    """Make the item of a hosted tool; it has results if `include` asks for them."""
     query = request.history.last_user_text[:_LONGEST_QUOTE]
     item = {"id": new_item_id(call), "type": call, "status": "completed"}
     if call == "web_search_call":

@@ -1,7 +1,7 @@
-"""Write whole lines to a file descriptor from a thread: nobody who logs ever waits, fails or is cut off for the log.
+"""Write whole log lines to a file descriptor from a thread: no logging call waits, fails or is cut off for the log.
 
-A descriptor may be a pipe that nobody reads, a file on a full disk, or closed. What cannot be kept until it can be
-written is dropped, counted, and told in one line once lines can be written again (ADR 25).
+A descriptor may be a pipe that nobody reads, a file on a full disk, or closed. Lines that cannot be kept until they can
+be written are dropped, counted, and reported in one line once lines can be written again (ADR 25).
 """
 
 import os
@@ -12,38 +12,38 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from threading import Event, RLock, Thread
 
-# What waits for a reader that is slow, at most; then new lines are dropped.
+# The most bytes that wait for a slow reader; over that new lines are dropped.
 _MOST_BYTES = 4 * 1024 * 1024
-# Lines that come within this time leave together: each time the thread runs, the event loop waits for it.
+# Lines that come within this time are written together: each time the thread runs, the event loop waits for it.
 _GATHER_SECONDS = 0.1
-# What leaves by one system call.
+# The most bytes of one system call.
 _PIECE_BYTES = 64 * 1024
-# What a pipe takes in one piece, however full it is (POSIX's PIPE_BUF).
+# The most bytes that a pipe takes as one (POSIX's PIPE_BUF).
 _PIPE_BYTES = 4096
-# For how long a descriptor that is set not to block is left alone when it is full.
+# The wait for a full descriptor that is set not to block.
 _FULL_MILLISECONDS = 100
 _POLL_SECONDS = 0.005
 
 
 class LineWriter:
-    """Takes lines from any thread, in order, and writes them as they can be written.
+    """Take lines from any thread, in order, and write them as they can be written.
 
-    `descriptor` is duplicated, so that closing it elsewhere does not hand our lines to whoever gets its number next;
-    None, or one that is closed already, drops all. `told` makes the line that says how many were dropped. What
-    `is_shared` is written by other processes too, whose lines do not break ours.
+    `descriptor` is duplicated, so that closing it elsewhere does not hand our lines to the next file of its number;
+    None, or a descriptor that is closed already, drops all. `drop_notice` makes the line that says how many were
+    dropped. A descriptor that `is_shared` is written by other processes too, whose lines do not break ours.
     """
 
-    def __init__(self, descriptor: int | None, told: Callable[[int], bytes], *, is_shared: bool = False) -> None:
-        self._told = told
+    def __init__(self, descriptor: int | None, drop_notice: Callable[[int], bytes], *, is_shared: bool = False) -> None:
+        self._drop_notice = drop_notice
         self._piece_bytes = _PIPE_BYTES if is_shared else _PIECE_BYTES
         self._lines: list[bytes] = []
-        # Taken by a signal's handler too, maybe in the middle of a line of its own thread.
+        # Reentrant: a signal handler may log in the middle of a line of its own thread.
         self._lock = RLock()
         self._bytes = 0
         self._dropped = 0
-        # Whether the last thing written was a part of a line.
+        # Set when the last write ended within a line.
         self._is_cut = False
-        # Whether the thread will look at what was taken.
+        # Set while the thread is sure to read the lines.
         self._is_awake = False
         self._is_closed = False
         self._woken, self._hurried = Event(), Event()
@@ -70,7 +70,7 @@ class LineWriter:
         self._woken.set()
 
     def flush(self, seconds: float) -> None:
-        """Have what waits written, within so many seconds: what cannot be written by then is still kept."""
+        """Write what waits, within so many seconds: what cannot be written by then is still kept."""
         until = time.monotonic() + seconds
         self._hurried.set()
         self._woken.set()
@@ -86,7 +86,7 @@ class LineWriter:
         self._woken.set()
 
     def _start(self) -> Thread | None:
-        # A process that is out of threads goes on without this line's, and tries again with the next.
+        # A process that is out of threads goes on without a writer, and tries again with the next line.
         thread = Thread(target=self._run, name="log", daemon=True)
         try:
             thread.start()
@@ -105,7 +105,7 @@ class LineWriter:
                 with self._lock:
                     self._bytes -= sum(map(len, lines))
                     self._dropped += lost
-            # Behind the lines that came before those.
+            # After the lines that came before the dropped ones.
             if self._dropped and not lost:
                 self._tell()
         if self._descriptor is not None:
@@ -118,7 +118,7 @@ class LineWriter:
         return lines
 
     def _pieces(self, lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-        """The lines in groups that leave by one system call each."""
+        """Group the lines that leave by one system call each."""
         ends = list(accumulate(map(len, lines)))
         start = before = 0
         while start < len(lines):
@@ -128,12 +128,12 @@ class LineWriter:
 
     def _tell(self) -> None:
         count = self._dropped
-        if not self._send([self._told(count)]):
+        if not self._send([self._drop_notice(count)]):
             with self._lock:
                 self._dropped -= count
 
     def _send(self, lines: Sequence[bytes]) -> int:
-        """Write these, however long it takes; returns how many of them could not be written as a whole."""
+        """Write these lines, however long it takes; return how many could not be written as a whole."""
         if self._descriptor is None:
             return len(lines)
         end = b"\n" if self._is_cut else b""
@@ -153,7 +153,7 @@ class LineWriter:
         return 0
 
     def _lost(self, lines: Sequence[bytes], written: int) -> int:
-        """How many of these lines are not among the bytes that were written."""
+        """Return how many of these lines are not among the bytes that were written."""
         for number, line in enumerate(lines):
             if written < len(line):
                 self._is_cut = written > 0 or (self._is_cut and written < 0)

@@ -1,4 +1,4 @@
-"""One JSON line per event on stdout, also for what libraries log. What looks like a key is blanked in every line.
+"""Log one JSON line per event on stdout, also for what libraries log; redact what looks like a key in every line.
 
 A call that logs never waits for the log and never fails by it: lines are written by a thread (`line_writer`).
 """
@@ -18,10 +18,10 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from app.observability.line_writer import LineWriter
 
 _SECRET = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+\S+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
-_BLANK = "[redacted]"
+_REDACTED = "[redacted]"
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 _STDOUT = 1
-# What lines that still wait get at the end of the process.
+# The time for waiting lines at the end of the process.
 _FLUSH_SECONDS = 1.0
 
 
@@ -29,12 +29,12 @@ _request: ContextVar[EventDict] = ContextVar("antiphon_request")
 
 
 def begin_request(request_id: str) -> None:
-    """From here on this task's lines, and those of tasks that it starts, say which request they belong to."""
+    """Set the request id of this task's lines, and of the tasks that it starts."""
     _request.set({"request_id": request_id})
 
 
 def request_id() -> str:
-    """The id of the request that this task serves; empty outside of one."""
+    """Return the id of the request that this task serves; empty outside of one."""
     return str(_request.get({}).get("request_id", ""))
 
 
@@ -47,11 +47,12 @@ def configure(level: str, form: str, *, is_shared: bool = False) -> None:
     """Set up logging for the process. `form` is "json" or "console"; others write to the same stdout if `is_shared`."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
     lines = LineWriter(_stdout(), _drop_notice if form == "json" else _drop_notice_text, is_shared=is_shared)
-    ours: list[Processor] = [_json_line] if form == "json" else [*_console_lines(), _console_line]
-    theirs: list[Processor] = [_json_text] if form == "json" else _console_lines()
+    is_json = form == "json"
+    theirs: list[Processor] = [_json_text] if is_json else _console_lines()
+    by_level = structlog.make_filtering_bound_logger(threshold)
     structlog.configure(
-        processors=ours,
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        processors=[_json_line] if is_json else [*_console_lines(), _console_line],
+        wrapper_class=type("JsonLogger", (_InOneStep, by_level), {}) if is_json else by_level,
         logger_factory=lambda *_: _Logger(lines),
     )
     handler = _Handler(lines)
@@ -71,22 +72,30 @@ def configure(level: str, form: str, *, is_shared: bool = False) -> None:
 
 
 def flush(seconds: float) -> None:
-    """Have the lines that still wait written, within so many seconds: before an end that asks nobody."""
+    """Write the lines that still wait, within so many seconds: before an exit without cleanup."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _Handler):
             handler.flush(seconds)
 
 
 class _Logger:
-    """What structlog hands finished lines to, whatever their level."""
+    """Pass the finished lines of structlog to the writer, whatever their level."""
 
     def __init__(self, lines: LineWriter) -> None:
         self.msg = lines.write
         self.debug = self.info = self.warning = self.error = self.critical = lines.write
 
 
+class _InOneStep(structlog.BoundLoggerBase):
+    """Make the line of an event in one step: every request has one, and a chain of processors costs twice as much."""
+
+    def _proxy_to_logger(self, method_name: str, event: str | None = None, **event_kw: Any) -> Any:
+        line = _json_line(None, method_name, {**self._context, **event_kw, "event": event})
+        return getattr(self._logger, method_name)(line)
+
+
 class _Handler(logging.Handler):
-    """The lines of libraries. One that cannot be put together is left out. `logging` flushes it at exit."""
+    """Write the lines of libraries. A line that cannot be formatted is left out. `logging` flushes this at exit."""
 
     def __init__(self, lines: LineWriter) -> None:
         super().__init__()
@@ -105,7 +114,7 @@ class _Handler(logging.Handler):
 
 
 def _stdout() -> int | None:
-    # Python has none where it was closed at start, and the number is another file's by now.
+    # Where stdout was closed at start Python has none, and its number may be another file's by now.
     return None if sys.stdout is None else _STDOUT
 
 
@@ -120,19 +129,19 @@ def _drop_notice_text(count: int) -> bytes:
 
 
 def _json_line(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
-    """The event as a line; all in one step, because every request has one."""
+    """Make the JSON line of an event; in one step, because every request has one."""
     if "exc_info" in event:
         event = structlog.processors.format_exc_info(logger, method, event)
     line = {**_request.get({}), **event, "level": method, "timestamp": datetime.now(UTC)}
     written = _dump(line)
-    # Nothing else has what _SECRET would find, and looking through every value is dear.
+    # Only such lines can match _SECRET, and a search through every value is dear.
     if b"sk-" in written or b"@" in written or b"bearer" in written.lower():
         return _dump(redact(logger, method, line))
     return written
 
 
 def _json_text(logger: WrappedLogger, method: str, event: EventDict) -> str:
-    # Whoever takes text puts the end on it.
+    # The handler adds the line end.
     return _json_line(logger, method, event)[:-1].decode()
 
 
@@ -140,15 +149,15 @@ def _dump(line: EventDict) -> bytes:
     try:
         return orjson.dumps(line, default=_shown, option=_OPTIONS)
     except orjson.JSONEncodeError:
-        # Half a character, a number without end: shown as Python writes them.
+        # Lone surrogates or endless numbers: shown as Python writes them.
         return orjson.dumps({str(name): _shown(value) for name, value in line.items()}, option=_OPTIONS)
 
 
 def _shown(value: object) -> str:
-    """What is no JSON, as it is shown."""
+    """Represent a value that is no JSON, with secrets redacted."""
     try:
-        return _SECRET.sub(_BLANK, repr(value))
-    except Exception:  # noqa: BLE001 (what it is the log cannot say, and nobody fails for that)
+        return _SECRET.sub(_REDACTED, repr(value))
+    except Exception:  # noqa: BLE001 (a value without a repr must not fail the call that logs it)
         return f"<{type(value).__name__}>"
 
 
@@ -172,13 +181,13 @@ def _of_request(_logger: WrappedLogger, _method: str, event: EventDict) -> Event
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Blank what looks like a key or a password in every text of the line."""
+    """Redact what looks like a key or a password in every text of the line."""
     return {name: _redacted(value) for name, value in event.items()}
 
 
 def _redacted(value: Any) -> Any:
     if isinstance(value, str):
-        return _SECRET.sub(_BLANK, value)
+        return _SECRET.sub(_REDACTED, value)
     if isinstance(value, dict):
         return {name: _redacted(member) for name, member in value.items()}
     if isinstance(value, list | tuple):

@@ -1,16 +1,16 @@
-"""Hold writers back while a client reads slowly, and end the connection of one that reads nothing."""
+"""Pause writers while a client reads slowly, and end the connection of a client that reads nothing."""
 
 import asyncio
 from typing import cast
 
-from app.server.peer import WriteTimeout
+from app.server.disconnect_watch import WriteTimeout
 
-# Beside what the system holds. A client that has so much to read is waited for.
+# Writers wait for a client that has so much unsent, beside the kernel's buffer.
 _MOST_UNSENT_BYTES = 16 * 1024
 
 
 class FlowControl(asyncio.Protocol):
-    """The writing half of a connection's protocol."""
+    """Implement the writing half of a connection's protocol."""
 
     transport: asyncio.Transport
 
@@ -35,7 +35,7 @@ class FlowControl(asyncio.Protocol):
             self._drained.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # The event loop does not say that nothing waits any more.
+        # The event loop does not call resume_writing here.
         self.resume_writing()
         if exc is None:
             self.transport.close()
@@ -45,5 +45,5 @@ class FlowControl(asyncio.Protocol):
         while not self.can_write:
             if self._drained is None or self._drained.done():
                 self._drained = asyncio.get_running_loop().create_future()
-            # Others may wait for it, too.
+            # Several writers may wait for the same future.
             await asyncio.shield(self._drained)

@@ -1,4 +1,4 @@
-"""The listening socket: bound before anything is served, and closed without resetting a connection that just came."""
+"""Bind the listening socket, and close it without resetting a connection that has just been made."""
 
 import ctypes
 import socket
@@ -6,11 +6,11 @@ import struct
 import sys
 from contextlib import suppress
 
-from app.settings import ServerSettings
+from app.settings.server import ServerSettings
 
-# In seconds, and how many go unanswered.
+# Times in seconds, and the count of unanswered probes.
 _KEEP_ALIVE_PROBES = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-# What the kernel takes at most beyond what the client's window and the network have room for.
+# What the kernel buffers at most beyond what the client's window and the network have room for.
 _UNSENT_BYTES = 16 * 1024
 # Linux, asm-generic/socket.h; Python has no name for it.
 _SO_ATTACH_FILTER = 26
@@ -32,16 +32,16 @@ def listen(settings: ServerSettings) -> socket.socket:
     # The protocol is named because asyncio turns Nagle's delay (40 ms an answer) off only where it is.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # The server ends the connection of a client that reads nothing; the kernel does where it has all of an answer.
+    # The server ends the connection of a client that reads nothing; the kernel does once it has the whole answer.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.write_timeout_seconds * 1000))
-    # A client whose machine is gone says nothing, and nothing else would show it while an upstream thinks.
+    # A client whose machine is gone sends nothing, and only this shows it while an upstream thinks.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEP_ALIVE_PROBES.items():
         if hasattr(socket, option):
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    # For a client that stops reading the kernel would take megabytes, by which the text that is kept of a stream grows.
-    # What is on its way to a far client does not count.
+    # For a client that stops reading the kernel would buffer megabytes of the stream. Bytes on their way to a far
+    # client do not count.
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
     listener.bind((settings.host, settings.port))
@@ -50,11 +50,11 @@ def listen(settings: ServerSettings) -> socket.socket:
 
 
 def turn_away(listener: socket.socket) -> None:
-    """Have the kernel take no new connection, while those it has made can still be accepted.
+    """Have the kernel make no new connection, while those it has made can still be accepted.
 
-    To close a listening socket resets what waits to be accepted, whose clients take it for made and may have sent a
-    request. With the first packet of a handshake dropped, nothing new waits, and who tries again after the close is
-    refused: what a proxy answers by trying another server. Best effort: elsewhere than on Linux nothing is done.
+    Closing a listening socket resets connections that wait to be accepted, whose clients may have sent a request. With
+    the first packet of a handshake dropped, no new one waits, and a client that tries again after the close is refused,
+    on which a proxy tries another server. Best effort: elsewhere than on Linux nothing is done.
     """
     if sys.platform == "linux":
         program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))

@@ -1,11 +1,11 @@
-"""What is kept of an administrator's change. Pure."""
+"""Record an administrator's change. Pure."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """Who did what to whom, when (unix seconds) and from where. `details` is a JSON object without secrets."""
+    """Record who did what to whom, when (unix seconds) and from where. `details` is a JSON object without secrets."""
 
     id: str
     at: int

@@ -1,4 +1,4 @@
-"""A request with an idempotency key, and what is known of the call that was made under it first."""
+"""Identify a request with an idempotency key, and describe the first call under that key."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ RawHeader = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class KeyedRequest:
-    """What tells a repeat: the caller, a hash of its key (`name`), and one of key and request (`fingerprint`).
+    """Identify a repeat by caller, a hash of its key (`name`), and a hash of key and request (`fingerprint`).
 
-    The key itself is kept nowhere, so that nobody can check guesses of a body that was not to be kept.
+    The key itself is stored nowhere, so that nobody can check guesses of a body that was not to be kept.
     """
 
     project_id: str
@@ -25,14 +25,14 @@ class KeyedRequest:
 
 @dataclass(slots=True)
 class Fingerprint:
-    """Hash the request that comes under this key, of this target (path and query), once its body is read."""
+    """Hash the request with this key and target (path and query) once its body is read."""
 
     key: str
     target: bytes
     body: bytes = field(default=b"", init=False)
 
     def of(self, parse: Callable[[bytes, int], T]) -> Callable[[bytes, int], T]:
-        """The same parser, after which the body's hash is known."""
+        """Wrap a parser so that it also hashes the body."""
 
         def parse_hashed(body: bytes, max_depth: int) -> T:
             self.body = sha256(body).digest()
@@ -41,7 +41,7 @@ class Fingerprint:
         return parse_hashed
 
     def request(self, project_id: str, api_key_id: str) -> KeyedRequest:
-        """The request that was read, by this caller."""
+        """Return the keyed request that was read, by this caller."""
         key = self.key.encode(errors="surrogatepass")
         hashed = sha256(b"%d:%b%d:%b%b" % (len(key), key, len(self.target), self.target, self.body))
         return KeyedRequest(project_id, api_key_id, sha256(key).hexdigest(), hashed.digest())
@@ -49,9 +49,9 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer as it is kept, with the id of the response or conversation that it shows.
+    """Keep an answer, with the id of the response or conversation that it shows.
 
-    Without a body it is not kept. One that `is_logged` is the event log of the background run of that id.
+    Without a body the answer is not kept. One that `is_logged` is the event log of the background run of that id.
     """
 
     status: int
@@ -63,7 +63,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class KeyedCall:
-    """The call that was made under a key first. While it runs it has an `owner`, and afterwards a `status`."""
+    """Describe the first call under a key. While it runs it has an `owner`, and afterwards a `status`."""
 
     key: int
     fingerprint: bytes

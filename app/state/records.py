@@ -1,4 +1,4 @@
-"""The records that pass between the rooms: what is kept of a turn, and what a chain is when it is read back."""
+"""Define the records that pass between rooms: items, turns, chains, responses, projects and keys."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -8,29 +8,29 @@ from typing import Any, Self
 import msgspec
 from msgspec.structs import astuple
 
-from app.state.policy import ANY_KEY, ANY_PROJECT, KeyPolicy, ProjectPolicy, allows_model
+from app.state.policies import ANY_KEY, ANY_PROJECT, KeyPolicy, ProjectPolicy, allows_model
 
 NO_ACCOUNT = ""
-"""The account of an item that is kept, but that no upstream can be given again."""
+"""The account of an item that is stored, but that is sent to no upstream again."""
 
-# Of a chain: the first are looked at one by one, and the others copied.
+# Above these a chain is large: items are inspected one by one, bytes are copied.
 _MANY_ITEMS, _MANY_BYTES = 2_000, 1_000_000
 
-# What a column of the database holds.
+# The largest number in a column of the database.
 _LARGEST_COUNT = 2**63 - 1
 _COUNTS = {int}
-_NOTHING_TOLD: Mapping[str, Any] = MappingProxyType({})
+_NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 
 _FACTS = msgspec.msgpack.Decoder(tuple[tuple[str, bool, int, str | None, str | None], ...])
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One input or output item of a turn, as it is kept and replayed.
+    """Store one input or output item of a turn, as it is replayed.
 
-    `content` is the item's JSON object in the form a stateless upstream takes it: without its id, unless
-    the type requires one. `account` names the only account that can read the item (reasoning, compaction, hosted
-    tools); None means that any can. `call_id` pairs a call with its output. Known of an item that was read by its id:
-    `served_by` is the account whose turn it stands in, and `twins` are the items before it there that have its id, too.
+    `content` is the item's JSON object in the form a stateless upstream takes it: without its id, unless the type
+    requires one. `account` names the only account that can read the item (reasoning, compaction, hosted tools), or
+    those of `sealed_for`; None means that any can. `call_id` pairs a call with its output. An item that was read by its
+    id also has `served_by`, the account of its turn, and `twins`, the earlier items of that turn with the same id.
     """
 
     id: str
@@ -43,8 +43,8 @@ class Item(msgspec.Struct, frozen=True):
     twins: tuple["Item", ...] = ()
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """Token counts as upstream reported them, and how often it searched: what a response is paid for by.
+class TokenUsage(msgspec.Struct, frozen=True):
+    """Count tokens as upstream reported them, and searches: what a response is paid for by.
 
     Of the input tokens `cached_tokens` were read from upstream's cache, and `cache_write_tokens` written to it.
     """
@@ -60,36 +60,36 @@ class Usage(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, counts: Mapping[str, Any] | None, web_searches: int = 0, file_searches: int = 0) -> Self | None:
-        """The `usage` of a response object with so many searches; what is no count in it is 0."""
+        """Read the `usage` of a response object, and add so many searches; an invalid count is 0."""
         if counts is None:
             return None
         given, made = counts.get("input_tokens_details"), counts.get("output_tokens_details")
-        given = given if type(given) is dict else _NOTHING_TOLD
-        made = made if type(made) is dict else _NOTHING_TOLD
-        told: tuple[Any, ...] = (
+        given = given if type(given) is dict else _NO_DETAILS
+        made = made if type(made) is dict else _NO_DETAILS
+        counted: tuple[Any, ...] = (
             counts.get("input_tokens"),
             counts.get("output_tokens"),
             counts.get("total_tokens"),
             given.get("cached_tokens", 0),
             made.get("reasoning_tokens", 0),
-            # Most upstreams do not say.
+            # Most upstreams leave it out.
             given.get("cache_write_tokens", 0),
             web_searches,
             file_searches,
         )
-        if set(map(type, told)) != _COUNTS or min(told) < 0 or max(told) > _LARGEST_COUNT:
-            told = tuple([count if type(count) is int and 0 <= count <= _LARGEST_COUNT else 0 for count in told])
-        return cls(*told)
+        if set(map(type, counted)) != _COUNTS or min(counted) < 0 or max(counted) > _LARGEST_COUNT:
+            counted = tuple([count if type(count) is int and 0 <= count <= _LARGEST_COUNT else 0 for count in counted])
+        return cls(*counted)
 
-    def plus(self, other: "Usage") -> "Usage":
-        """What both took together."""
-        return Usage(*[ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)])
+    def plus(self, other: "TokenUsage") -> "TokenUsage":
+        """Add another usage."""
+        return TokenUsage(*[ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)])
 
 
-# Not frozen, though nobody changes it: every turn makes one, and a frozen one costs thrice as much.
+# Not frozen, though it is never changed: every turn makes one, and a frozen one costs thrice as much.
 @dataclass(slots=True)
 class StoredResponse:
-    """One finished turn, as it is written. Times are unix seconds; `body` is the response object as GET returns it."""
+    """Hold a finished turn to be stored. Times are unix seconds; `body` is the response object as GET returns it."""
 
     id: str
     project_id: str
@@ -101,27 +101,26 @@ class StoredResponse:
     created_at: int
     expires_at: int
     body: bytes
-    usage: Usage | None
+    usage: TokenUsage | None
     items: tuple[Item, ...]
 
     @property
     def is_large(self) -> bool:
-        """Whether to make a row of it would hold up every other call of the process."""
+        """Tell whether making a row of it would hold up every other call of the process."""
         return len(self.items) > _MANY_ITEMS
 
     @property
     def size(self) -> int:
-        """What it weighs, in bytes."""
+        """Return the bytes of body and items."""
         return len(self.body) + sum([len(item.content) for item in self.items])
 
 
 class Outline(msgspec.Struct, frozen=True, array_like=True):
-    """What is known of a turn without its content: enough to send the usual turn on without looking at its items.
+    """Describe a turn without its content, enough to send most turns on without inspecting their items.
 
-    `reader` says who can be sent the turn's content as it stands: only that account; with None any; with NO_ACCOUNT
-    nobody, it goes item by item. `ids` are the items' ids, `items` their other facts (type, is_output, length of the
-    content, account, call_id), and `withheld` is the content of the items that nobody can be given again, joined by
-    commas.
+    `reader` is the account that can be sent the turn's content as it stands; None is any; with NO_ACCOUNT the content
+    goes item by item. `ids` are the items' ids, `items` their other facts (type, is_output, length of the content,
+    account, call_id), and `withheld` is the content of the items that are sent to no upstream again, joined by commas.
     """
 
     status: str
@@ -133,46 +132,50 @@ class Outline(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def lengths(self) -> list[int]:
-        """The length of each item's content."""
+        """Return the length of each item's content."""
         return [length for _, _, length, _, _ in _FACTS.decode(self.items)]
 
     @property
     def types(self) -> list[str]:
-        """The type of each item."""
+        """Return the type of each item."""
         return [named for named, *_ in _FACTS.decode(self.items)]
 
     @property
     def compactions(self) -> list[int]:
-        """The places of those that stand for all that is before them, as one that a client has sent does not."""
+        """Return the places of compactions that replace all before them; one that a client sent does not."""
         if self.reader != NO_ACCOUNT:
             return []
         facts = enumerate(_FACTS.decode(self.items))
         return [place for place, (named, is_output, *_) in facts if is_output and named == "compaction"]
 
 
+read_outline = msgspec.msgpack.Decoder(Outline).decode
+"""Reads an outline as it is stored."""
+
+
 class Turn(msgspec.Struct, frozen=True):
-    """One stored turn of a chain. `content` is that of its items which can be given again, joined by commas."""
+    """Hold a stored turn of a chain. `content` is that of the items that can be sent again, joined by commas."""
 
     outline: Outline
     content: bytes
 
     @property
     def status(self) -> str:
-        """How the response ended."""
+        """Return the status of the response."""
         return self.outline.status
 
     @property
     def account(self) -> str:
-        """The account that served it."""
+        """Return the account that served the turn."""
         return self.outline.account
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """Its input and then its output, in order; made at each call."""
-        return tuple(self.some(range(len(self.outline.ids))).values())
+        """Return the input and then the output, in order; made at each call."""
+        return tuple(self.items_at(range(len(self.outline.ids))).values())
 
-    def some(self, places: Collection[int]) -> dict[int, Item]:
-        """The items at these places, in order; made at each call."""
+    def items_at(self, places: Collection[int]) -> dict[int, Item]:
+        """Return the items at these places, in order; made at each call."""
         given = withheld = 0
         found = {}
         facts = _FACTS.decode(self.outline.items)
@@ -191,10 +194,10 @@ class Turn(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A response and all its ancestors, oldest turn first.
+    """Hold a response and all its ancestors, oldest turn first.
 
-    `key` is the row of the latest that is stored: a new turn's `parent_key`. Unless it `is_stored`, others follow that
-    only a connection or a conversation remembers, and no upstream either.
+    `key` is the row of the latest stored turn: a new turn's `parent_key`. Unless the chain `is_stored`, further turns
+    follow that are in a connection or a conversation alone, and at no upstream either.
     """
 
     key: int | None
@@ -203,23 +206,23 @@ class Chain:
 
     @property
     def size(self) -> int:
-        """What was said in it, in bytes."""
+        """Return the bytes of all turns' content."""
         return sum([len(turn.content) for turn in self.turns])
 
     @property
     def is_large(self) -> bool:
-        """Whether work on all of it would hold up every other call of the process."""
+        """Tell whether work on all of it would hold up every other call of the process."""
         return sum([len(turn.outline.ids) for turn in self.turns]) > _MANY_ITEMS or self.size > _MANY_BYTES
 
     @property
     def account(self) -> str | None:
-        """The account that served the latest turn of those that one did: the one its continuation prefers."""
+        """Return the account that served the latest turn that has one: its continuation prefers this account."""
         return next((turn.account for turn in reversed(self.turns) if turn.account != NO_ACCOUNT), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A conversation as it is shown, without what stands in it. `metadata` is the JSON object that its client gave."""
+    """Describe a conversation without its items. `metadata` is the JSON object that its client gave."""
 
     id: str
     created_at: int
@@ -228,10 +231,10 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """Who owns responses and items. `retention_days` None means the setting's default.
+    """Own responses and items. `retention_days` None means the setting's default.
 
-    `conversation_days` None means what `retention_days` says, else the setting's default. `version` counts its changes:
-    who edits it says which one they saw. `erasing_at` is since when all that it has is being removed.
+    `conversation_days` None means `retention_days`, else the setting's default. `version` counts changes: an editor
+    names the one it read. `erasing_at` is when the removal of all that the project has began.
     """
 
     id: str
@@ -246,11 +249,11 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key of a client or an administrator, as it is kept: never the key itself. `hint` is its last four characters.
+    """Describe the key of a client or an administrator, without the key itself. `hint` is its last four characters.
 
-    `owner` names the person or service that has it. `project_policy` is that of its project. `version` counts its
-    changes. `granted_by` is the key whose holder gave it the right to administer, or was shown it: it ends with that.
-    `is_unrestricted`: neither policy says anything of models or limits. Times are unix seconds.
+    `owner` names the person or service that uses it. `project_policy` is its project's. `version` counts its changes.
+    `granted_by` is the key whose holder granted it the right to administer, or was shown it: it ends with that key.
+    `is_unrestricted`: neither policy limits anything or names models. Times are unix seconds.
     """
 
     id: str
@@ -269,7 +272,7 @@ class ApiKey:
     policy: KeyPolicy = ANY_KEY
     project_policy: ProjectPolicy = ANY_PROJECT
     granted_by: str | None = None
-    # Most are, and every call asks.
+    # Most keys are, and every call asks.
     is_unrestricted: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -280,14 +283,14 @@ class ApiKey:
 
     @property
     def is_bound_to_models(self) -> bool:
-        """Whether there are models that the key or its project does not allow."""
+        """Tell whether there are models that the key or its project does not allow."""
         return not ("*" in self.policy.models and "*" in self.project_policy.models)
 
     def may_use(self, model: str) -> bool:
-        """Whether the key and its project both allow this model."""
+        """Tell whether the key and its project both allow this model."""
         return allows_model(self.policy.models, model) and allows_model(self.project_policy.models, model)
 
     def is_usable(self, now: int) -> bool:
-        """Whether it is neither revoked nor blocked, nor expired."""
+        """Tell whether the key is neither revoked nor blocked, nor expired."""
         is_alive = self.expires_at is None or now < self.expires_at
         return is_alive and self.revoked_at is None and self.blocked_at is None

@@ -1,4 +1,4 @@
-"""A response in the background: what was ordered, how far it is, and what is known of it while it runs."""
+"""Define the records of a background run: its request, its progress, its event log, and who may take it over."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What a client asked to have done in the background. `id` is the response's, given before upstream is called.
+class RunRequest:
+    """Ask for a response in the background. `id` is the response's, given before upstream is called.
 
-    `headers` are those of the client's that upstream is sent, `request` is the client's body. `is_beta`: it named
-    OpenAI's beta. `drawn` is what it was granted of its caller's limits, as the reservation writes it.
-    `conversation_id` is that of the conversation to which its turn is appended.
+    `headers` are the client's that are passed on to upstream, `body` is the client's. `is_beta`: the query
+    named OpenAI's beta. `drawn` is what was reserved of the caller's limits, as the reservation writes it.
+    `conversation_id` is the conversation to which the turn is appended.
     """
 
     id: str
@@ -22,7 +22,7 @@ class Order:
     is_stored: bool
     is_streamed: bool
     headers: Mapping[str, str]
-    request: bytes
+    body: bytes
     is_beta: bool = False
     drawn: bytes | None = None
     model: str | None = None
@@ -31,15 +31,15 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An unfinished response that one process may work on, for as long as `epoch` is its row's.
+    """Own an unfinished response, as one process does for as long as `epoch` is its row's.
 
     `body` is the response object so far. A `status` of in_progress says that upstream may have been asked before.
-    `waited` are the seconds since it was ordered.
+    `waited` are the seconds since the request.
     """
 
     key: int
     epoch: int
-    order: Order
+    request: RunRequest
     status: str
     body: bytes
     cancel_requested: bool
@@ -47,13 +47,13 @@ class Run:
 
     @property
     def only_ends(self) -> bool:
-        """Whether upstream is not asked for it any more, whatever it waited for: it needs nothing but an end."""
+        """Tell whether the run only has to be ended: upstream is not asked for it any more."""
         return self.cancel_requested or self.status == "in_progress"
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What anyone may know of a run."""
+    """Describe a run to any reader."""
 
     key: int
     status: str
@@ -62,8 +62,8 @@ class RunState:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """An unfinished run as a glance at the table shows it: one's own, or one that is to be ended and has no owner."""
+class SeenRun:
+    """Report an unfinished run of a poll: one's own, or one without an owner that is to be ended."""
 
     key: int
     epoch: int
@@ -72,8 +72,8 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """The first run of a project that can begin now, and how many of the project's runs are worked on."""
+class ReadyRun:
+    """Name the first run of a project that can begin now, and how many of the project's runs are in progress."""
 
     project_id: str
     key: int
@@ -82,7 +82,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a run's log: `frames` from number `first` to number `last`."""
+    """Hold a part of a run's event log: `frames` from number `first` to number `last`."""
 
     first: int
     last: int
@@ -91,26 +91,26 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class LogView:
-    """A run's log after some event: the next pages, and whether they are all there is by now.
+    """Show a run's event log after some event: the next pages, and whether they are all that is there by now.
 
-    `last` is the number of the log's last event, `ending` the status and the body of a run that has ended. A run that
-    `is_queued` says nothing more before somebody begins with it.
+    `last` is the number of the log's last event, `terminal_body` the status and the body of a run that has ended. A run
+    that `is_queued` logs nothing more before a worker begins it.
     """
 
     pages: tuple[Page, ...]
     is_whole: bool
     last: int
-    ending: tuple[str, bytes] | None
+    terminal_body: tuple[str, bytes] | None
     is_queued: bool = False
 
 
-def holder_of(run: Run) -> str:
-    """The name under which a run's owner holds a conversation: the next owner, whose epoch is later, takes it over."""
-    return f"{run.order.id}@{run.epoch}"
+def lock_holder_of(run: Run) -> str:
+    """Name a run's owner as holder of a conversation's lock: the next owner, of a later epoch, takes it over."""
+    return f"{run.request.id}@{run.epoch}"
 
 
 def takes_over(holder: str | None, present: str) -> bool:
-    """Whether this holder of a conversation is the present one, or the same run under a later epoch."""
+    """Tell whether this holder of a lock is the present one, or the same run under a later epoch."""
     if holder is None:
         return False
     name, _, epoch = holder.partition("@")

@@ -1,14 +1,14 @@
-"""Upstreams and their keys as the database keeps them. Pure: what their settings mean is not here."""
+"""Define the records of upstreams and upstream keys that administrators made. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.state.health import Control
+from app.state.account_conditions import Control
 
 
 @dataclass(frozen=True, slots=True)
 class StoredUpstream:
-    """An upstream that an administrator made. `settings` is JSON; `version` counts its changes from 1."""
+    """Store an upstream that an administrator made. `settings` is JSON; `version` counts its changes from 1."""
 
     name: str
     version: int
@@ -18,9 +18,9 @@ class StoredUpstream:
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A key for one of these upstreams or of the configuration's. `secret` is sealed; `hint` shows its end.
+    """Store an upstream key, for a stored or a configured upstream. `secret` is encrypted; `hint` shows its end.
 
-    `account` is the name that the two have together.
+    `account` is the name of the account of both.
     """
 
     id: str
@@ -34,8 +34,8 @@ class StoredKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """What administrators made of the pool, at one `revision` (None: nothing yet). `controls` are by account name."""
+class StoredUpstreams:
+    """Hold all that administrators made of the pool at a `revision` (None: nothing yet); `controls` by account."""
 
     revision: str | None
     upstreams: Sequence[StoredUpstream]
@@ -43,4 +43,4 @@ class Stored:
     controls: Mapping[str, Control]
 
 
-NOTHING_STORED = Stored(None, (), (), {})
+NOTHING_STORED = StoredUpstreams(None, (), (), {})

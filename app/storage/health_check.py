@@ -1,17 +1,17 @@
-"""Whether the database serves: it answers, takes writes, and has this version's schema. Asked again after a second."""
+"""Check that the database answers, takes writes and has this version's schema; keep the finding for a second."""
 
 import asyncio
 from collections.abc import Mapping
 
 from app.errors import StorageError
-from app.storage.database import Database
-from app.storage.schema import is_current
+from app.storage.engine.database import Database
+from app.storage.schema_migration import is_current
 
 _AGAIN_SECONDS = 1.0
 
 
 class HealthCheck:
-    """The latest finding, however many ask for it: who asks needs no key."""
+    """Ask the database at most once a second, however many clients ask: a probe needs no API key."""
 
     def __init__(self, database: Database, again_seconds: float = _AGAIN_SECONDS) -> None:
         self._database = database
@@ -21,7 +21,7 @@ class HealthCheck:
         self._due = 0.0
 
     async def report(self) -> Mapping[str, str]:
-        """What is checked, with "ok" or what is wrong, in words that hold no secret."""
+        """Return "ok" or what is wrong for each check, in words that hold no secret."""
         loop = asyncio.get_running_loop()
         async with self._looking:
             if not self._found or loop.time() >= self._due:

@@ -1,6 +1,6 @@
-"""Sweep what has expired: responses, conversations, background runs, idempotency keys, usage and the counts of limits.
+"""Purge what has expired: responses, conversations, background runs, idempotency keys, usage and counts of limits.
 
-Each is a step of its own, a duty that fails and goes on by itself (ADR 32).
+Each is a step of its own, a periodic task that fails and goes on by itself (ADR 32).
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -8,15 +8,15 @@ from functools import partial
 
 import structlog
 
-from app.settings import StorageSettings
-from app.storage.conversation_expiry import ConversationExpiry
-from app.storage.database import Database
-from app.storage.idempotency_store import IdempotencyStore
-from app.storage.limit_store import LimitStore
-from app.storage.response_expiry import GRACE_SECONDS, ResponseExpiry
-from app.storage.run_store import RunStore
-from app.storage.usage_store import UsageStore
-from app.storage.writer import Writer
+from app.settings.gateway import StorageSettings
+from app.storage.conversations.expiry import ConversationExpiry
+from app.storage.engine.database import Database
+from app.storage.idempotency.store import IdempotencyStore
+from app.storage.limits.database_counts import DatabaseCounts
+from app.storage.responses.expiry import GRACE_SECONDS, ResponseExpiry
+from app.storage.runs.store import RunStore
+from app.storage.usage.store import UsageStore
+from app.storage.writer.writer import Writer
 
 _SECONDS_PER_DAY = 86_400
 
@@ -24,7 +24,7 @@ _log = structlog.get_logger("antiphon.purge")
 
 
 class Purge:
-    """Removes what has expired by the database's clock; nothing while this process's is minutes off that."""
+    """Remove what has expired by the database's clock, and nothing while this process's clock is minutes off."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Purge:
         writer: Writer,
         runs: RunStore,
         usage: UsageStore,
-        limits: LimitStore,
+        limits: DatabaseCounts,
         *,
         idempotency: IdempotencyStore,
         settings: StorageSettings,
@@ -52,11 +52,11 @@ class Purge:
         self.steps: Mapping[str, Callable[[], Awaitable[None]]] = {
             what: partial(self._make, what, remove) for what, remove in steps.items()
         }
-        """What is swept, by its name."""
+        """The steps by name: each a periodic task."""
 
     async def _make(self, what: str, remove: Callable[[int], Awaitable[int]]) -> None:
         now = await self._database.tell_time()
-        # The duty `clock` says so.
+        # The periodic task `clock` logs it.
         if self._database.clock.is_off:
             return
         if removed := await remove(now):

@@ -1,4 +1,4 @@
-"""The tables, as SQLAlchemy Core. Must not know who reads or writes them.
+"""Define the tables of responses, conversations, runs, projects, keys and audit as SQLAlchemy Core.
 
 Payloads are bytes, because JSONB and TEXT alter or refuse some of the JSON that models produce. Times are unix seconds.
 """
@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-from app.storage.storable import StorableId, StorableText
+from app.storage.engine.storable_text import StorableId, StorableText
 
 # The newest file in migrations/versions. Ids are four digits, so that an older schema compares as smaller.
 REVISION = "0020"
@@ -39,14 +39,14 @@ metadata = MetaData(
 
 
 def surrogate_key() -> Column[int]:
-    """A key that is counted up."""
+    """Make a primary key that counts up and is never reused."""
     # SQLite counts only in INTEGER, and needs AUTOINCREMENT to never hand out a deleted row's key again: a dangling
     # parent_key must stay dangling.
     return Column("key", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
 
 
 def _index_of_some(name: str, *columns: str, where: str) -> Index:
-    """An index of the few rows for which this is so, named in the query by the same words."""
+    """Make a partial index; a query uses it where it states the same condition in the same words."""
     return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
 
 
@@ -58,12 +58,12 @@ projects = Table(
     Column("retention_days", Integer),
     Column("created_at", BigInteger, nullable=False),
     Column("version", Integer, nullable=False, server_default="1"),
-    # JSON (app.state.policy); None where nothing is limited.
+    # JSON (app.state.policies); None where nothing is limited.
     Column("policy", LargeBinary),
     Column("conversation_days", Integer),
     # When its retention became shorter, as long as there may be responses that are kept for longer.
     Column("shortened_at", BigInteger),
-    # Since when all that it has is being removed.
+    # The start of its erasure.
     Column("erasing_at", BigInteger),
     Index(None, "created_at", "id"),
 )
@@ -85,12 +85,12 @@ api_keys = Table(
     Column("blocked_at", BigInteger),
     Column("last_used_at", BigInteger),
     Column("version", Integer, nullable=False, server_default="1"),
-    # JSON (app.state.policy); None for what every key may do.
+    # JSON (app.state.policies); None for what every key may do.
     Column("policy", LargeBinary),
     # While a rotation's overlap lasts, the key before it is good as well.
     Column("previous_hash", LargeBinary),
     Column("previous_until", BigInteger),
-    # The key whose holder gave it the right to administer, or was shown it: when that ends, so does this one.
+    # The key whose holder granted this one its right to administer, or was shown it: both end together.
     Column("granted_by", StorableText, index=True),
     Index(None, "previous_hash", unique=True),
     Index(None, "created_at", "id"),
@@ -142,7 +142,7 @@ responses = Table(
     sqlite_autoincrement=True,
 )
 
-# Where an item is, for those who name it by its id.
+# The index that finds an item's response by the item's id.
 items = Table(
     "items",
     metadata,
@@ -163,8 +163,8 @@ meta = Table(
 )
 
 
-# While a call that will append to one runs, `holder` names it, and the lease of the hold ends at `held_until` unless it
-# is extended. `used_at` is when it was last changed, to the hour; NULL while that is the hour of `created_at`.
+# The lock of a conversation is a lease: `holder` names the call that will append, until `held_until` unless extended.
+# `used_at` is when the conversation was last changed, to the hour; NULL while that is the hour of `created_at`.
 conversations = Table(
     "conversations",
     metadata,
@@ -180,13 +180,14 @@ conversations = Table(
     Column("metadata", LargeBinary, nullable=False),
     Column("used_at", BigInteger),
     UniqueConstraint("project_id", "id"),
-    # For the look for idle ones alone: of two indexes that begin with a project a young table may choose the wrong one.
+    # Only the expiry of idle conversations uses it. Of two indexes that begin with a project, PostgreSQL may choose the
+    # wrong one while the table's statistics are young.
     Index("ix_conversations_idle", text("(project_id || '')"), "used_at", "created_at"),
     sqlite_autoincrement=True,
 )
 
-# What stands in a conversation, oldest first, a turn as `responses` keeps one: the copy of a response's, because that
-# may expire or be deleted, or the items that a client added in one call.
+# The turns of a conversation, oldest first, in the form of `responses`: the copy of a response's turn, because the
+# response may expire or be deleted, or the items that a client added in one call.
 conversation_turns = Table(
     "conversation_turns",
     metadata,
@@ -198,7 +199,7 @@ conversation_turns = Table(
     sqlite_autoincrement=True,
 )
 
-# In which turn of a conversation an item stands.
+# The turn of a conversation in which an item stands.
 conversation_items = Table(
     "conversation_items",
     metadata,
@@ -225,8 +226,8 @@ conversation_responses = Table(
     Index(None, "conversation_key", "last_turn_key"),
 )
 
-# Responses in the background, until some time after their end. Unfinished, one belongs to `owner` up to `lease_until`;
-# each change of owner counts up `epoch`, and what an earlier owner still writes is refused by it.
+# Responses in the background, until some time after their end. An unfinished run belongs to `owner` up to
+# `lease_until`; each change of owner counts up `epoch`, which refuses the late writes of an earlier owner.
 runs = Table(
     "runs",
     metadata,
@@ -245,15 +246,15 @@ runs = Table(
     # None until it has ended.
     Column("expires_at", BigInteger, index=True),
     Column("headers", LargeBinary, nullable=False),
-    # The client's body; none any more once it has ended.
+    # The client's body; None once the run has ended.
     Column("request", LargeBinary),
     # The response object as it stands.
     Column("body", LargeBinary, nullable=False),
     # Whether the client named OpenAI's beta in its query.
     Column("is_beta", Boolean, nullable=False, server_default=false()),
-    # What was taken of its caller's limits; none where an older release ordered it.
+    # What was granted of its caller's limits; None from an older release.
     Column("drawn", LargeBinary),
-    # The model that it asks for, and the conversation that it appends to, if any. None from an older release.
+    # The requested model, and the conversation to append to, if any. None from an older release.
     Column("model", StorableText),
     Column("conversation_id", StorableText),
     UniqueConstraint("project_id", "id"),
@@ -269,7 +270,7 @@ runs = Table(
     sqlite_autoincrement=True,
 )
 
-# What a streamed one has said so far: whole frames, some to a row, from one sequence number to another.
+# The event log of a streamed run: whole frames, some to a row, from one sequence number to another.
 run_events = Table(
     "run_events",
     metadata,
@@ -281,7 +282,7 @@ run_events = Table(
 
 
 def insert_if_new(table: Table, dialect: Dialect) -> Insert:
-    """INSERT … ON CONFLICT DO NOTHING: the first row stays as it is."""
+    """Build INSERT … ON CONFLICT DO NOTHING: the first row stays as it is."""
     # By name, because the other database's module is long to load and not used.
     insert: Any = import_module(f"sqlalchemy.dialects.{dialect.name}").insert
     statement: Insert = insert(table).on_conflict_do_nothing()

@@ -1,4 +1,4 @@
-"""The headers that cross the gateway, both ways: built from nothing, by allow-list. Must not know what they go with."""
+"""Build the headers of upstream requests and client answers from nothing, by allow-list."""
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -10,11 +10,14 @@ from app.upstream.account import Account
 from app.upstream.transport import RawHeaders
 
 FROM_CLIENT = ("openai-beta", "x-client-request-id")
-"""The client's headers that upstream is sent, too."""
+"""The client's headers that are passed on to upstream."""
+DROPPED = b"x-antiphon-dropped"
+"""The client's header with the names of what a translation left out. It is ours: an upstream's own is not passed on."""
+
 _MAX_FROM_CLIENT = 512
 _ENCODING = b"content-encoding"
 _UNENCODED = b"identity"
-# By the name that upstream gives them, the name that the client sees. Of the encoding it hears nothing.
+# Upstream's name of a header, and the name that the client sees. The encoding is read and not passed on.
 _TO_CLIENT = {
     _ENCODING: _ENCODING,
     b"content-type": b"content-type",
@@ -30,7 +33,7 @@ _RATE_LIMITS = b"x-ratelimit-"
 
 
 def request_headers(account: Account, *, stream: bool) -> httpx.Headers:
-    """What upstream is sent in this account's name, whatever the call."""
+    """Build the headers of every request that is sent with this account: its key, its organization and project."""
     headers = {
         "content-type": "application/json",
         "accept": "text/event-stream" if stream else "application/json",
@@ -48,7 +51,7 @@ def request_headers(account: Account, *, stream: bool) -> httpx.Headers:
 
 
 def client_headers(client: Mapping[str, str]) -> RawHeaders:
-    """Those of the client's headers, given by lower-case name, that upstream is sent beside ours."""
+    """Select the headers of a client, given by lower-case name, that upstream is sent beside ours."""
     chosen: RawHeaders = []
     for name in FROM_CLIENT:
         value = client.get(name)
@@ -58,9 +61,9 @@ def client_headers(client: Mapping[str, str]) -> RawHeaders:
 
 
 def answer_headers(upstream: Iterable[tuple[bytes, bytes]], secret: bytes = b"") -> tuple[dict[bytes, bytes], bool]:
-    """What the client may see of upstream's headers, by lower-case name, and whether they say that the body is encoded.
+    """Select the headers of upstream that a client may see, by lower-case name; tell if the body is encoded.
 
-    Unsafe values, repetitions and what quotes this secret are dropped.
+    Unsafe values, repetitions and values that quote this secret are dropped.
     """
     allowed: dict[bytes, bytes] = {}
     is_encoded = False
@@ -76,12 +79,12 @@ def answer_headers(upstream: Iterable[tuple[bytes, bytes]], secret: bytes = b"")
 
 
 def as_text(headers: Mapping[bytes, bytes]) -> dict[str, str]:
-    """The same headers as text."""
+    """Decode header names and values to text."""
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
 
 
 @lru_cache(_NAMES_REMEMBERED)
 def _shown(name: bytes) -> bytes | None:
-    """The name under which the client sees a header of upstream's, or that of the encoding; None for all others."""
+    """Return the name under which the client sees a header of upstream, or the encoding's; None for all others."""
     lowered = name.lower()
     return lowered if lowered.startswith(_RATE_LIMITS) else _TO_CLIENT.get(lowered)

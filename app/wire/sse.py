@@ -1,4 +1,4 @@
-"""Server-sent events as bytes: where a frame ends and what its fields say. Nothing here decodes or rewrites a frame."""
+"""Split a stream of server-sent events into frames, and read their fields, without decoding or rewriting a frame."""
 
 import re
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ DONE = b"data: [DONE]\n\n"
 
 
 class FrameTooLargeError(AntiphonError):
-    """One frame is larger than the memory a stream may use."""
+    """Report that one frame is larger than the memory a stream may use."""
 
 
 class FrameSplitter:
-    """Cuts a byte stream into whole frames, whatever its chunking.
+    """Cut a byte stream into whole frames, whatever its chunks.
 
-    Invariant: the frames handed out, and then `rest`, are together exactly the bytes fed.
+    Invariant: the frames returned, and then `rest`, are together exactly the bytes fed.
     """
 
     def __init__(self, max_frame_bytes: int) -> None:
@@ -35,16 +35,16 @@ class FrameSplitter:
         self._has_cr = False
 
     def is_frame(self, chunk: bytes) -> bool:
-        """Whether this chunk, the usual one, is one whole frame: feeding it would change nothing."""
+        """Tell whether this chunk, like most, is one whole frame: feeding it would change nothing."""
         if self._pending or self._has_cr:
             return False
-        # `find`, here and where else each event passes: `in` takes bytes for a number first, which costs as much again.
+        # `find`, as wherever each event passes: `in` tries bytes as a number first, which costs as much again.
         return chunk.find(b"\n\n") == len(chunk) - 2 > 0 > chunk.find(b"\r")
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The frames that this chunk completes, each with its blank line.
+        """Return the frames that this chunk completes, each with its blank line.
 
-        Raises FrameTooLargeError when the frame that is still open outgrows the limit, once all before it are out.
+        Raises FrameTooLargeError when the open frame exceeds the limit, once all frames before it are returned.
         """
         if self.is_frame(chunk):
             return [chunk]
@@ -56,7 +56,7 @@ class FrameSplitter:
         return frames
 
     def _split(self, chunk: bytes) -> list[bytes]:
-        """Cut where each line ends in LF, as nearly all streams have it; the first frame may be open already."""
+        """Cut where lines end in LF, as in nearly all streams; the first frame may be open already."""
         frames: list[bytes] = []
         if self._pending:
             self._pending += chunk
@@ -72,7 +72,7 @@ class FrameSplitter:
         return frames + [frame + _BLANK for frame in whole]
 
     def _cut(self, chunk: bytes) -> list[bytes]:
-        """Cut wherever a blank line ends, however lines end."""
+        """Cut at blank lines, however lines end."""
         self._pending += chunk
         frames: list[bytes] = []
         start = 0
@@ -88,17 +88,17 @@ class FrameSplitter:
 
     @property
     def size(self) -> int:
-        """How many bytes there are of the frame that is still open."""
+        """Return the bytes of the open frame, as a count."""
         return len(self._pending)
 
     @property
     def rest(self) -> bytes:
-        """The bytes of the frame that is still open."""
+        """Return the bytes of the open frame."""
         return bytes(self._pending)
 
 
 def event_name(frame: bytes) -> bytes:
-    """The value of the frame's first `event` field; empty when it has none."""
+    """Return the value of the frame's first `event` field; empty when it has none."""
     if frame.startswith(b"event: ") and (end := frame.find(b"\n")) > 0:
         name = frame[_NAME_BEGINS:end]
         if name.find(b"\r") < 0:
@@ -107,13 +107,16 @@ def event_name(frame: bytes) -> bytes:
 
 
 def event_data(frame: bytes) -> bytes:
-    """The frame's `data` lines, joined by a newline."""
+    """Return the frame's `data` lines, joined by a newline."""
     first = frame.find(b"\n")
     if frame.startswith(b"event: ") and frame.startswith(b"data: ", first + 1) and b"\r" not in frame:
         end = frame.find(b"\n", first + 1)
         # The usual frame: a name, one line of data, and nothing else.
         if frame[end:] == b"\n\n":
             return frame[first + 1 + len(b"data: ") : end]
+    elif first == len(frame) - 2 and frame.startswith(b"data: ") and frame.endswith(_BLANK) and b"\r" not in frame:
+        # The usual frame of a chat server: one line of data alone.
+        return frame[len(b"data: ") : first]
     return b"\n".join(_field(frame, b"data"))
 
 
@@ -125,5 +128,5 @@ def _field(frame: bytes, name: bytes) -> Iterator[bytes]:
 
 
 def frame(event: str, data: bytes) -> bytes:
-    """One frame of our own: `event`, one line of JSON, a blank line."""
+    """Make a frame: `event`, one line of JSON, a blank line."""
     return b"event: %b\ndata: %b\n\n" % (event.encode(), data)

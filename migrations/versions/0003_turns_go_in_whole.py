@@ -7,7 +7,7 @@ A later migration that alters `responses` or `items` drops the view before, and 
 
 from alembic import op
 
-from app.storage import turns
+from app.storage.turns import insert_view as turns
 
 revision = "0003"
 down_revision = "0002"

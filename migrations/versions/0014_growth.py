@@ -10,7 +10,7 @@ from hashlib import sha256
 import sqlalchemy as sa
 from alembic import op
 
-from app.storage import usage_days
+from app.storage.usage import daily_sums as usage_days
 
 revision = "0014"
 down_revision = "0013"

@@ -8,18 +8,18 @@ import pytest
 
 from app.administration.actor import Actor
 from app.administration.audit import Audit
-from app.administration.keys import Keys
+from app.administration.keys import ApiKeys
 from app.administration.projects import Projects
-from app.auth import KeyHasher, mint_key
-from app.sealing import KeyRing
+from app.security.authentication import KeyHasher, mint_key
+from app.security.key_ring import KeyRing
 from app.state.records import Project
-from app.storage.audit_store import AuditStore
-from app.storage.database import Database
-from app.storage.key_store import KeyStore
-from app.storage.project_erasure import ProjectErasure
-from app.storage.project_store import ProjectStore
-from app.storage.retention import Retention
-from app.storage.writer import Writer
+from app.storage.audit import AuditStore
+from app.storage.engine.database import Database
+from app.storage.keys.store import KeyStore
+from app.storage.projects.erasure import ProjectErasure
+from app.storage.projects.store import ProjectStore
+from app.storage.responses.retention import Retention
+from app.storage.writer.writer import Writer
 from tests.conftest import COMMIT_TIMEOUT
 
 MASTER = Actor("master key", "192.0.2.1")
@@ -29,7 +29,7 @@ MASTER = Actor("master key", "192.0.2.1")
 class Office:
     """Everything that is administered here; `changed` are the ids that others were told of."""
 
-    keys: Keys
+    keys: ApiKeys
     projects: Projects
     audit: Audit
     store: KeyStore
@@ -65,7 +65,7 @@ def office_of(database: Database, writer: Writer) -> Office:
     audit, hasher = Audit(AuditStore(database, writer)), KeyHasher(KeyRing(b"a secret of sixteen characters and more"))
     changed: list[str] = []
     return Office(
-        Keys(keys, projects, audit, mint=mint_key, hash_of=hasher.hash, changed=changed.append),
+        ApiKeys(keys, projects, audit, mint=mint_key, hash_of=hasher.hash, changed=changed.append),
         Projects(
             projects, audit, Retention(database, writer, 30), ProjectErasure(database, writer), changed=changed.append
         ),

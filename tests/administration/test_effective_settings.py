@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 
 from app.administration.settings import effective
-from app.settings import load_settings
+from app.settings.gateway import load_settings
 
 SECRETS = (
     "a canary of a master secret",

@@ -9,7 +9,7 @@ import pytest
 
 from app.administration.actor import Actor
 from app.errors import ApiError, ConflictError, InvalidRequestError, NotFoundError, PermissionDeniedError
-from app.state.policy import ANY_KEY, CLIENT_SCOPES, SCOPES, Budget, KeyPolicy, Limits
+from app.state.policies import CLIENT_SCOPES, NEW_KEY, SCOPES, STORED_SCOPES, Budget, KeyPolicy, Limits
 from app.state.records import ApiKey, Project
 from tests.administration.conftest import MASTER, Office
 
@@ -54,8 +54,18 @@ async def test_a_key_has_what_it_was_given(office: Office, project: Project) -> 
 
 async def test_a_plain_key_may_what_clients_may(office: Office, project: Project) -> None:
     record, _ = await make(office, project)
-    assert record.policy == ANY_KEY
+    assert record.policy == NEW_KEY
     assert record.policy.scopes == CLIENT_SCOPES
+
+
+async def test_a_surface_that_is_new_opens_to_no_key_by_itself(office: Office, project: Project) -> None:
+    """Neither by an upgrade nor by a change of something else, nor from an administrator of before it."""
+    record, _ = await make(office, project, policy=KeyPolicy(scopes=STORED_SCOPES))
+    changed = await office.keys.update(MASTER, record.id, {"policy": {"models": ["gpt-5*"]}}, version=1)
+    assert changed.policy.scopes == STORED_SCOPES
+    old = Actor("old", scopes=(*STORED_SCOPES, "admin:read", "admin"))
+    made, _ = await office.keys.create(old, project_id=project.id, name="theirs")
+    assert made.policy.scopes == STORED_SCOPES
 
 
 async def test_neither_a_key_nor_its_hash_is_recorded(office: Office, project: Project) -> None:
@@ -108,7 +118,7 @@ async def test_a_change_says_what_it_was_before_and_one_of_nothing_is_none(offic
     assert (last.action, last.actor, last.address) == ("key.update", "master key", "192.0.2.1")
     details = orjson.loads(last.details)
     assert details["owner"] == {"from": None, "to": "Ada"}
-    assert details["policy"] == {"from": {}, "to": {"scopes": list(CLIENT_SCOPES), **policy}}
+    assert details["policy"] == {"from": {"scopes": [*CLIENT_SCOPES]}, "to": {"scopes": [*CLIENT_SCOPES], **policy}}
     assert (first.action, orjson.loads(first.details)["name"]) == ("key.create", "laptop")
     assert last.at <= int(time.time())
 

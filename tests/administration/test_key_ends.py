@@ -9,7 +9,7 @@ import pytest
 
 from app.administration.actor import Actor
 from app.errors import ConflictError, InvalidRequestError, PermissionDeniedError
-from app.state.policy import SCOPES
+from app.state.policies import SCOPES
 from app.state.records import ApiKey, Project
 from tests.administration.conftest import MASTER, Office
 

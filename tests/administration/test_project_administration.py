@@ -9,9 +9,9 @@ from sqlalchemy import select
 
 from app.administration.actor import Actor
 from app.errors import ConflictError, InvalidRequestError, NotFoundError, PermissionDeniedError
-from app.state.policy import Budget, Limits, ProjectPolicy
+from app.state.policies import Budget, Limits, ProjectPolicy
 from app.state.records import Project
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from app.storage.tables import projects
 from tests.administration.conftest import MASTER, Office
 

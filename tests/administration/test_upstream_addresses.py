@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.administration.addresses import check_address
+from app.administration.upstream_address import check_address
 from app.errors import InvalidRequestError
-from app.upstream.reach import Reach
+from app.upstream.http.egress_policy import EgressPolicy
 
 PRIVATE = (
     "http://127.0.0.1:9/v1",
@@ -30,21 +30,21 @@ NEVER = (
 @pytest.mark.parametrize("url", [*PRIVATE, *NEVER])
 async def test_it_leads_nowhere_inside(url: str) -> None:
     with pytest.raises(InvalidRequestError) as raised:
-        await check_address(url, Reach.OUTSIDE)
+        await check_address(url, EgressPolicy.OUTSIDE)
     assert raised.value.param == "base_url"
 
 
 @pytest.mark.parametrize("url", PRIVATE)
 async def test_the_operator_may_allow_what_is_private(url: str) -> None:
-    await check_address(url, Reach.INSIDE)
+    await check_address(url, EgressPolicy.INSIDE)
 
 
 @pytest.mark.parametrize("url", NEVER)
 async def test_nobody_needs_what_is_of_the_link_or_the_cloud(url: str) -> None:
     with pytest.raises(InvalidRequestError):
-        await check_address(url, Reach.INSIDE)
+        await check_address(url, EgressPolicy.INSIDE)
 
 
 @pytest.mark.parametrize("url", ["https://1.1.1.1/v1", "https://[2606:4700::1111]/v1", "https://unknown.invalid/v1"])
 async def test_what_is_outside_or_unknown_here_is_taken(url: str) -> None:
-    await check_address(url, Reach.OUTSIDE)
+    await check_address(url, EgressPolicy.OUTSIDE)

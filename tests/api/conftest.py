@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app import auth, throttle
-from app.auth import Authenticator
+from app.security import authentication, failed_key_throttle
+from app.security.authentication import Authenticator
 from tests.builders import make_caller
 from tests.fakes.administrator import Administrator, administering
 from tests.fakes.key_store import Clock, Keys, authenticator_of
@@ -27,8 +27,8 @@ async def sqlite_admin(sqlite_url: str) -> AsyncIterator[Administrator]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(auth, "time", clock)
-    monkeypatch.setattr(throttle, "time", clock)
+    monkeypatch.setattr(authentication, "time", clock)
+    monkeypatch.setattr(failed_key_throttle, "time", clock)
     return clock
 
 

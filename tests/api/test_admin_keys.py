@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from app.state.policies import CLIENT_SCOPES
 from tests.fakes.administrator import Administrator, administering
 
 DAY = 86_400
@@ -50,7 +51,7 @@ async def test_a_key_is_shown_in_the_answer_that_makes_it_and_in_no_other(admin:
         "ada",
         ["ci"],
     )
-    assert made["policy"]["scopes"] == ["responses", "conversations", "models", "usage"]
+    assert made["policy"]["scopes"] == [*CLIENT_SCOPES]
     assert await admin.ask("GET", f"/keys/{made['id']}") == made
     for path in ("/keys", "/audit"):
         answer = await admin.answer("GET", path)

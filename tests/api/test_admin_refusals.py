@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.api.admin.routes import ADMIN
+from app.api.admin.admin_routes import ADMIN
 from tests.fakes.administrator import MASTER_KEY, Administrator
 
 # What attackers of other gateways sent along (CVE-2026-47101, CVE-2026-47102, CVE-2026-35029).

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from app.settings_upstream import KeySettings, UpstreamSettings
+from app.settings.upstreams import KeySettings, UpstreamSettings
 from tests.fakes.administrator import MASTER_KEY, SECRET, Administrator, administering
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream
@@ -38,6 +38,28 @@ async def shown(desk: Administrator, name: str) -> dict[str, Any]:
     listed = (await desk.ask("GET", "/upstreams"))["data"]
     found: dict[str, Any] = next(each for each in listed if each["name"] == name)
     return found
+
+
+async def test_an_upstream_that_speaks_chat_keeps_what_was_said_of_it(
+    desk: Administrator, upstream: FakeUpstream
+) -> None:
+    # The value of a default is said all the same: the host may be known for another.
+    body = {
+        "name": "chatting",
+        "base_url": upstream.url,
+        "api": "chat",
+        "chat": {"include_usage": True, "omit": ["seed"]},
+    }
+    made = await desk.ask("POST", "/upstreams", body, status=201)
+    assert body.items() <= made.items()
+    kept = await desk.ask("PATCH", "/upstreams/chatting", {"version": 1, "tier": 3})
+    assert kept["chat"] == body["chat"]
+    change = {"version": 2, "chat": {"system_role": "developer"}}
+    assert (await desk.ask("PATCH", "/upstreams/chatting", change))["chat"] == {"system_role": "developer"}
+    assert await desk.refused("PATCH", "/upstreams/chatting", {"version": 3, "endpoints": ["compact"]}) == "endpoints"
+    assert (
+        await desk.refused("PATCH", "/upstreams/chatting", {"version": 3, "chat": {"omit": ["a b"]}}) == "chat.omit[0]"
+    )
 
 
 async def test_what_is_configured_is_shown_and_changed_in_the_configuration_alone(desk: Administrator) -> None:

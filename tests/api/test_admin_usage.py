@@ -5,12 +5,12 @@ import io
 
 import pytest
 
-from app.administration.shown import USAGE_COLUMNS
-from app.state.ledger import Entry
-from app.state.records import Usage
-from app.storage.database import Database
-from app.storage.usage_store import UsageStore
-from app.storage.writer import Writer
+from app.administration.views.resources import USAGE_COLUMNS
+from app.state.records import TokenUsage
+from app.state.usage import UsageEntry
+from app.storage.engine.database import Database
+from app.storage.usage.store import UsageStore
+from app.storage.writer.writer import Writer
 from tests.fakes.administrator import MASTER_KEY, Administrator
 
 pytestmark = pytest.mark.slow_on_postgresql
@@ -21,8 +21,8 @@ NOW = 1_800_000_000 - 1_800_000_000 % DAY
 SPAN = f"since={NOW}&until={NOW + 2 * DAY}"
 
 
-def entry(number: int, *, key: str = "key_a", model: str = "gpt-5", cost: int | None = 1_500_000_000) -> Entry:
-    return Entry(
+def entry(number: int, *, key: str = "key_a", model: str = "gpt-5", cost: int | None = 1_500_000_000) -> UsageEntry:
+    return UsageEntry(
         at=NOW + number * HOUR,
         request_id=f"req_{number}",
         project_id="proj_a",
@@ -36,7 +36,7 @@ def entry(number: int, *, key: str = "key_a", model: str = "gpt-5", cost: int | 
         attempts=1,
         response_id=f"resp_{number}",
         response_status="completed",
-        usage=Usage(100, 20, 120, 60, 5),
+        usage=TokenUsage(100, 20, 120, 60, 5),
         cost_nano=cost,
     )
 

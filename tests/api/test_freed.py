@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.types import Message
 
-from app.api.errors import send_error
+from app.api.error_answer import send_error
 from app.errors import ApiError, UpstreamError
 
 

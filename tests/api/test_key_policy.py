@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from pydantic import SecretStr
 
-from app import auth
-from app.auth import Authenticator, KeyHasher, MasterKey, mint_key
 from app.errors import ApiError, AuthenticationError, StorageError
-from app.sealing import KeyRing
-from app.state.policy import CLIENT_SCOPES, SCOPES, KeyPolicy, Scope
-from app.storage.key_store import FoundKey
+from app.security import authentication
+from app.security.authentication import Authenticator, KeyHasher, MasterKey, mint_key
+from app.security.key_ring import KeyRing
+from app.state.policies import CLIENT_SCOPES, SCOPES, KeyPolicy, Scope
+from app.storage.keys.store import FoundKey
 from tests.builders import NOW, make_caller
 from tests.fakes.key_store import ADDRESS, HASHER, KEY, Clock, Keys, authenticator_of, bearer
 
@@ -147,13 +147,17 @@ async def test_a_key_of_an_earlier_secret_is_found_and_left_as_it_is(clock: Cloc
 
 async def test_a_stored_hash_is_no_key(authenticator: Authenticator) -> None:
     stored = HASHER.hash(KEY)
-    for form in (stored.hex(), f"sk-aph_{stored.hex()[:38]}", f"sk-aph_{stored.hex()[:32]}{auth._checksum('x')}"):
+    for form in (
+        stored.hex(),
+        f"sk-aph_{stored.hex()[:38]}",
+        f"sk-aph_{stored.hex()[:32]}{authentication._checksum('x')}",
+    ):
         assert (await refusal(authenticator, form))[:2] == (401, "invalid_api_key")
 
 
 async def test_keys_that_share_their_beginning_share_nothing_else(authenticator: Authenticator, keys: Keys) -> None:
     secret = "A" * 31
-    twins = [f"sk-aph_{secret}{end}{auth._checksum(secret + end)}" for end in "BC"]
+    twins = [f"sk-aph_{secret}{end}{authentication._checksum(secret + end)}" for end in "BC"]
     keys.found[HASHER.hash(twins[0])] = make_caller()
     await authenticator.identify(bearer(twins[0]), ADDRESS, "responses")
     assert (await refusal(authenticator, twins[1]))[:2] == (401, "invalid_api_key")

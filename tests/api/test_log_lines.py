@@ -123,7 +123,7 @@ def test_what_looks_like_a_secret_is_blanked_wherever_it_stands(read: Read, secr
     elif place == "object":
         our_own("event", error=ValueError(f"before {secret} after"))
     else:
-        logging.getLogger("aiohttp").warning("before %s after", secret)
+        logging.getLogger("httpx").warning("before %s after", secret)
     (line,) = read()
     assert "[redacted]" in line
     assert "before" in line

@@ -13,8 +13,9 @@ import pytest
 from app import __version__
 from app.__main__ import cli
 from app.server.run import ENDING_SECONDS
-from app.settings import ServerSettings, Settings
-from app.settings_sources import CONFIG, OPENAI_KEY, OPENAI_KEY_FILE, OPENAI_URL, settings_of
+from app.settings.gateway import Settings
+from app.settings.server import ServerSettings
+from app.settings.sources import CONFIG, OPENAI_KEY, OPENAI_KEY_FILE, OPENAI_URL, settings_of
 from tests.fakes.gateway import GatewayProcess
 
 ROOT = Path(__file__).parent.parent.parent
@@ -91,9 +92,11 @@ def test_both_stages_start_from_the_base_image_that_the_build_names() -> None:
 
 def test_packages_are_wheels_of_the_lock_and_the_final_stage_installs_none() -> None:
     (install,) = [run for name, run in instructions(1) if name == "RUN" and "pip install" in run]
-    for option in ("--require-hashes", "--only-binary :all:", "--no-cache-dir", "-r runtime.txt"):
+    for option in ("--require-hashes", "--only-binary :all:", "--no-cache-dir"):
         assert option in install
-    assert ("COPY", "requirements/runtime.txt ./") in instructions(1)
+    locks = {path.name for path in LOCKS} - {"dev.txt"}
+    assert set(re.findall(r"-r (\S+)", install)) == locks
+    assert {("COPY", f"requirements/{name} ./") for name in locks} <= set(instructions(1))
     assert not re.search(r"\b(pip|apt|apt-get|curl|wget)\b", " ".join(run for _, run in instructions(-1)))
 
 

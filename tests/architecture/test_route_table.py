@@ -7,22 +7,33 @@ from typing import Any
 import httpx2
 from fastapi.routing import APIRoute
 
-from app.api import routes
-from app.api.admin.routes import ADMIN
-from app.api.services import Permission, administrator
-from app.main import create_app
-from app.sealing import KeyRing
-from app.settings import Settings, StorageSettings
+from app.api import probes, routes
+from app.api.admin.admin_routes import ADMIN
+from app.api.application import Application
+from app.api.dependencies import Permission, administrator
+from app.boot.app_factory import create_app
+from app.security.key_ring import KeyRing
+from app.settings.gateway import Settings, StorageSettings
+from app.settings.server import ServerSettings
 
 OPEN = {"/livez", "/health", "/healthz", "/readyz"}
 README = Path(__file__).parents[2] / "README.md"
 
 
+def app_of(folder: Path) -> Application:
+    """The app with every surface."""
+    server = ServerSettings(surfaces=("chat", "embeddings", "completions", "moderations"))
+    return create_app(Settings(server=server, storage=StorageSettings(data_dir=folder)), KeyRing(b"secret of sixteen"))
+
+
 def test_every_route_but_the_probes_authenticates(tmp_path: Path) -> None:
-    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), KeyRing(b"secret of sixteen"))
+    app = app_of(tmp_path)
     endpoints = [route for route in app.routes if isinstance(route, APIRoute)]
-    assert len(endpoints) == len(routes.API) + len(routes.DIRECT) + len(routes.PROBES) + len(ADMIN)
-    assert [getattr(route, "path", None) for route in app.routes if route not in endpoints] == ["/openapi.json"]
+    assert len(endpoints) == len(routes.API) + len(routes.DIRECT) + len(probes.PROBES) + len(ADMIN)
+    assert [getattr(route, "path", None) for route in app.routes if route not in endpoints] == [
+        "/openapi.json",
+        "/docs",
+    ]
     for route in endpoints:
         asked = [dependency.call for dependency in route.dependant.dependencies]
         if route.path.startswith("/admin/"):
@@ -33,7 +44,7 @@ def test_every_route_but_the_probes_authenticates(tmp_path: Path) -> None:
 
 
 async def test_every_direct_route_authenticates_before_it_reads(tmp_path: Path) -> None:
-    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), KeyRing(b"secret of sixteen"))
+    app = app_of(tmp_path)
     app.state.services.readiness.serves()
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
@@ -43,7 +54,7 @@ async def test_every_direct_route_authenticates_before_it_reads(tmp_path: Path) 
 
 
 async def test_every_socket_authenticates_before_it_opens(tmp_path: Path) -> None:
-    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), KeyRing(b"secret of sixteen"))
+    app = app_of(tmp_path)
     app.state.services.readiness.serves()
     for path, *_ in routes.SOCKETS:
         sent: list[MutableMapping[str, Any]] = []
@@ -63,7 +74,7 @@ async def test_every_socket_authenticates_before_it_opens(tmp_path: Path) -> Non
 
 
 def test_a_direct_route_is_in_the_document_like_any_other(tmp_path: Path) -> None:
-    app = create_app(Settings(storage=StorageSettings(data_dir=tmp_path)), KeyRing(b"secret of sixteen"))
+    app = app_of(tmp_path)
     documented = app.openapi()["paths"]["/v1/responses"]["post"]
     assert documented["description"] == "Create a model response, streamed or whole."
     assert documented["tags"] == ["api"]

@@ -7,19 +7,20 @@ from httpx import URL
 from pydantic import SecretStr
 
 from app.api.admin.forms import Open
-from app.auth import KeyHasher, MasterKey, mint_key
-from app.installation import FirstKeys
-from app.relay.roster import Roster
-from app.sealing import KeyRing, Sealer, Vault
-from app.settings import load_settings
+from app.boot.installation import FirstKeys
+from app.relay.pool_sync.served_upstreams import ServedUpstreams
+from app.security.authentication import KeyHasher, MasterKey, mint_key
+from app.security.encryption import Sealer, Vault
+from app.security.key_ring import KeyRing
+from app.settings.gateway import load_settings
 from app.state.records import ApiKey, Project
-from app.state.upstreams import Stored, StoredKey
-from app.storage.founding import Founding
-from app.storage.key_store import CreateKey, RotateKey
-from app.storage.upstream_store import AddKey
+from app.state.upstreams import StoredKey, StoredUpstreams
+from app.storage.keys.bootstrap import CreateFirstKeys
+from app.storage.keys.store import CreateKey, RotateKey
+from app.storage.upstreams.store import AddKey
 from app.upstream.account import accounts_of_all
 from app.upstream.headers import request_headers
-from app.upstream.pool import Pool
+from app.upstream.pool.pool import Pool
 from app.upstream.transport import UpstreamRequest
 from tests.fakes.canaries import Evidence
 
@@ -56,7 +57,7 @@ _RECORD = ApiKey("key_1", "proj_1", "laptop", _KEY[-4:], 0, None, None)
 _ROW = StoredKey("ukey_1", "openai", "openai/1", None, _STORED[-4:], 0, _SEALED, b"{}")
 _RING = KeyRing(_SECRET.encode(), (_PREVIOUS.encode(),))
 _VAULT = Vault(_RING)
-_UPSTREAMS = Roster(_SETTINGS.upstreams, _VAULT).upstreams(Stored("1", (), (_ROW,), {}))
+_UPSTREAMS = ServedUpstreams(_SETTINGS.upstreams, _VAULT).upstreams(StoredUpstreams("1", (), (_ROW,), {}))
 
 _ACCOUNTS = accounts_of_all(_UPSTREAMS)
 _HOLDERS: dict[str, object] = {
@@ -75,10 +76,10 @@ _HOLDERS: dict[str, object] = {
     "first keys": FirstKeys(_KEY, _ADMIN),
     "new key": CreateKey(_RECORD, _HASH),
     "rotation": RotateKey("key_1", 1, _HASH, "abcd", 0),
-    "founding": Founding(Project("proj_1", "default", None, 0), [(_RECORD, _HASH)]),
+    "founding": CreateFirstKeys(Project("proj_1", "default", None, 0), [(_RECORD, _HASH)]),
     "stored key": _ROW,
     "new stored key": AddKey(_ROW),
-    "stored": Stored("1", (), (_ROW,), {}),
+    "stored": StoredUpstreams("1", (), (_ROW,), {}),
     "ring": [_RING, _RING.named, *_RING.others],
     "hasher": KeyHasher(_RING),
     "master key": MasterKey(SecretStr(_ADMIN)),

@@ -6,7 +6,7 @@ import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from app.demo.answer import answer
+from app.demo.endpoint import answer
 
 Ask = Callable[..., Awaitable[dict[str, Any]]]
 Stream = Callable[..., Awaitable[list[dict[str, Any]]]]

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
-from app.demo.answer import answer
-from app.demo.request import refuse_state
+from app.demo.create_request import refuse_state
+from app.demo.endpoint import answer
 from app.errors import InvalidRequestError
-from app.wire.requests import parse_create_request
+from app.wire.requests.create import parse_create_request
 
 Refuse = Callable[..., Awaitable[tuple[int, dict[str, Any]]]]
 

@@ -4,8 +4,7 @@ from typing import Any
 import orjson
 import pytest
 
-from app.demo.facts import recall
-from app.demo.phrase import phrase_in
+from app.demo.text import phrase_in, recall
 
 Ask = Callable[..., Awaitable[dict[str, Any]]]
 

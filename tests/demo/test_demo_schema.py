@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.demo.pattern import sample
-from app.demo.schema import fill
-from app.demo.words import words
+from app.demo.pattern_sample import sample
+from app.demo.schema_instance import fill
+from app.demo.text import words
 from tests.live.seed_samples import LANGUAGES
 
 NODE = {

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from app.demo.answer import answer
+from app.demo.endpoint import answer
 
 Stream = Callable[..., Awaitable[list[dict[str, Any]]]]
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.storage.usage_tables import usage
+from app.storage.usage.tables import usage
 from tests.exchanges import dialects, inputs, outputs
 from tests.exchanges.exchange import OF_ONE_ACCOUNT, SURFACES, Exchange
 from tests.exchanges.surfaces import Surfaces

@@ -7,10 +7,12 @@ from typing import Any
 import httpx2
 from pydantic import SecretStr
 
-from app.main import create_app
-from app.sealing import KeyRing
-from app.settings import RelaySettings, ServerSettings, Settings, StorageSettings
-from app.settings_upstream import UpstreamSettings
+from app.boot.app_factory import create_app
+from app.security.key_ring import KeyRing
+from app.settings.gateway import RelaySettings, Settings, StorageSettings
+from app.settings.server import ServerSettings
+from app.settings.upstreams import UpstreamSettings
+from tests.fakes.described import Described
 
 MASTER_KEY = "the master key of these tests"
 SECRET = b"a secret of sixteen characters and more"
@@ -76,10 +78,12 @@ async def administering(
         upstreams=upstreams,
     )
     app = create_app(settings, KeyRing(SECRET))
-    transport = httpx2.ASGITransport(app)
+    described = Described(app)
+    transport = httpx2.ASGITransport(described)
     async with (
         app.router.lifespan_context(app),
         httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client,
     ):
         await app.open()
         yield Administrator(client)
+    described.check()

@@ -8,7 +8,7 @@ from urllib.parse import quote_from_bytes
 import httpx
 from sqlalchemy import MetaData, NullPool, create_engine, select
 
-from app.storage.location import Location
+from app.storage.engine.location import DatabaseLocation
 
 # Less than this of a secret is of no use, and may be there by chance: a key's last four characters are a hint.
 _PIECE = 12
@@ -43,7 +43,7 @@ class Evidence:
 
     def add_rows(self, database_url: str) -> None:
         """Keep what is in a database, by table and column."""
-        engine = create_engine(Location.parse(database_url).url, poolclass=NullPool)
+        engine = create_engine(DatabaseLocation.parse(database_url).url, poolclass=NullPool)
         tables = MetaData()
         tables.reflect(engine)
         with engine.connect() as connection:

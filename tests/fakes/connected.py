@@ -7,10 +7,10 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.outbox import Outbox
-from app.server.descriptors import ConnectionLimit
-from app.server.http import HttpProtocol
-from app.server.turns import Turns
+from app.runtime.write_coalescer import WriteCoalescer
+from app.server.file_descriptors import ConnectionLimit
+from app.server.http.loop_fairness import PipelineTurns
+from app.server.http.protocol import HttpProtocol
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nhost: gateway\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: gateway\r\ncontent-length: %d\r\n\r\n"
@@ -92,10 +92,17 @@ class Connected:
 
     def __init__(self, app: App) -> None:
         self.state, self.transport = ServerState(), Transport()
-        config = uvicorn.Config(app, lifespan="off", log_config=None)
+        # No test waits for the end of an idle connection.
+        config = uvicorn.Config(app, lifespan="off", log_config=None, timeout_keep_alive=600)
         limit = ConnectionLimit(most=1)
         self.protocol = HttpProtocol(
-            config, self.state, {}, outbox=Outbox(), turns=Turns(), connections=limit, write_timeout_seconds=60
+            config,
+            self.state,
+            {},
+            coalescer=WriteCoalescer(),
+            turns=PipelineTurns(),
+            connections=limit,
+            write_timeout_seconds=60,
         )
         to: Any = self.transport
         self.protocol.connection_made(to)

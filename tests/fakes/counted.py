@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from sqlalchemy import update
 
-from app.state.limits import Limit, Verdict
-from app.storage.limit_store import LimitStore
-from app.storage.limit_tables import limit_counts
+from app.state.limit_windows import Limit, Verdict
+from app.storage.limits.database_counts import DatabaseCounts
+from app.storage.limits.tables import limit_counts
 
 REQUESTS = Limit("key_1", "API key", "requests", "minute", 10)
 SHARED = Limit("proj_a", "project", "requests", "minute", 15)
@@ -19,7 +19,7 @@ def granted(verdicts: Iterable[Verdict]) -> int:
     return sum(verdict.refused is None for verdict in verdicts)
 
 
-async def shift(limits: LimitStore, milliseconds: int, name: str | None = None) -> None:
+async def shift(limits: DatabaseCounts, milliseconds: int, name: str | None = None) -> None:
     """Have all windows be so much later: as if time had gone by."""
     move = update(limit_counts).values(
         began_at=limit_counts.c.began_at + milliseconds, ends_at=limit_counts.c.ends_at + milliseconds

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from sqlalchemy import Connection, text
 
-from app.storage.database import Database
+from app.storage.engine.database import Database
 
 _POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.slow)
 

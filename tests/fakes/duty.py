@@ -3,16 +3,16 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from app.relay.duties import Duties, Duty
-from app.relay.registry import Registry
+from app.relay.process.admission_and_drain import CallRegistry
+from app.relay.process.periodic_tasks import PeriodicTask, PeriodicTasks
 
 
 @asynccontextmanager
-async def on_duty(step: Callable[[], Awaitable[object]], pause: float = 0) -> AsyncIterator[Duties]:
+async def on_duty(step: Callable[[], Awaitable[object]], pause: float = 0) -> AsyncIterator[PeriodicTasks]:
     """Within this context the step is made again and again."""
-    registry = Registry(1)
-    duties = Duties(registry)
-    duties.add(Duty("duty", step, pause))
+    registry = CallRegistry(1)
+    duties = PeriodicTasks(registry)
+    duties.add(PeriodicTask("duty", step, pause))
     duties.start()
     try:
         yield duties

@@ -12,8 +12,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Self
 
-from app.settings import load_settings
-from app.start import start
+from app.boot.start import start
+from app.settings.gateway import load_settings
 from tests.fakes.gateway import GatewayProcess
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -38,7 +38,7 @@ class ForkedGateway(GatewayProcess):
     def launch(self, *arguments: str) -> Self:
         """Start it, and wait for nothing."""
         assert not arguments
-        _CONTEXT.set_forkserver_preload([__name__, "app.main"])
+        _CONTEXT.set_forkserver_preload([__name__, "app.boot.app_factory"])
         self.banner.write_bytes(b"")
         self._fork = _CONTEXT.Process(
             target=_serve, args=(self.port, dict(self.environment), self.log, self.banner), daemon=True

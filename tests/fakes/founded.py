@@ -2,10 +2,10 @@
 
 from pydantic import SecretStr
 
-from app.installation import FirstKeys, opened
-from app.sealing import KeyRing
-from app.settings import StorageSettings
-from app.storage.schema import migrate
+from app.boot.installation import FirstKeys, open_installation
+from app.security.key_ring import KeyRing
+from app.settings.gateway import StorageSettings
+from app.storage.schema_migration import migrate
 
 
 def patient_storage(database_url: str) -> StorageSettings:
@@ -16,6 +16,6 @@ def patient_storage(database_url: str) -> StorageSettings:
 async def found(database_url: str, ring: KeyRing, *, with_keys: bool = False) -> FirstKeys | None:
     """Make the schema and the default project, with its first keys if they are asked for; return those."""
     migrate(database_url)
-    async with opened(patient_storage(database_url), ring) as installation:
+    async with open_installation(patient_storage(database_url), ring) as installation:
         await installation.take_over_secrets()
         return await installation.first_keys(with_admin=True, are_kept=with_keys)

@@ -14,25 +14,25 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import uvicorn
 from fastapi import FastAPI
 from openai import AsyncOpenAI, OpenAI
 from pydantic import SecretStr
 
-from app.installation import opened
-from app.main import create_app
-from app.sealing import KeyRing
+from app.boot.app_factory import create_app
+from app.boot.installation import open_installation
+from app.security.key_ring import KeyRing
 from app.server.listener import listen
 from app.server.run import configuration
-from app.settings import RelaySettings, ServerSettings, Settings, StorageSettings
-from app.settings_access import AccessSettings
-from app.settings_background import BackgroundSettings
-from app.settings_limits import LimitsSettings
-from app.settings_memory import MemorySettings
-from app.settings_upstream import KeySettings, UpstreamSettings
-from app.storage.database import Database
+from app.settings.background import BackgroundSettings
+from app.settings.gateway import RelaySettings, Settings, StorageSettings
+from app.settings.limits import LimitsSettings
+from app.settings.server import AccessSettings, MemorySettings, ServerSettings
+from app.settings.upstreams import KeySettings, UpstreamSettings
+from app.storage.engine.database import Database
+from tests.fakes.described import Described
 
 SECRET = b"a secret of sixteen characters and more"
 _START_SECONDS = 60.0
@@ -64,6 +64,7 @@ class LiveGateway:
     other_key: str
     app: FastAPI
     settings: Settings
+    described: Described | None = None
 
     @property
     def database(self) -> Database:
@@ -111,14 +112,15 @@ async def running_gateway(
         upstreams=tuple(upstreams),
     )
     if keys_of is None:
-        async with opened(settings.storage, KeyRing(SECRET)) as installation:
+        async with open_installation(settings.storage, KeyRing(SECRET)) as installation:
             key = await installation.create_key("live", await installation.create_project("default"))
             other_key = await installation.create_key("other", await installation.create_project("other"))
     else:
         key, other_key = keys_of.key, keys_of.other_key
     app = create_app(settings, KeyRing(SECRET))
+    described = Described(app)
     listener = listen(settings.server)
-    serving = uvicorn.Server(configuration(app, settings.server))
+    serving = uvicorn.Server(configuration(cast("FastAPI", described), settings.server))
     task = asyncio.create_task(serving._serve([listener]))
     try:
         async with asyncio.timeout(_START_SECONDS):
@@ -127,12 +129,13 @@ async def running_gateway(
                 await asyncio.sleep(0.01)
             await app.open()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        yield LiveGateway(url, key, other_key, app, settings)
+        yield LiveGateway(url, key, other_key, app, settings, described)
     finally:
         serving.should_exit = True
         async with asyncio.timeout(_STOP_SECONDS):
             await task
         listener.close()
+    described.check()
 
 
 class GatewayProcess:

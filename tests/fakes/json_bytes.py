@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
-from app.wire import body
+from app.wire import json_body
 
 
 def members(raw: bytes) -> dict[str, bytes]:
     """The members of a JSON object, each value as it was sent."""
-    return {name: bytes(value) for name, value in body.members(raw).items()}
+    return {name: bytes(value) for name, value in json_body.members(raw).items()}
 
 
 def join_object(members: Mapping[str, bytes]) -> bytes:
     """The inverse of `members`."""
-    return body.join_object({name: body.Json(value) for name, value in members.items()})
+    return json_body.join_object({name: json_body.Json(value) for name, value in members.items()})

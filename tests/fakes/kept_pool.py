@@ -11,22 +11,23 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.errors import UpstreamError
-from app.relay.keeper import Changes, Keeper
-from app.relay.roster import Roster
-from app.sealing import KeyRing, Vault
-from app.settings_upstream import KeySettings, UpstreamSettings
-from app.state.health import AccountState
+from app.relay.pool_sync.served_upstreams import ServedUpstreams
+from app.relay.pool_sync.sync import PendingConditions, PoolSync
+from app.security.encryption import Vault
+from app.security.key_ring import KeyRing
+from app.settings.upstreams import KeySettings, UpstreamSettings
+from app.state.account_conditions import AccountState
 from app.state.upstreams import NOTHING_STORED
-from app.storage.condition_store import ConditionStore
-from app.storage.database import Database
-from app.storage.schema import open_for_migration
-from app.storage.upstream_store import UpstreamStore
-from app.storage.writer import Writer
+from app.storage.engine.database import Database
+from app.storage.schema_migration import open_for_migration
+from app.storage.upstreams.conditions import ConditionStore
+from app.storage.upstreams.store import UpstreamStore
+from app.storage.writer.writer import Writer
 from app.upstream.account import account_name
-from app.upstream.choice import Wish
-from app.upstream.faults import Fault
-from app.upstream.lease import Lease
-from app.upstream.pool import Pool
+from app.upstream.faults.classification import Fault
+from app.upstream.pool.checkout import Checkout
+from app.upstream.pool.pool import Pool
+from app.upstream.pool.selection import PoolRequest
 from tests.fakes.duty import on_duty
 
 VAULT = Vault(KeyRing(b"a master secret of some length"))
@@ -65,7 +66,7 @@ class Process:
     """A pool and its keeper, as one of several processes has them."""
 
     pool: Pool
-    keeper: Keeper
+    pool_sync: PoolSync
     writer: Writer
     conditions: ConditionStore
     clock: "Clock"
@@ -73,16 +74,16 @@ class Process:
     def fail(self, account: str, blame: Any, rest: float | None = None) -> None:
         found = self.pool.account(account)
         assert found is not None
-        lease = self.pool.lease(found)
-        self.pool.fail(lease, fault(blame, rest))
-        lease.end()
+        checkout = self.pool.checkout(found)
+        self.pool.fail(checkout, fault(blame, rest))
+        checkout.end()
 
     def state(self, account: str) -> AccountState:
         return next(state for state in self.pool.report() if state.name == account)
 
-    def probe(self) -> Lease | None:
+    def probe(self) -> Checkout | None:
         """The lease on the account ONE, ill as it is, once this process may probe it."""
-        return self.pool.take(Wish(model="any-model", only=ONE))
+        return self.pool.take(PoolRequest(model="any-model", only=ONE))
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         async with asyncio.timeout(SECONDS):
@@ -96,23 +97,23 @@ async def process(
 ) -> AsyncIterator[Process]:
     database = Database(url, pool_size=2, commit_timeout=5.0)
     writer = Writer(database, 5.0)
-    roster, changes, clock = Roster(configured, VAULT), Changes(), Clock()
-    pool = Pool(roster.upstreams(NOTHING_STORED), 10.0, clock, on_change=changes.note, is_alone=is_alone)
+    served_upstreams, changes, clock = ServedUpstreams(configured, VAULT), PendingConditions(), Clock()
+    pool = Pool(served_upstreams.upstreams(NOTHING_STORED), 10.0, clock, on_change=changes.note, is_alone=is_alone)
     conditions = ConditionStore(database, writer)
-    keeper = Keeper(
+    pool_sync = PoolSync(
         pool,
         changes,
-        roster,
+        served_upstreams,
         conditions,
         UpstreamStore(database, writer),
         is_alone=is_alone,
-        look_seconds=0.05,
+        poll_seconds=0.05,
         claim_seconds=claim_seconds,
     )
-    await keeper.load()
+    await pool_sync.load()
     try:
-        async with on_duty(keeper.keep):
-            yield Process(pool, keeper, writer, conditions, clock)
+        async with on_duty(pool_sync.run):
+            yield Process(pool, pool_sync, writer, conditions, clock)
     finally:
         await writer.aclose()
         await database.aclose()

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from app.auth import Authenticator, KeyHasher
-from app.sealing import KeyRing
+from app.security.authentication import Authenticator, KeyHasher
+from app.security.failed_key_throttle import Throttle
+from app.security.key_ring import KeyRing
 from app.state.records import ApiKey
-from app.storage.key_store import FoundKey
-from app.storage.key_uses import KeyUses
-from app.throttle import Throttle
+from app.storage.keys.last_used import LastUsed
+from app.storage.keys.store import FoundKey
 from tests.builders import NOW
 
 KEY = "sk-aph_Ep10Lfej9i4IWVSwLF5W7RXM7llcUMDo49Yt9X"
@@ -52,4 +52,4 @@ class Keys:
 
 def authenticator_of(keys: Keys, hasher: KeyHasher = HASHER, failed_keys_per_minute: int = 60) -> Authenticator:
     store: Any = keys
-    return Authenticator(store, hasher, KeyUses(store), CACHE_SECONDS, Throttle(failed_keys_per_minute))
+    return Authenticator(store, hasher, LastUsed(store), CACHE_SECONDS, Throttle(failed_keys_per_minute))

@@ -17,7 +17,7 @@ from openai import OpenAI
 from sqlalchemy import Engine, NullPool, bindparam, create_engine, make_url, update
 from sqlalchemy.exc import OperationalError
 
-from app.storage.idempotency_tables import idempotency_keys
+from app.storage.idempotency.tables import idempotency_keys
 from app.storage.tables import runs
 from tests.fakes.commits import hold_commits
 from tests.fakes.forked import ForkedGateway

@@ -3,9 +3,9 @@
 import secrets
 
 from app.administration.actor import Actor
-from app.installation import opened
-from app.sealing import KeyRing
-from app.state.policy import KeyPolicy, Limits, ProjectPolicy
+from app.boot.installation import open_installation
+from app.security.key_ring import KeyRing
+from app.state.policies import KeyPolicy, Limits, ProjectPolicy
 from tests.fakes.founded import patient_storage
 from tests.fakes.gateway import SECRET
 
@@ -20,7 +20,7 @@ async def limited_keys(database_url: str, *limits: Limits, project: Limits | Non
 async def keys_with(database_url: str, *policies: KeyPolicy, project: Limits | None = None) -> list[str]:
     """A key for each of these policies, all of one new project."""
     storage = patient_storage(database_url)
-    async with opened(storage, KeyRing(SECRET)) as installation:
+    async with open_installation(storage, KeyRing(SECRET)) as installation:
         policy = ProjectPolicy(limits=project or Limits())
         name = f"team {secrets.token_hex(4)}"
         owner = await installation.projects.create(ADMINISTRATOR, name=name, policy=policy)

@@ -4,9 +4,9 @@ from typing import Any
 
 from sqlalchemy import update
 
-from app.state.runs import Order, Page, Run
-from app.storage.database import Database
-from app.storage.run_store import RunStore
+from app.state.runs import Page, Run, RunRequest
+from app.storage.engine.database import Database
+from app.storage.runs.store import RunStore
 from app.storage.tables import runs as table
 
 LEASE = 60
@@ -22,10 +22,10 @@ def order(
     project_id: str = "proj_a",
     model: str | None = "demo",
     conversation_id: str | None = None,
-) -> Order:
+) -> RunRequest:
     headers = {"openai-beta": "x=1"}
     request = b'{"model":"demo","input":"Hi"}'
-    return Order(
+    return RunRequest(
         f"resp_{name}",
         project_id,
         "key_1",

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from app.errors import InvalidRequestError
-from app.server.head import Head
-from app.server.reader import RequestReader
+from app.server.http.request_head import Head
+from app.server.http.request_reader import RequestReader
 
 SDK = (
     b"POST /v1/responses HTTP/1.1\r\nHost: gateway\r\nAccept: application/json\r\nConnection: keep-alive\r\n"
@@ -45,7 +45,7 @@ class Heard:
     def _read(self, piece: bytes) -> None:
         reader = self.reader
         if not self.remembers:
-            reader._remembered = None
+            reader._cached_head = None
         if self._head is None and (recognised := reader.recognise(piece)) is not None:
             self.recognised += 1
             self.requests.append(recognised)

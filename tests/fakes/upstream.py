@@ -231,7 +231,7 @@ async def _read_chunked(reader: _Reader) -> bytes:
 
 
 async def _demo(request: Recorded) -> AsyncIterator[bytes]:
-    from app.demo.answer import answer  # noqa: PLC0415 - a scripted upstream needs no demo model
+    from app.demo.endpoint import answer  # noqa: PLC0415 - a scripted upstream needs no demo model
 
     said = await answer(request.method, request.path.removeprefix("/v1"), request.body)
     yield Reply.head(said.status, {"content-type": said.content_type, "transfer-encoding": "chunked"})

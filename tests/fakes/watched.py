@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import NullPool, create_engine, make_url, text
 
-from app.storage.location import Location
+from app.storage.engine.location import DatabaseLocation
 from tests.fakes.canaries import Evidence
 from tests.fakes.gateway import GatewayProcess, free_port
 from tests.fakes.upstream import FakeUpstream
@@ -152,7 +152,7 @@ class Watched:
         return str(self.secrets[name])
 
     def sql(self, statement: str) -> list[Any]:
-        engine = create_engine(Location.parse(self.database_url).url, poolclass=NullPool)
+        engine = create_engine(DatabaseLocation.parse(self.database_url).url, poolclass=NullPool)
         with engine.begin() as connection:
             done = connection.execute(text(statement))
             return [*done.all()] if done.returns_rows else []

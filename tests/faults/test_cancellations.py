@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from app.relay.registry import Registry
+from app.relay.process.admission_and_drain import CallRegistry
 from tests.fakes.gateway import running_gateway, upstream_settings
 from tests.faults.children import child, open_files
 from tests.faults.conftest import Report
@@ -21,14 +21,14 @@ async def test_cancelled_calls_leave_nothing_behind(database_url: str, cancellat
         upstream = await stack.enter_async_context(child("upstream"))
         served = upstream_settings(f"http://127.0.0.1:{await upstream.line()}/v1", "sk-upstream-one")
         gateway = await stack.enter_async_context(running_gateway(database_url, [served]))
-        registry: Registry = gateway.app.state.services.registry
+        registry: CallRegistry = gateway.app.state.services.registry
 
         def held() -> dict[str, int]:
             return {
                 "descriptors": open_files(os.getpid()),
                 "tasks": len(asyncio.all_tasks()),
                 "threads": threading.active_count(),
-                "places": len(registry._places),
+                "places": len(registry._admitted),
             }
 
         async def leave(calls: int, seed: int) -> None:

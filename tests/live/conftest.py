@@ -1,11 +1,12 @@
 """A scripted upstream and a gateway in front of it, on real sockets."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import pytest
 
+from tests.fakes.chat_upstream import FakeChat
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.upstream import FakeUpstream
 
@@ -38,3 +39,19 @@ async def sqlite_gateway(gateway_with: GatewayWith) -> AsyncIterator[LiveGateway
     """The same on SQLite alone, where the kind of database adds nothing."""
     async with gateway_with() as gateway:
         yield gateway
+
+
+@pytest.fixture
+async def chat() -> AsyncIterator[FakeChat]:
+    async with FakeChat() as chat:
+        yield chat
+
+
+@pytest.fixture
+def no_tracing() -> Iterator[None]:
+    """Keep the Agents SDK from posting its traces to a host of its own."""
+    from agents import set_tracing_disabled  # noqa: PLC0415 (few tests need it, and it takes a second)
+
+    set_tracing_disabled(True)
+    yield
+    set_tracing_disabled(False)

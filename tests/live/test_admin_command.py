@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from app.__main__ import cli, main
 from app.cli.console import operator
-from app.sealing import KeyRing
+from app.security.key_ring import KeyRing
 from tests.fakes.founded import found
 
 pytestmark = [pytest.mark.live, pytest.mark.slow_on_postgresql]

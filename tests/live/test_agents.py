@@ -1,27 +1,19 @@
 """The OpenAI Agents SDK, pointed at the gateway."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from agents import Agent, OpenAIResponsesModel, Runner, function_tool, set_tracing_disabled
+from agents import Agent, OpenAIResponsesModel, Runner, function_tool
 from openai import AsyncOpenAI
 
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.upstream import FakeUpstream
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.usefixtures("no_tracing")]
 
 QUESTION = "What is the weather in Utrecht?"
 ANSWER = "The tool get_weather answered: 22 degrees"
-
-
-@pytest.fixture(autouse=True)
-def no_tracing() -> Iterator[None]:
-    """Its tracing posts to a host of its own."""
-    set_tracing_disabled(True)
-    yield
-    set_tracing_disabled(False)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.wire.input_items import _ITEMS
-from app.wire.request_fields import OPENAI_RULES
+from app.wire.requests.field_rules import OPENAI_RULES
+from app.wire.requests.input_items import ITEMS
 from tests.fakes.databases import sqlite_first
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_http import RawClient
@@ -19,7 +19,7 @@ from tests.fakes.upstream import FakeUpstream, Recorded
 pytestmark = pytest.mark.live
 
 _NAMES = [*OPENAI_RULES]
-_ITEM_TYPES = ["", "unheard_of", *_ITEMS]
+_ITEM_TYPES = ["", "unheard_of", *ITEMS]
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(["\x00", "\u2028", "é" * 600])
 numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)

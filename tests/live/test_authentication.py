@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import event
 
 from app.api.routes import API
-from app.auth import KeyHasher, _checksum, mint_key
-from app.sealing import KeyRing
+from app.security.authentication import KeyHasher, _checksum, mint_key
+from app.security.key_ring import KeyRing
 from tests.fakes.gateway import SECRET, GatewayProcess, LiveGateway
 from tests.fakes.raw_http import Answer, RawClient, head
 

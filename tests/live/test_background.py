@@ -232,8 +232,10 @@ async def test_a_key_that_rests_is_not_waited_for_for_ever(gateway_with: Gateway
         BackgroundClient.to(gateway.url, gateway.key) as client,
     ):
         ended = await client.ended(await client.order())
-    assert ended["status"] == "failed"
-    assert ended["error"] == {"code": "rate_limit_exceeded", "message": "Slow down."}
+    # Upstream's own words, or ours where the key still rests by some milliseconds: runs wait by whole seconds.
+    assert (ended["status"], ended["error"]["code"]) == ("failed", "rate_limit_exceeded")
+    assert ended["error"]["message"].startswith(("Slow down.", "Rate limit reached: every upstream account"))
+    assert 1 <= len(upstream.requests) <= 2
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -268,7 +270,8 @@ async def test_there_is_a_limit_to_what_runs_and_to_what_waits(
         third = await client.order()
         assert (await client.ask("POST", first, "/cancel")).json()["status"] == "cancelled"
         await client.status(third, "in_progress")
-        assert len(upstream.requests) == 2
+        # Upstream is asked once that is committed.
+        await upstream.request(1, timeout=30)
 
 
 async def test_an_upstream_that_keeps_the_state_runs_it_itself(sqlite_url: str, upstream: FakeUpstream) -> None:

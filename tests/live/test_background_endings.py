@@ -69,6 +69,7 @@ async def waiting_at(url: str, upstream: FakeUpstream, **memory: Any) -> AsyncIt
         upstream.enqueue(Reply.sse(story("resp_running")[:3], then=Act.STALL))
         running = await client.order(input="Never ends.")
         await client.status(running, "in_progress")
+        await upstream.request(timeout=30)
         yield Waiting(gateway, client, running)
 
 
@@ -133,9 +134,9 @@ async def test_a_run_is_cancelled_though_every_place_is_taken(sqlite_url: str, u
     async with waiting_at(sqlite_url, upstream) as waiting, AsyncExitStack() as stack:
         ordered = await waiting.client.order()
         registry = waiting.gateway.app.state.services.registry
-        (mine,) = {place.project_id for place in registry._places}
+        (mine,) = {place.project_id for place in registry._admitted}
         while registry._has_room(mine):
-            stack.enter_context(registry.place(mine))
+            stack.enter_context(registry.admit_now(mine))
         await _is_cancelled_soon(waiting.client, ordered)
 
 

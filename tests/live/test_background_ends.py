@@ -93,6 +93,7 @@ async def test_a_failed_run_in_a_chain_says_nothing_and_loses_nothing(
     upstream.enqueue(Reply.sse(story("resp_theirs")[:3], then=Act.STALL))
     failed = await client.order(input="This will fail.", previous_response_id=first)
     await client.status(failed, "in_progress")
+    await upstream.request(1, timeout=30)
     await orphan(gateway, failed)
     assert (await client.ended(failed))["status"] == "failed"
     after = await client.create(background=False, input="What is my city?", previous_response_id=failed)
@@ -110,13 +111,14 @@ async def test_a_run_whose_key_may_no_more_when_it_begins_fails(
         response_id = await client.order()
         await upstream.request(0)
         services, actor = gateway.app.state.services, Actor("test")
+        runs = services.stored_history._runs
         (key,) = [key for key in await services.keys.list() if key.name == "live"]
         if change == "model":
             await services.keys.update(actor, key.id, {"policy": {"models": ["other"]}}, version=1)
         else:
             await getattr(services.keys, change)(actor, key.id)
         async with asyncio.timeout(20):
-            while (run := await services.archive._runs.find(key.project_id, response_id)) and run.status != "failed":
+            while (run := await runs.find(key.project_id, response_id)) and run.status != "failed":
                 await asyncio.sleep(0.05)
         assert run is not None
         assert told in run.body
@@ -144,6 +146,7 @@ async def test_a_conversation_is_continued_one_run_after_the_other(
         upstream.enqueue(Reply.held(frames[:-1], go, frames[-1:]))
         first = await client.order(conversation=conversation.id, input="My city is Utrecht.")
         await client.status(first, "in_progress")
+        await upstream.request(0, timeout=30)
         refused = await client.create(conversation=conversation.id, input="What is my city?")
         assert refused.json()["error"]["code"] == "conversation_locked"
         go.set()
@@ -156,6 +159,7 @@ async def test_a_conversation_is_continued_one_run_after_the_other(
         upstream.enqueue(Reply.sse(frames[:3], then=Act.STALL))
         third = await client.order(conversation=conversation.id, input="Never mind.")
         await client.status(third, "in_progress")
+        await upstream.request(2, timeout=30)
         assert (await client.ask("POST", third, "/cancel")).json()["status"] == "cancelled"
         assert len((await sdk.conversations.items.list(conversation.id)).data) == 4
         after = await client.create(background=False, conversation=conversation.id, input="What is my city?")

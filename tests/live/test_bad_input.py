@@ -163,9 +163,7 @@ IDS = {
 }
 
 URLS = {
-    "an unknown URL": Mistake(
-        404, None, "POST", "/v1/chat/completions", says="Invalid URL (POST /v1/chat/completions)"
-    ),
+    "an unknown URL": Mistake(404, None, "POST", "/v1/audio/speech", says="Invalid URL (POST /v1/audio/speech)"),
     "the root": Mistake(404, None, "GET", "/", b"", says="Invalid URL (GET /)"),
     "a URL of 10 kB": Mistake(404, None, "GET", f"/v1/{LONG}", b"", says="Invalid URL (GET /v1/xxx"),
     "a NUL in a URL": Mistake(404, None, "GET", "/v1/%00", b""),

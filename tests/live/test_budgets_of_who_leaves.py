@@ -7,8 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.state.policy import Budget, Limits
-from app.storage.usage_tables import usage
+from app.state.policies import Budget, Limits
+from app.storage.usage.tables import usage
 from tests.fakes.background import BackgroundClient
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.ledger import rows

@@ -6,13 +6,14 @@ import httpx
 import orjson
 import pytest
 
+from app.boot.installation import Installation, open_installation
 from app.errors import ConfigurationError
-from app.installation import Installation, opened
-from app.sealing import KeyRing, Sealer
+from app.security.encryption import Sealer
+from app.security.key_ring import KeyRing
 from app.state.upstreams import StoredKey
-from app.storage.database import Database
-from app.storage.upstream_store import AddKey
-from app.storage.writer import Writer
+from app.storage.engine.database import Database
+from app.storage.upstreams.store import AddKey
+from app.storage.writer.writer import Writer
 from tests.conftest import COMMIT_TIMEOUT
 from tests.fakes.databases import sqlite_first
 from tests.fakes.founded import patient_storage
@@ -32,7 +33,7 @@ class Replica:
         self.sealer = Sealer(self.ring)
 
     async def start(self) -> "Replica":
-        async with opened(patient_storage(self.url), self.ring) as installation:
+        async with open_installation(patient_storage(self.url), self.ring) as installation:
             await installation.take_over_secrets()
         return self
 
@@ -71,7 +72,7 @@ class _Serving:
     def __init__(self, replica: Replica) -> None:
         self._known = replica.ring.named, dict(replica.ring._keys)
         self._ring = replica.ring
-        self._opened = opened(patient_storage(replica.url), replica.ring)
+        self._opened = open_installation(patient_storage(replica.url), replica.ring)
 
     async def __aenter__(self) -> Installation:
         installation = await self._opened.__aenter__()
@@ -140,7 +141,7 @@ async def test_a_report_says_which_secret_is_needed_still(database_url: str) -> 
         other = Replica(database_url, *secrets)
         if starts:
             await other.start()
-        async with opened(patient_storage(database_url), other.ring) as installation:
+        async with open_installation(patient_storage(database_url), other.ring) as installation:
             return {
                 use.fingerprint: (use.source, use.is_written_under, use.upstream_keys, use.is_needed)
                 for use in await installation.secret_uses()

@@ -7,7 +7,7 @@ import httpx2
 import orjson
 import pytest
 
-from app.wire.events import payload
+from app.wire.responses.stream_events import payload
 from app.wire.sse import FrameSplitter
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.json_bytes import members

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from app import __version__
 from app.__main__ import cli
-from app.sealing import KeyRing
+from app.security.key_ring import KeyRing
 from tests.fakes.founded import found
 from tests.fakes.gateway import SECRET, GatewayProcess, free_port
 
@@ -242,10 +242,20 @@ def test_a_start_on_a_current_database_loads_nothing_that_it_does_not_use(tmp_pa
         assert served(gateway, gateway.key) == "completed"
         loaded = re.findall(r"^import time: .*\| +(\S+)$", gateway.banner.read_text(), re.MULTILINE)
         assert "fastapi" in loaded
-        unused = ("aiohttp.", "alembic.", "psycopg.")
+        unused = ("alembic.", "psycopg.", "redis.")
         assert [name for name in loaded if name.startswith(unused)] == []
     finally:
         gateway.stop()
+
+
+def test_a_start_without_a_package_that_a_setting_needs_says_in_one_line_what_to_do(command: GatewayProcess) -> None:
+    hidden = command.data_dir.parent / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text('import sys\n\nsys.modules["redis"] = None\n')
+    environment = {"ANTIPHON_LIMITS_URL": "redis://127.0.0.1:9", "PYTHONPATH": str(hidden)}
+    (line,) = refusal(command, "serve", "--port", "0", **environment)
+    assert line.startswith("ANTIPHON_LIMITS_URL: ")
+    assert f"{sys.executable} -m pip install 'antiphon[redis]'" in line
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from app.server import http, run
+from app.server import run
+from app.server.http import protocol as http
 from tests.fakes.gateway import LiveGateway, running_gateway
 from tests.fakes.raw_http import RawClient, head
 from tests.fakes.replies import Act, Reply

@@ -42,15 +42,14 @@ async def elsewhere() -> AsyncIterator[FakeUpstream]:
         yield elsewhere
 
 
-@pytest.mark.parametrize("transport", ["native", "aiohttp"])
 async def test_a_name_that_comes_to_mean_this_machine_is_not_called(
-    transport: str, sqlite_url: str, elsewhere: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+    sqlite_url: str, elsewhere: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = Names(monkeypatch)
     names.addresses["rebinding.test"] = [PUBLIC]
     base_url = elsewhere.url.replace("127.0.0.1", "rebinding.test")
     server = {"admin_key": SecretStr(MASTER_KEY)}
-    async with running_gateway(sqlite_url, server=server, relay={"transport": transport}) as gateway:
+    async with running_gateway(sqlite_url, server=server) as gateway:
         made = {"name": "rebinding", "base_url": base_url}
         assert (await ask(gateway, "POST", "/admin/v1/upstreams", made)).status == 201
         names.addresses["rebinding.test"] = ["127.0.0.1"]

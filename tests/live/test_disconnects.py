@@ -41,7 +41,7 @@ async def left_nothing_running(gateway: LiveGateway, owned: set[asyncio.Task[obj
         await services.registry._idle.wait()
         while ended := services.registry._tasks - owned:
             await asyncio.wait(ended)
-    pool = services.relay._upstream._pool
+    pool = services.upstreams._pool
     assert [pool.in_flight(account) for account in pool.accounts()] == [0]
 
 

@@ -37,13 +37,10 @@ def keys(upstream: FakeUpstream) -> Keys:
     return Keys(upstream)
 
 
-@pytest.fixture(params=["native", "aiohttp"])
-async def pooled(
-    sqlite_url: str, upstream: FakeUpstream, keys: Keys, request: pytest.FixtureRequest
-) -> AsyncIterator[LiveGateway]:
-    """A gateway with three keys for one upstream, on each transport."""
-    relay = {"transport": request.param}
-    async with running_gateway(sqlite_url, [upstream_settings(upstream.url, *KEYS)], relay=relay) as gateway:
+@pytest.fixture
+async def pooled(sqlite_url: str, upstream: FakeUpstream, keys: Keys) -> AsyncIterator[LiveGateway]:
+    """A gateway with three keys for one upstream."""
+    async with running_gateway(sqlite_url, [upstream_settings(upstream.url, *KEYS)]) as gateway:
         yield gateway
 
 

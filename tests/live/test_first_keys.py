@@ -5,11 +5,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.installation import opened
-from app.sealing import KeyRing
-from app.storage.database import Database
-from app.storage.project_store import ChangeProject, ProjectStore
-from app.storage.writer import Writer
+from app.boot.installation import open_installation
+from app.security.key_ring import KeyRing
+from app.storage.engine.database import Database
+from app.storage.projects.store import ChangeProject, ProjectStore
+from app.storage.writer.writer import Writer
 from tests.conftest import COMMIT_TIMEOUT
 from tests.fakes.founded import found, patient_storage
 from tests.fakes.gateway import GatewayProcess
@@ -28,12 +28,12 @@ async def test_first_keys_are_made_once(database_url: str) -> None:
 
 async def test_a_start_that_could_not_keep_them_leaves_them_to_the_next(database_url: str) -> None:
     assert await found(database_url, RING) is None
-    async with opened(patient_storage(database_url), RING) as installation:
+    async with open_installation(patient_storage(database_url), RING) as installation:
         (default,) = await installation.projects.list()
         await installation.create_key("made by hand", default)
     made = await found(database_url, RING, with_keys=True)
     assert made is not None
-    async with opened(patient_storage(database_url), RING) as installation:
+    async with open_installation(patient_storage(database_url), RING) as installation:
         assert {key.project_id for key in await installation.keys.list()} == {default.id}
         assert {key.name for key in await installation.keys.list()} == {"made by hand", "first", "first admin"}
 

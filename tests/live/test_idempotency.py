@@ -9,8 +9,8 @@ import pytest
 from openai import AsyncOpenAI
 
 from app.state.idempotency import Answer, Fingerprint
-from app.state.policy import Limits
-from app.storage.idempotency_store import IdempotencyStore
+from app.state.policies import Limits
+from app.storage.idempotency.store import IdempotencyStore
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.keyed import KeyedClient, LosingFront, asked, client_to, code
 from tests.fakes.limited import limited_keys

@@ -13,8 +13,8 @@ import httpx2
 import pytest
 
 from app.administration.actor import Actor
-from app.api.admin.routes import ADMIN
-from app.state.policy import SCOPES
+from app.api.admin.admin_routes import ADMIN
+from app.state.policies import SCOPES
 from tests.fakes.gateway import GatewayProcess, LiveGateway
 from tests.fakes.replies import Reply
 from tests.fakes.streams import story

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from app.settings_upstream import KeySettings, UpstreamSettings
+from app.settings.upstreams import KeySettings, UpstreamSettings
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.raw_http import Answer, RawClient
 from tests.fakes.replies import Reply

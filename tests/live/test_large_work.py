@@ -8,11 +8,11 @@ import httpx
 import orjson
 import pytest
 
-from app.offload import Offload
-from app.relay import prepare, settle
-from app.relay.exchange import Exchange
-from app.storage.response_store import SaveResponse
-from app.wire.slices import Reader
+from app.relay.call import prepare, settle
+from app.relay.call.exchange import Exchange
+from app.runtime.compute_thread import ComputeThread
+from app.storage.responses.store import SaveResponse
+from app.wire.json.sliced_decoder import SlicedDecoder
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream, Recorded
@@ -38,8 +38,8 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
         monkeypatch.setattr(owner, name, watched)
 
     for owner, name in (
-        (Reader, "members"),
-        (Reader, "check"),
+        (SlicedDecoder, "members"),
+        (SlicedDecoder, "check"),
         (Exchange, "render"),
         (prepare, "references"),
         (prepare, "input_items"),
@@ -114,7 +114,7 @@ async def test_a_plain_call_needs_no_thread(
     async def refuse(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(Offload, "run", refuse)
+    monkeypatch.setattr(ComputeThread, "run", refuse)
     upstream.enqueue(Reply.json(200, answer()), Reply.json(200, {**answer(), "id": "resp_2"}))
     assert (await ask(sqlite_gateway, input=[MESSAGE] * 100)).status_code == 200
     # Large by its size, and quickly done: one text.

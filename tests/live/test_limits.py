@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.state.policy import Budget, Limits
+from app.state.policies import Budget, Limits
 from tests.fakes.background import BackgroundClient
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.limited import limited_keys

@@ -9,10 +9,10 @@ from sqlalchemy import delete, update
 
 from app.administration.actor import Actor
 from app.errors import StorageError
-from app.state.policy import Budget, Limits
-from app.storage.limit_tables import limit_counts
+from app.state.policies import Budget, Limits
+from app.storage.limits.tables import limit_counts
 from app.storage.tables import api_keys, runs
-from app.storage.usage_tables import usage
+from app.storage.usage.tables import usage
 from tests.fakes.background import BackgroundClient, until
 from tests.fakes.databases import sqlite_first
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
@@ -209,7 +209,7 @@ async def test_an_order_that_cannot_be_kept_is_given_back_and_recorded(
     async def fail(*_: object, **__: object) -> None:
         raise StorageError("The database could not keep this.")
 
-    monkeypatch.setattr(gateway.app.state.services.background._stage.runs, "create", fail)
+    monkeypatch.setattr(gateway.app.state.services.background._dependencies.runs, "create", fail)
     async with BackgroundClient.to(gateway.url, key) as client:
         for stream in (False, True):
             assert (await client.create(stream=stream, max_output_tokens=90_000)).status_code == 503

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.state.policy import Budget, Limits
+from app.state.policies import Budget, Limits
 from tests.fakes.limited import limited_keys
 from tests.fakes.raw_client import calling
 from tests.fakes.replicas import gateway_process, post

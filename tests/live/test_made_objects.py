@@ -72,6 +72,7 @@ async def in_the_background(gateway: LiveGateway, upstream: FakeUpstream) -> lis
         made_id = created.json()["id"]
         queued = await client.ask("GET", made_id)
         await client.status(made_id, "in_progress")
+        await upstream.request(timeout=30)
         running = await client.ask("GET", made_id)
         cancelled = await client.ask("POST", made_id, "/cancel")
         go.set()

@@ -6,7 +6,7 @@ import httpx2
 import orjson
 import pytest
 
-from app.state.policy import KeyPolicy, Limits
+from app.state.policies import KeyPolicy, Limits
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.limited import ADMINISTRATOR
 from tests.fakes.replies import Reply

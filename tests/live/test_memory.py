@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import orjson
 import pytest
 
-from app.byte_budget import ByteBudget
+from app.runtime.byte_budget import ByteBudget
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_http import Answer, RawClient, head
 from tests.live.conftest import GatewayWith

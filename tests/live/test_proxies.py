@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from app.state.policy import KeyPolicy
+from app.state.policies import KeyPolicy
 from tests.fakes.front import FRONTS, running_front
 from tests.fakes.gateway import LiveGateway, running_gateway
 from tests.fakes.limited import ADMINISTRATOR

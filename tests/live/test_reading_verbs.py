@@ -13,9 +13,9 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from app.__main__ import cli
-from app.sealing import KeyRing
-from app.storage.location import Location
-from app.storage.schema import open_for_migration
+from app.security.key_ring import KeyRing
+from app.storage.engine.location import DatabaseLocation
+from app.storage.schema_migration import open_for_migration
 from app.storage.tables import REVISION
 from tests.fakes.founded import found
 
@@ -69,7 +69,7 @@ class Place:
 
     def state(self) -> tuple[dict[str, list[Any]], list[str]]:
         """Every row of every table, and the names of the files."""
-        engine = create_engine(Location.parse(self.url).url)
+        engine = create_engine(DatabaseLocation.parse(self.url).url)
         metadata = MetaData()
         with engine.connect() as connection:
             metadata.reflect(connection)

@@ -182,7 +182,7 @@ async def test_the_refusal_of_what_a_client_asked_for_is_the_clients(
 
 async def _written(gateway: LiveGateway) -> None:
     """Until the database knows what the process found out."""
-    keeper = gateway.app.state.services.reload._keeper
+    pool_sync = gateway.app.state.services.reload._pool_sync
     async with asyncio.timeout(20):
-        while not keeper._marks:
+        while not pool_sync._marks:
             await asyncio.sleep(0.02)

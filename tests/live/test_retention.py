@@ -36,7 +36,7 @@ class Client:
         return await self.ask("POST", "/v1/responses", {"model": "demo", "input": "Hello!", **members})
 
     async def make(self, duty: str) -> None:
-        steps = {each.name: each.step for each in self.gateway.app.state.services.duties._duties}
+        steps = {each.name: each.step for each in self.gateway.app.state.services.periodic_tasks._tasks}
         await steps[duty]()
 
     async def expire(self, response_id: str) -> None:

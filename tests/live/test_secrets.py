@@ -14,8 +14,8 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from app.__main__ import cli
-from app.api import routes
-from app.api.admin.routes import ADMIN
+from app.api import probes
+from app.api.admin.admin_routes import ADMIN
 from tests.fakes.canaries import spellings
 from tests.fakes.quoting import FAULTS, KEY_FAULTS, SERVER_FAULTS, STREAM_FAULTS, quoting
 from tests.fakes.upstream import FakeUpstream
@@ -104,7 +104,7 @@ async def call_well(watched: Watched) -> None:
         assert compacted.is_success
         for path in ("/v1/models", "/v1/models/demo", "/v1/usage", f"/v1/conversations/{conversation}/items"):
             assert (await client.get(path)).is_success
-        for path in (*(path for _, path, _ in routes.PROBES), "/openapi.json"):
+        for path in (*(path for _, path, _ in probes.PROBES), "/openapi.json", "/docs"):
             assert (await client.get(path)).is_success
         # There is none today; were there one, it would be looked at.
         await client.get("/metrics")

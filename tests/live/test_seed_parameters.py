@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from app.ids import new_id
-from app.wire.body import elements
-from app.wire.events import payload
+from app.wire.json_body import elements
+from app.wire.responses.stream_events import payload
 from app.wire.sse import FrameSplitter
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.json_bytes import join_object, members

@@ -4,7 +4,7 @@ import pytest
 from openai import NotFoundError
 from pydantic import ValidationError
 
-from app.settings import ServerSettings
+from app.settings.server import ServerSettings
 from tests.fakes.gateway import LiveGateway
 from tests.fakes.raw_client import calling
 from tests.fakes.replies import Act, Reply, Step

@@ -11,20 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.ids import new_id
-from app.offload import Offload
-from app.relay.client import Client
-from app.relay.fold import Fold
-from app.relay.prepare import prepare
-from app.relay.pump import Pump
-from app.relay.registry import Registry
-from app.relay.settle import Settler
-from app.sealing import KeyRing, Sealer
+from app.relay.call.settle import Settler
+from app.relay.process.admission_and_drain import CallRegistry
+from app.relay.stream.accumulator import StreamAccumulator
+from app.relay.stream.client import Client
+from app.relay.stream.pump import Pump
+from app.runtime.compute_thread import ComputeThread
 from app.state.records import ApiKey, StoredResponse
-from app.storage.response_store import ResponseStore
+from app.storage.responses.store import ResponseStore
 from app.upstream.account import accounts_of
-from app.upstream.answer import UpstreamAnswer
-from app.wire.requests import parse_create_request
-from tests.builders import make_room
+from app.upstream.call.answer import UpstreamAnswer
+from app.wire.requests.create import parse_create_request
+from tests.builders import make_prepared
 from tests.fakes.gateway import LiveGateway, upstream_settings
 from tests.fakes.raw_client import calling
 from tests.fakes.replies import Reply, Step
@@ -58,7 +56,7 @@ class Memory:
     async def read(self) -> bytes:
         return self._chunks.pop() if self._chunks else b""
 
-    async def pour(self, take: Callable[[bytes], bool]) -> None:
+    async def forward_ready(self, take: Callable[[bytes], bool]) -> None:
         while self._chunks and take(self._chunks[-1]):
             self._chunks.pop()
 
@@ -82,24 +80,21 @@ class Memory:
 async def pumped(chunks: list[bytes], *, store: bool) -> Memory:
     """These chunks through the pump."""
     memory = Memory(chunks)
-    registry = Registry(1)
+    registry = CallRegistry(1)
     request = parse_create_request(b'{"model":"demo","input":"Hi","store":%b}' % (b"true" if store else b"false"), 64)
     responses = cast("ResponseStore", memory)
-    sealer = Sealer(KeyRing(b"secret of sixteen"))
-    exchange = await prepare(
-        request, _CALLER, responses, keep=request.store, sealer=sealer, room=make_room(), offload=Offload()
-    )
+    exchange = await make_prepared(request, responses, caller=_CALLER, keep=request.store)
     client = Client(memory.send, memory, registry, keep_alive_seconds=25)
     with client:
         await client.begin_stream(200, [])
         await Pump(
             cast("UpstreamAnswer", memory),
             client,
-            Fold(request.fields, _LARGEST_EVENT),
-            partial(Settler(30, Offload()).settle, exchange.turn, "fake"),
+            StreamAccumulator(request.fields, _LARGEST_EVENT),
+            partial(Settler(30, ComputeThread()).settle, exchange, "fake"),
             max_event_bytes=_LARGEST_EVENT,
             held=registry.budget.reservation("proj_a"),
-            offload=Offload(),
+            compute_thread=ComputeThread(),
         ).run()
     await registry.aclose()
     return memory

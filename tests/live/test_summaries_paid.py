@@ -7,8 +7,8 @@ import httpx
 import orjson
 import pytest
 
-from app.state.policy import Limits
-from app.storage.usage_tables import usage
+from app.state.policies import Limits
+from app.storage.usage.tables import usage
 from tests.builders import says, user
 from tests.fakes.background import BackgroundClient
 from tests.fakes.databases import sqlite_first

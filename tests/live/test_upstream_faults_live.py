@@ -32,22 +32,17 @@ LARGE = completed("resp_large", "x" * MOST)
 EVENTS = story("resp_good")
 
 
-@pytest.fixture(params=["native", "aiohttp"])
-async def limited(
-    sqlite_url: str, upstream: FakeUpstream, request: pytest.FixtureRequest
-) -> AsyncIterator[LiveGateway]:
-    """A gateway with little room, on each transport."""
-    relay = {**ROOM, "transport": request.param}
-    async with running_gateway(sqlite_url, [upstream_settings(upstream.url, KEY)], relay=relay) as gateway:
+@pytest.fixture
+async def limited(sqlite_url: str, upstream: FakeUpstream) -> AsyncIterator[LiveGateway]:
+    """A gateway with little room."""
+    async with running_gateway(sqlite_url, [upstream_settings(upstream.url, KEY)], relay=ROOM) as gateway:
         yield gateway
 
 
-@pytest.fixture(params=["native", "aiohttp"])
-async def impatient(
-    sqlite_url: str, upstream: FakeUpstream, request: pytest.FixtureRequest
-) -> AsyncIterator[LiveGateway]:
-    """A gateway with little patience, on each transport. On a busy machine a good answer may come too late for it."""
-    relay = {"first_byte_timeout_seconds": 0.3, "transport": request.param}
+@pytest.fixture
+async def impatient(sqlite_url: str, upstream: FakeUpstream) -> AsyncIterator[LiveGateway]:
+    """A gateway with little patience. On a busy machine a good answer may come too late for it."""
+    relay = {"first_byte_timeout_seconds": 0.3}
     async with running_gateway(sqlite_url, [upstream_settings(upstream.url, KEY)], relay=relay) as gateway:
         yield gateway
 
@@ -155,7 +150,7 @@ async def test_an_answer_that_does_not_begin_in_time_is_one_clear_error(
 async def test_a_connection_that_was_kept_and_is_closed_without_a_word_is_followed_by_one_new_one(
     limited: LiveGateway, upstream: FakeUpstream, reply: Reply, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.upstream.keep_alive.IDLE_SECONDS", 60.0)
+    monkeypatch.setattr("app.upstream.http.connection_pool.IDLE_SECONDS", 60.0)
     upstream.enqueue(reply)
     answer = await create(limited)
     assert (answer.status, error_of(answer)["code"]) == (502, "upstream_disconnected")
@@ -171,12 +166,10 @@ async def test_a_connection_that_was_kept_and_is_closed_without_a_word_is_follow
     assert len(upstream.requests) == 7
 
 
-@pytest.mark.parametrize("transport", ["native", "aiohttp"])
-async def test_a_port_where_nobody_listens_is_one_clear_error(sqlite_url: str, transport: str) -> None:
+async def test_a_port_where_nobody_listens_is_one_clear_error(sqlite_url: str) -> None:
     async with FakeUpstream() as gone:
         pass
-    relay = {"transport": transport}
-    async with running_gateway(sqlite_url, [upstream_settings(gone.url, KEY)], relay=relay) as gateway:
+    async with running_gateway(sqlite_url, [upstream_settings(gone.url, KEY)]) as gateway:
         answer = await create(gateway)
         assert (answer.status, error_of(answer)["code"]) == (502, "upstream_unreachable")
         assert answer.headers["x-should-retry"] == "false"
@@ -222,9 +215,8 @@ async def test_a_fault_in_a_stream_ends_it_as_failed(limited: LiveGateway, upstr
     assert (await create(limited, stream=True)).body.count(b"event: response.completed") == 1
 
 
-@pytest.mark.parametrize("transport", ["native", "aiohttp"])
-async def test_a_silence_in_a_stream_ends_it_as_failed(sqlite_url: str, upstream: FakeUpstream, transport: str) -> None:
-    relay = {"idle_timeout_seconds": 0.6, "transport": transport}
+async def test_a_silence_in_a_stream_ends_it_as_failed(sqlite_url: str, upstream: FakeUpstream) -> None:
+    relay = {"idle_timeout_seconds": 0.6}
     upstream.enqueue(Reply.sse(EVENTS[:3], then=Act.STALL))
     async with running_gateway(sqlite_url, [upstream_settings(upstream.url, KEY)], relay=relay) as gateway:
         answer = await create(gateway, stream=True)
@@ -236,7 +228,6 @@ async def test_a_silence_in_a_stream_ends_it_as_failed(sqlite_url: str, upstream
 async def test_a_bad_chunk_size_in_a_stream_ends_it_as_failed(sqlite_url: str, upstream: FakeUpstream) -> None:
     begun = [step for step in Reply.sse(EVENTS[:3]).steps if isinstance(step, bytes)][:-1]
     upstream.enqueue(Reply([*begun, 0.05, b"zz\r\n", Act.STALL]))
-    # aiohttp does not tell: there it counts as silence.
     async with running_gateway(sqlite_url, [upstream_settings(upstream.url, KEY)]) as gateway:
         answer = await create(gateway, stream=True)
         assert answer.body.startswith(b"".join(EVENTS[:3]))

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.storage.usage_tables import usage, usage_hours
+from app.storage.usage.tables import usage, usage_hours
 from tests.builders import says, user
 from tests.fakes.background import BackgroundClient
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings

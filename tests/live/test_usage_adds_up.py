@@ -8,7 +8,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from app.storage.tables import responses
-from app.storage.usage_tables import usage, usage_hours
+from app.storage.usage.tables import usage, usage_hours
 from tests.fakes.background import BackgroundClient
 from tests.fakes.databases import sqlite_first
 from tests.fakes.gateway import GatewayProcess, LiveGateway, running_gateway, upstream_settings

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from app.ids import new_id
-from app.state.policy import KeyPolicy
+from app.state.policies import KeyPolicy
 from tests.fakes.background import BackgroundClient
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.limited import ADMINISTRATOR

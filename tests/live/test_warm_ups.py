@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.state.policy import KeyPolicy, Limits
-from app.storage.usage_tables import usage, usage_hours
+from app.state.policies import KeyPolicy, Limits
+from app.storage.usage.tables import usage, usage_hours
 from tests.builders import user
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.ledger import rows
@@ -71,13 +71,13 @@ async def test_a_model_that_is_not_for_the_key_or_that_nobody_serves_is_refused(
 
 @pytest.mark.parametrize("store", [True, False])
 async def test_each_is_an_entry_that_used_nothing(gateway: LiveGateway, upstream: FakeUpstream, store: bool) -> None:
-    [warmed] = await warm(gateway, gateway.key, 1, store=store, model="made-up")
+    [warm_up_response] = await warm(gateway, gateway.key, 1, store=store, model="made-up")
     async with asyncio.timeout(_SECONDS):
         while not (found := await asyncio.to_thread(rows, url_of(gateway), usage)):
             await asyncio.sleep(0.05)
     [row] = found
     assert (row["endpoint"], row["status"], row["model"], row["attempts"]) == ("responses", 200, "made-up", 0)
-    assert (row["response_id"], row["response_status"]) == (warmed["response"]["id"], "completed")
+    assert (row["response_id"], row["response_status"]) == (warm_up_response["response"]["id"], "completed")
     assert (row["is_stored"], row["input_tokens"], row["cost_nano"], row["upstream"]) == (store, None, None, None)
     # A name that a client made up, and no model answers to, is in no sum.
     [hour] = await asyncio.to_thread(rows, url_of(gateway), usage_hours)
@@ -170,8 +170,10 @@ async def test_a_stored_warm_up_is_continued_before_a_keeping_upstream_in_each_w
     Keeping(upstream)
     keeping = upstream_settings(upstream.url, "sk-one", state="upstream")
     async with running_gateway(sqlite_url, [keeping]) as gateway:
-        [warmed] = await warm(gateway, gateway.key, 1, input=[user("One.")])
-        made = await respond(gateway, surface, input=[user("Two.")], previous_response_id=warmed["response"]["id"])
+        [warm_up_response] = await warm(gateway, gateway.key, 1, input=[user("One.")])
+        made = await respond(
+            gateway, surface, input=[user("Two.")], previous_response_id=warm_up_response["response"]["id"]
+        )
         assert made["status"] == "completed"
         await respond(gateway, surface, input=[user("Three.")], previous_response_id=made["id"])
     told, known = [request.json for request in upstream.requests]

@@ -8,18 +8,21 @@ import orjson
 import pytest
 
 from app.errors import OverloadedError
-from app.offload import Offload
-from app.relay.compaction import Compactor
-from app.relay.ledger import Ledger
-from app.relay.limiter import Limiter
-from app.relay.meter import Meter
-from app.relay.registry import Registry
+from app.relay.call.prepare import Preparer
+from app.relay.call.settle import Settler
+from app.relay.call.stream_or_whole_answer import AnswerDelivery
+from app.relay.context.compaction import Compactor
+from app.relay.metering.limiter import Limiter
+from app.relay.metering.meter import Meter
+from app.relay.metering.usage_recorder import UsageRecorder
+from app.relay.process.admission_and_drain import CallRegistry
 from app.relay.serve import Relay
-from app.relay.settle import Settler
-from app.sealing import KeyRing, Sealer
-from app.settings import RelaySettings
+from app.runtime.compute_thread import ComputeThread
+from app.security.encryption import Sealer
+from app.security.key_ring import KeyRing
+from app.settings.gateway import RelaySettings
 from app.state.records import Chain
-from app.upstream.answer import UpstreamAnswer
+from app.upstream.call.answer import UpstreamAnswer
 from tests.builders import (
     Connection,
     make_account,
@@ -49,7 +52,7 @@ class Call:
     """
 
     def __init__(self, content_type: str, body: bytes) -> None:
-        self.registry = Registry(1)
+        self.registry = CallRegistry(1)
         self.connection = Connection()
         self.opening = asyncio.Event()
         self.answers = asyncio.Event()
@@ -60,8 +63,8 @@ class Call:
         self.body = body
 
     def stop(self) -> None:
-        for place in list(self.registry._places):
-            place.end()
+        for admitted in list(self.registry._admitted):
+            admitted.end()
 
     async def open(self, call: Any) -> UpstreamAnswer:
         self.opening.set()
@@ -72,7 +75,7 @@ class Call:
             {b"content-type": self.content_type.encode()},
             first=self.body,
             body=make_body(_nothing(), self._close),
-            lease=make_lease(),
+            checkout=make_lease(),
         )
 
     def _close(self) -> None:
@@ -85,24 +88,21 @@ class Call:
 
     async def serve(self, **fields: Any) -> None:
         itself: Any = self
+        settings = RelaySettings()
         relay = Relay(
-            upstream=itself,
-            memory=itself,
+            history=itself,
             conversations=itself,
             registry=self.registry,
-            settler=Settler(30, Offload()),
-            settings=RelaySettings(),
-            keeping_upstreams=(),
-            sealer=_SEALER,
-            compactor=Compactor(itself, _SEALER, 1, Offload()),
-            meter=Meter(Limiter(itself, itself, Offload()), Ledger(itself, itself), Offload()),
-            max_context_bytes=1 << 30,
-            offload=Offload(),
+            preparer=Preparer(_SEALER, ComputeThread(), max_context_bytes=1 << 30),
+            compactor=Compactor(itself, _SEALER, 1, ComputeThread()),
+            meter=Meter(Limiter(itself, itself, ComputeThread()), UsageRecorder(itself, itself), ComputeThread()),
+            delivery=AnswerDelivery(Settler(30, ComputeThread()), settings, ComputeThread()),
+            keep_alive_seconds=settings.keep_alive_seconds,
         )
         request = make_request(store=False, **fields)
         try:
-            with self.registry.place("proj_a") as place:
-                await relay.serve(request, make_caller(), {}, self.connection.send, self.connection, place=place)
+            with self.registry.admit_now("proj_a") as admitted:
+                await relay.serve(request, make_caller(), {}, self.connection.send, self.connection, admitted=admitted)
         finally:
             await self.registry.aclose()
 
@@ -116,7 +116,7 @@ async def test_a_call_is_served_and_upstreams_answer_closed(call: Call) -> None:
     await call.serve()
     assert call.connection.is_finished
     assert call.closed
-    assert not call.registry._places
+    assert not call.registry._admitted
 
 
 async def test_a_call_that_is_stopped_while_upstream_thinks_may_be_tried_elsewhere(call: Call) -> None:

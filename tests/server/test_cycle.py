@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from app.errors import InvalidRequestError
-from app.server.cycle import Cycle
-from app.server.head import Head
+from app.server.http.cycle import Cycle
+from app.server.http.request_head import Head
 
 
 class Wire:
@@ -252,5 +252,5 @@ async def test_a_probe_in_a_stream_is_the_first_digit_of_its_next_chunk() -> Non
 async def test_an_answer_that_has_no_room_for_a_probe_gets_none() -> None:
     old, whole, slow = cycle_of(Wire(), version="1.0"), cycle_of(Wire()), cycle_of(Wire())
     await whole.send(start((b"content-length", b"1")))
-    slow._wire.can_write = False
+    slow._connection.can_write = False
     assert not any(cycle.probe() for cycle in (old, whole, slow))

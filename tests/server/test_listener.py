@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from app.server.listener import listen, turn_away
-from app.settings import ServerSettings
+from app.settings.server import ServerSettings
 
 _SECONDS = 30.0
 _MUCH_BYTES = 256 * 1024

@@ -8,7 +8,7 @@ import structlog
 from app.observability import logging
 from app.server import run
 
-run._SAYING_SECONDS = 60
+run._LOG_FLUSH_SECONDS = 60
 logging.configure("info", "json")
 for number in range(1000):
     structlog.get_logger().info("said", number=number)

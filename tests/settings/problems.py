@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import ConfigurationError
-from app.settings import load_settings
+from app.settings.gateway import load_settings
 
 SECRET = "sk-very-secret-0123456789"
 POSTGRES = "postgres://team:pa55word@db.internal/antiphon"

@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 
+from app.state.items.history_input import replay
 from app.state.records import Item, Turn
-from app.state.replay import replay
-from app.wire.body import elements, join_array
+from app.wire.json_body import elements, join_array
 from tests.builders import ACCOUNT, make_item
 
 
@@ -18,7 +18,7 @@ def sent(turns: list[Turn], *given: dict[str, Any], account: str = ACCOUNT) -> l
 
 def replayed(turns: list[Turn], items: Sequence[Item], account: str = ACCOUNT) -> list[bytes]:
     """What is sent, item by item."""
-    return elements(join_array(replay(turns, items, account, bytes)))
+    return elements(join_array(replay(turns, items, {None, account}, bytes)))
 
 
 def shown(content: bytes) -> str:

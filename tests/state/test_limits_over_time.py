@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.state.limits import Claim, Correction, Count, Key, Limit, Window, correct, grant
+from app.state.limit_windows import Claim, Correction, Count, Key, Limit, Window, correct, grant
 
 MOST = 1000
 START = 1_800_000_000_000

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from app.state.items import bind
-from app.state.packing import pack
+from app.state.items.references import References, by_id, items_in_chain, references
+from app.state.items.stored_form import bind
+from app.state.items.turn_packing import pack
 from app.state.records import NO_ACCOUNT
-from app.state.references import References, by_id, references, standing
-from app.wire.body import Json
-from app.wire.slices import Elements
+from app.wire.json.sliced_decoder import Elements
+from app.wire.json_body import Json
 from tests.builders import ACCOUNT, answers, calls, make_chain, make_item, make_turn, says, thinks, user
 
 _TRIGGER = {"type": "compaction_trigger"}
@@ -91,18 +91,18 @@ def test_a_large_input_is_looked_at_as_a_small_one() -> None:
 def test_what_stands_in_the_chain_is_found_there_as_it_stands_last() -> None:
     old, new = make_turn([user("1", "msg_1")], [says("2", "msg_2")]), make_turn([user("3", "msg_1")], [thinks()])
     failed = make_turn([user("4", "msg_1")], [], status="failed")
-    found = standing(make_chain(old, new, failed), {"msg_1", "msg_2", "msg_9"})
+    found = items_in_chain(make_chain(old, new, failed), {"msg_1", "msg_2", "msg_9"})
     assert {item_id: item.content for item_id, item in found.items()} == {
         "msg_1": new.items[0].content,
         "msg_2": old.items[1].content,
     }
     assert found["msg_1"].served_by == ACCOUNT
-    assert standing(None, {"msg_1"}) == {}
+    assert items_in_chain(None, {"msg_1"}) == {}
 
 
 def test_what_no_account_served_was_served_by_none() -> None:
     added = pack("completed", NO_ACCOUNT, bind([make_item(user("1", "msg_1"))], ACCOUNT))
-    assert standing(make_chain(added), {"msg_1"})["msg_1"].served_by is None
+    assert items_in_chain(make_chain(added), {"msg_1"})["msg_1"].served_by is None
 
 
 def test_items_of_one_id_know_each_other() -> None:

@@ -7,22 +7,22 @@ from typing import ClassVar, Self
 import pytest
 from sqlalchemy import Connection, func, select, text
 
-from app.offload import Offload
-from app.state.listing import PageQuery
-from app.state.records import Chain, Conversation, Item, Project, StoredResponse, Usage
-from app.storage.conversation_store import ConversationStore
-from app.storage.database import Database
-from app.storage.hold_store import HoldStore
-from app.storage.limit_store import LimitStore
-from app.storage.project_store import CreateProject
-from app.storage.response_store import ResponseStore
-from app.storage.run_store import RunStore
+from app.runtime.compute_thread import ComputeThread
+from app.state.items.item_pages import PageQuery
+from app.state.records import Chain, Conversation, Item, Project, StoredResponse, TokenUsage
+from app.storage.conversations.locks import ConversationLockStore
+from app.storage.conversations.store import ConversationStore
+from app.storage.engine.database import Database
+from app.storage.limits.database_counts import DatabaseCounts
+from app.storage.projects.store import CreateProject
+from app.storage.responses.store import ResponseStore
+from app.storage.runs.store import RunStore
 from app.storage.tables import conversation_turns
 from app.storage.tables import conversations as conversations_table
 from app.storage.tables import items as items_table
 from app.storage.tables import responses as responses_table
-from app.storage.usage_store import UsageStore
-from app.storage.writer import Rank, Write, Writer
+from app.storage.usage.store import UsageStore
+from app.storage.writer.writer import Rank, Write, Writer
 from tests.conftest import COMMIT_TIMEOUT
 
 MakeResponse = Callable[..., StoredResponse]
@@ -69,7 +69,7 @@ async def project(writer: Writer) -> Project:
 
 @pytest.fixture
 async def responses(database: Database, writer: Writer, project: Project) -> ResponseStore:
-    return ResponseStore(database, writer, Offload())
+    return ResponseStore(database, writer, ComputeThread())
 
 
 @pytest.fixture
@@ -83,16 +83,16 @@ async def usage(database: Database, writer: Writer, project: Project) -> UsageSt
 
 
 @pytest.fixture
-def limits(database: Database, writer: Writer) -> LimitStore:
-    return LimitStore(database, writer)
+def limits(database: Database, writer: Writer) -> DatabaseCounts:
+    return DatabaseCounts(database, writer)
 
 
 @pytest.fixture
-async def other_limits(database_url: str) -> AsyncIterator[LimitStore]:
+async def other_limits(database_url: str) -> AsyncIterator[DatabaseCounts]:
     """The store of another process: on PostgreSQL a replica, on SQLite the one after a restart."""
     database = Database(database_url, pool_size=2, commit_timeout=COMMIT_TIMEOUT)
     writer = Writer(database, COMMIT_TIMEOUT)
-    yield LimitStore(database, writer)
+    yield DatabaseCounts(database, writer)
     await writer.aclose()
     await database.aclose()
 
@@ -107,7 +107,7 @@ def make_response() -> MakeResponse:
         expires_at: int = NOW + 100,
         body: bytes = b"{}",
         items: tuple[Item, ...] | None = None,
-        usage: Usage | None = None,
+        usage: TokenUsage | None = None,
     ) -> StoredResponse:
         if items is None:
             items = (
@@ -142,8 +142,8 @@ async def conversations(database: Database, writer: Writer, responses: ResponseS
 
 
 @pytest.fixture
-async def holds(database: Database, writer: Writer, conversations: ConversationStore) -> HoldStore:
-    return HoldStore(database, writer)
+async def holds(database: Database, writer: Writer, conversations: ConversationStore) -> ConversationLockStore:
+    return ConversationLockStore(database, writer)
 
 
 def message(name: str) -> Item:

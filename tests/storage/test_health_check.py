@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import Connection, make_url, text
 
 from app.errors import StorageError
-from app.storage import sqlite
-from app.storage.database import Database
+from app.storage.engine import sqlite
+from app.storage.engine.database import Database
 from app.storage.health_check import HealthCheck
-from app.storage.writer import Rank, Write, Writer
+from app.storage.writer.writer import Rank, Write, Writer
 from tests.conftest import run_sql
 
 _FINE = {"database": "ok", "schema": "ok"}

@@ -7,17 +7,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.errors import StorageError
-from app.settings import StorageSettings
-from app.settings_limits import LimitsSettings
-from app.state.runs import Order
-from app.storage.database import Database
-from app.storage.idempotency_store import IdempotencyStore
-from app.storage.limit_store import LimitStore
+from app.settings.gateway import StorageSettings
+from app.settings.limits import LimitsSettings
+from app.state.runs import RunRequest
+from app.storage.engine.database import Database
+from app.storage.idempotency.store import IdempotencyStore
+from app.storage.limits.database_counts import DatabaseCounts
 from app.storage.purge import Purge
-from app.storage.response_store import ResponseStore
-from app.storage.run_store import RunStore
-from app.storage.usage_store import UsageStore
-from app.storage.writer import Writer
+from app.storage.responses.store import ResponseStore
+from app.storage.runs.store import RunStore
+from app.storage.usage.store import UsageStore
+from app.storage.writer.writer import Writer
 from tests.fakes.duty import on_duty
 from tests.storage.conftest import MakeResponse, count_responses
 
@@ -33,7 +33,7 @@ def purge(
     runs: RunStore,
     *,
     usage: UsageStore,
-    limits: LimitStore,
+    limits: DatabaseCounts,
 ) -> Purge:
     keys = IdempotencyStore(database, writer, LimitsSettings())
     return Purge(database, writer, runs, usage, limits, idempotency=keys, settings=StorageSettings())
@@ -66,7 +66,7 @@ async def test_a_sweep_follows_one_that_failed(
 async def test_each_sweep_is_a_step_of_its_own(
     purge: Purge, database: Database, runs: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = Order("resp_1", "proj_a", "key_1", False, False, {}, b"{}")
+    order = RunRequest("resp_1", "proj_a", "key_1", False, False, {}, b"{}")
     run = await runs.create(order, b"secret", None, owner="o", lease_seconds=60, most=10)
     assert run is not None
     assert await runs.end(run, "completed", b"secret", keep_seconds=0, turn=None)
@@ -82,7 +82,7 @@ async def test_each_sweep_is_a_step_of_its_own(
     async def fails(*_: object, **__: object) -> int:
         raise StorageError("down")
 
-    monkeypatch.setattr("app.storage.response_expiry.ResponseExpiry._look", fails)
+    monkeypatch.setattr("app.storage.responses.expiry.ResponseExpiry._look", fails)
     with pytest.raises(StorageError):
         await purge.steps["responses"]()
     with capture_logs() as logs:
@@ -103,7 +103,7 @@ async def test_a_process_with_a_wrong_clock_removes_nothing_and_says_so(
 ) -> None:
     await responses.save(make_response("over", expires_at=LONG_AGO))
     real = time.time
-    monkeypatch.setattr("app.storage.clock.time.time", lambda: real() + ahead)
+    monkeypatch.setattr("app.storage.engine.clock.time.time", lambda: real() + ahead)
     for step in purge.steps.values():
         await step()
     assert await count_responses(database) == (1, 2)
@@ -112,7 +112,7 @@ async def test_a_process_with_a_wrong_clock_removes_nothing_and_says_so(
     # What it writes and reads is by the database's clock all the same.
     assert abs(database.clock.now() - real()) < 60
     assert abs(database.clock.of(int(time.time())) - real()) < 60
-    monkeypatch.setattr("app.storage.clock.time.time", real)
+    monkeypatch.setattr("app.storage.engine.clock.time.time", real)
     await database.check_clock()
     await purge.steps["responses"]()
     assert await count_responses(database) == (0, 0)

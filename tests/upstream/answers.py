@@ -9,9 +9,9 @@ import h11
 import httpx
 from hypothesis import strategies as st
 
-from app.outbox import Outbox
-from app.upstream.http1 import Connection
-from tests.upstream.native import Keeper, Wire, arrives, chunks_of
+from app.runtime.write_coalescer import WriteCoalescer
+from app.upstream.http.connection import Connection
+from tests.upstream.native import ConnectionOwner, Wire, arrives, chunks_of
 
 REQUEST = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"
 _WITHOUT_BODY = (204, 304)
@@ -43,8 +43,8 @@ class Heard:
 
 async def hear(pieces: Iterable[bytes], *, ends: bool = True) -> Heard:
     """Our client, which is sent these pieces and, if it `ends`, the end of the connection; else it gives up itself."""
-    keeper, wire = Keeper(), Wire()
-    connection = Connection(keeper, Outbox())
+    owner, wire = ConnectionOwner(), Wire()
+    connection = Connection(owner, WriteCoalescer())
     connection.connection_made(wire)
     asking = asyncio.ensure_future(connection.ask(REQUEST, b"", None))
     await asyncio.sleep(0)
@@ -55,7 +55,7 @@ async def hear(pieces: Iterable[bytes], *, ends: bool = True) -> Heard:
     if ends and not connection.closed:
         connection.eof_received()
         connection.connection_lost(None)
-    elif not ends and not connection.closed and not keeper.rests:
+    elif not ends and not connection.closed and not owner.rests:
         connection.abort(httpx.ReadError("Given up."))
     try:
         async with asyncio.timeout(10):
@@ -64,10 +64,10 @@ async def hear(pieces: Iterable[bytes], *, ends: bool = True) -> Heard:
     except httpx.TransportError as error:
         heard = Heard(error=type(error))
     else:
-        heard = Heard(answer.status, body, is_kept=keeper.rests == 1)
+        heard = Heard(answer.status, body, is_kept=owner.rests == 1)
     # A place is given back once, or the connection is kept; nobody waits for it any more.
-    assert keeper.gone_ == int(connection.closed)
-    assert keeper.gone_ or keeper.rests == 1
+    assert owner.gone_ == int(connection.closed)
+    assert owner.gone_ or owner.rests == 1
     assert connection._answer is None
     assert connection._body is None
     return heard

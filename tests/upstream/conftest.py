@@ -6,12 +6,11 @@ import httpx
 import pytest
 import uvloop
 
-from app.state.health import Condition, Recovery
-from app.upstream.network import Network
-from app.upstream.networks import network_transport
-from app.upstream.pool import Pool
-from app.upstream.proxies import EnvironmentProxies
-from app.upstream.reach import Reach
+from app.state.account_conditions import Condition, Recovery
+from app.upstream.http.egress_policy import EgressPolicy
+from app.upstream.http.http_client import HttpClient
+from app.upstream.http.proxies import EnvironmentProxies
+from app.upstream.pool.pool import Pool
 from app.upstream.transport import Transport
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import KEYS, Clock, NetworkOf, Rig, rig, upstream_settings
@@ -23,13 +22,12 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
         yield server
 
 
-@pytest.fixture(params=["native", "aiohttp"])
-async def network(request: pytest.FixtureRequest) -> NetworkOf:
-    """Makes a transport of each kind, with the environment as it is then."""
+@pytest.fixture
+async def network() -> NetworkOf:
+    """Makes a transport, with the environment as it is then."""
 
-    def open_network(max_connections: int, reach: Reach = Reach.ANYWHERE) -> "aclosing[Transport]":
-        tls = httpx.create_ssl_context()
-        return aclosing(network_transport(request.param, tls, EnvironmentProxies(), max_connections, reach))
+    def open_network(max_connections: int, reach: EgressPolicy = EgressPolicy.ANYWHERE) -> "aclosing[Transport]":
+        return aclosing(HttpClient(httpx.create_ssl_context(), EnvironmentProxies(), max_connections, reach))
 
     return open_network
 
@@ -41,8 +39,8 @@ async def transport(network: NetworkOf) -> AsyncIterator[Transport]:
 
 
 @pytest.fixture
-async def native() -> AsyncIterator[Network]:
-    async with aclosing(Network(httpx.create_ssl_context(), EnvironmentProxies(), 2)) as network:
+async def native() -> AsyncIterator[HttpClient]:
+    async with aclosing(HttpClient(httpx.create_ssl_context(), EnvironmentProxies(), 2)) as network:
         yield network
 
 

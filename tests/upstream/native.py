@@ -5,21 +5,21 @@ from typing import Any
 
 import httpx
 
-from app.upstream.http1 import READ_BYTES, Connection
-from app.upstream.network import Network
+from app.upstream.http.connection import READ_BYTES, Connection
+from app.upstream.http.http_client import HttpClient
 from app.upstream.transport import Answer, AnswerBody, UpstreamRequest
 from tests.fakes.replies import Reply
 
 CHUNKED = Reply.head(200, {"transfer-encoding": "chunked"})
 
 
-async def ask(native: Network, url: str, body: bytes = b"{}", read: float | None = 2.0, wait: float = 2.0) -> Answer:
+async def ask(native: HttpClient, url: str, body: bytes = b"{}", read: float | None = 2.0, wait: float = 2.0) -> Answer:
     request = UpstreamRequest("POST", httpx.URL(url), httpx.Headers({"accept": "a"}), wait, read)
     async with asyncio.timeout(20):
         return await native.prepare(request)(body, [])
 
 
-async def whole(native: Network, url: str, body: bytes = b"{}") -> bytes:
+async def whole(native: HttpClient, url: str, body: bytes = b"{}") -> bytes:
     answer = await ask(native, url, body)
     async with asyncio.timeout(20):
         return b"".join(await chunks_of(answer.body))
@@ -33,7 +33,7 @@ async def chunks_of(body: AnswerBody) -> list[bytes]:
     return chunks
 
 
-def kept(native: Network) -> int:
+def kept(native: HttpClient) -> int:
     """The connections that the transport holds, in use or idle."""
     return len(native._connections._routes)
 
@@ -66,13 +66,13 @@ def arrives(connection: Connection, data: bytes) -> None:
         connection.buffer_updated(len(piece))
 
 
-class Keeper:
+class ConnectionOwner:
     def __init__(self) -> None:
         self.rests = self.gone_ = 0
         self.read_buffer = memoryview(bytearray(READ_BYTES))
 
-    def rested(self, connection: Connection) -> None:
+    def released(self, connection: Connection) -> None:
         self.rests += 1
 
-    def gone(self, connection: Connection) -> None:
+    def closed(self, connection: Connection) -> None:
         self.gone_ += 1

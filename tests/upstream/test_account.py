@@ -1,4 +1,4 @@
-from app.settings_upstream import UpstreamSettings
+from app.settings.upstreams import UpstreamSettings
 from app.upstream.account import accounts_of, are_strict, serves
 from tests.upstream.rig import KEYS, upstream_settings
 
@@ -21,6 +21,17 @@ def test_the_key_is_in_no_text_of_an_account() -> None:
     assert account.authorization is not None
     assert account.authorization.get_secret_value() == f"Bearer {KEYS[0]}"
     assert KEYS[0] not in f"{account!r} {account} {account.authorization} {account.upstream!r}"
+
+
+def test_an_account_reads_what_was_sealed_for_its_upstream_if_that_is_translated() -> None:
+    native, chat = (
+        accounts_of(upstream_settings("http://a/v1", *KEYS[:2], name=name, api=api))
+        for name, api in (("native", "responses"), ("chat", "chat"))
+    )
+    for account in native:
+        assert account.reads == {None, account.name}
+    one, two = chat
+    assert one.reads - {one.name} == two.reads - {two.name} == {None, "chat/", "/"}
 
 
 def test_openais_rules_hold_where_all_that_may_serve_the_model_have_them() -> None:

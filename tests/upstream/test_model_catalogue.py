@@ -5,10 +5,11 @@ import httpx
 import pytest
 import respx
 
-from app.settings_upstream import UpstreamSettings
-from app.upstream.models import ModelCatalogue
-from app.upstream.pool import Pool
-from app.upstream.transport import HttpxTransport, Transport
+from app.settings.upstreams import UpstreamSettings
+from app.upstream.model_catalogue import ModelCatalogue
+from app.upstream.pool.pool import Pool
+from app.upstream.transport import Transport
+from tests.fakes.httpx_transport import HttpxTransport
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import KEYS, cooling, upstream_settings

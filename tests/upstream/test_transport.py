@@ -5,9 +5,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.demo.answer import answer
-from app.settings_upstream import UpstreamSettings
-from app.upstream.transport import Answer, HttpxTransport, InProcessTransport, Transport, UpstreamRequest
+from app.demo.endpoint import answer
+from app.settings.upstreams import UpstreamSettings
+from app.upstream.transport import Answer, InProcessTransport, Transport, UpstreamRequest
+from tests.fakes.httpx_transport import HttpxTransport
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import NetworkOf, read_all, rig, upstream_settings

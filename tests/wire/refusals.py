@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from app.errors import InvalidRequestError
-from app.wire.requests import CreateRequest, parse_create_request
+from app.wire.requests.create import CreateRequest, parse_create_request
 
 MAX_DEPTH = 64
 # As OpenAI checks them.

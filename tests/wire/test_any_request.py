@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import InvalidRequestError
-from app.wire.body import join_object
-from app.wire.input_items import item_type
-from app.wire.requests import CreateRequest, parse_create_request
+from app.wire.json_body import join_object
+from app.wire.requests.create import CreateRequest, parse_create_request
+from app.wire.requests.input_items import item_type
 from tests.wire.refusals import MAX_DEPTH, ORDER, valid
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)

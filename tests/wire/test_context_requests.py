@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from app.errors import InvalidRequestError
-from app.wire.requests import CreateRequest, parse_compact_request, parse_count_request
+from app.wire.requests.create import CreateRequest, parse_compact_request, parse_count_request
 
 _NOTHING_GIVEN = (
     "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation' must be provided.",

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from app.errors import InvalidRequestError
-from app.wire.conversations import conversation, parse_metadata, parse_new_conversation, parse_new_items
+from app.wire.requests.conversation_bodies import conversation, parse_metadata, parse_new_conversation, parse_new_items
 from tests.wire.refusals import MAX_DEPTH, Refused, message, missing, wrong_type
 
 Parse = Callable[[bytes, int], Any]

@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
-from app.wire import response
-from app.wire.messages import warm_up
+from app.wire.responses import response_object
+from app.wire.websocket_messages import warm_up
 from tests.fakes.openai_document import document
 from tests.fakes.openai_types import EVENT, check, check_response
 from tests.fakes.streams import events
@@ -62,27 +62,27 @@ ASKED: tuple[Mapping[str, Any], ...] = (
 
 
 def _as_asked(body: bytes) -> bytes:
-    facts = response.read(body)
+    facts = response_object.read(body)
     assert facts is not None
     return facts.as_asked(store=False, previous_response_id="resp_0", background=True)
 
 
 @pytest.mark.parametrize("asked", ASKED)
 def test_a_response_that_was_only_asked_for_is_openais_to_the_field(asked: Mapping[str, Any]) -> None:
-    body = _as_asked(response.unannounced({"model": "m", **asked}))
+    body = _as_asked(response_object.placeholder_response({"model": "m", **asked}))
     made = orjson.loads(body)
     check_response(made)
     for name in ("instructions", "metadata", "temperature", "top_p", "reasoning", "service_tier", "user"):
         if asked.get(name) is not None:
             assert made[name] == asked[name]
     for status in ("queued", "in_progress", "cancelled"):
-        check_response(response.ended(body, status, []))
-    check_response(response.ended(body, "failed", [], {"code": "server_error", "message": "No."}))
+        check_response(response_object.ended(body, status, []))
+    check_response(response_object.ended(body, "failed", [], {"code": "server_error", "message": "No."}))
 
 
 @pytest.mark.parametrize("asked", ASKED)
 def test_each_event_of_a_warm_up_is_openais_to_the_field(asked: Mapping[str, Any]) -> None:
-    told = events(b"".join(warm_up(_as_asked(response.warmed({"model": "m", **asked})))))
+    told = events(b"".join(warm_up(_as_asked(response_object.warm_up_response({"model": "m", **asked})))))
     for event in told:
         check(event, EVENT)
         check_response(event["response"])
@@ -99,7 +99,7 @@ def test_each_event_of_a_warm_up_is_openais_to_the_field(asked: Mapping[str, Any
     ],
 )
 def test_what_upstream_announced_by_halves_is_whole_when_it_ends(announced: Mapping[str, Any]) -> None:
-    raw = response.ended(
+    raw = response_object.ended(
         orjson.dumps({"id": "resp_1", **announced}), "failed", [], {"code": "server_error", "message": ""}
     )
     check(raw)
@@ -134,8 +134,8 @@ _AUTHENTICATING: tuple[Mapping[str, Any], ...] = (
 @pytest.mark.parametrize("tool", _AUTHENTICATING)
 def test_what_a_tool_authenticates_with_never_comes_back(tool: Mapping[str, Any]) -> None:
     for made in (
-        response.unannounced({"model": "m", "tools": [tool]}),
-        response.warmed({"model": "m", "tools": [tool]}),
+        response_object.placeholder_response({"model": "m", "tools": [tool]}),
+        response_object.warm_up_response({"model": "m", "tools": [tool]}),
     ):
         assert SECRET.encode() not in made
         check_response(_as_asked(made))
@@ -153,7 +153,7 @@ def test_openais_document_calls_them_valid_for_every_request_that_it_allows() ->
 
 
 def _begun(asked: Mapping[str, Any]) -> bytes:
-    return response.unannounced({"model": "m", **asked})
+    return response_object.placeholder_response({"model": "m", **asked})
 
 
 def _faults(made: dict[str, Any]) -> list[str]:

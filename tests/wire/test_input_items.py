@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.wire.input_items import is_bare, is_stub, item_type
+from app.wire.requests.input_items import is_bare, is_stub, item_type
 from tests.wire.refusals import (
     Refused,
     empty,

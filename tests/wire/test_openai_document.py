@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from app.errors import InvalidRequestError
-from app.wire.conversations import parse_metadata, parse_new_conversation, parse_new_items
-from app.wire.requests import parse_compact_request, parse_count_request, parse_create_request
+from app.wire.requests.conversation_bodies import parse_metadata, parse_new_conversation, parse_new_items
+from app.wire.requests.create import parse_compact_request, parse_count_request, parse_create_request
 from tests.fakes.openai_document import document
 
 pytestmark = pytest.mark.document

@@ -4,7 +4,7 @@ import orjson
 import pytest
 from openai.types.responses import Response
 
-from app.wire import response
+from app.wire.responses import response_object
 
 RESPONSE = (
     b'{"id":"resp_1","status":"completed","model":"demo","output":[{"type":"message"}],"usage":{"input_tokens":3}}'
@@ -16,7 +16,7 @@ def make(**members: Any) -> bytes:
 
 
 def test_the_facts_of_a_response_are_read() -> None:
-    facts = response.read(RESPONSE)
+    facts = response_object.read(RESPONSE)
     assert facts is not None
     assert (facts.id, facts.status, facts.model) == ("resp_1", "completed", "demo")
     assert facts.output == [b'{"type":"message"}']
@@ -25,7 +25,7 @@ def test_the_facts_of_a_response_are_read() -> None:
 
 def test_output_items_keep_their_bytes() -> None:
     item = b'{ "type" : "message", "n": 1.0e3, "s": "\\u0041" }'
-    facts = response.read(b'{"id":"r","output":[ %b , {"id":"b"}]}' % item)
+    facts = response_object.read(b'{"id":"r","output":[ %b , {"id":"b"}]}' % item)
     assert facts is not None
     assert facts.output == [item, b'{"id":"b"}']
 
@@ -45,7 +45,7 @@ def test_output_items_keep_their_bytes() -> None:
 def test_odd_members_are_read_as_unknown(
     members: dict[str, Any], status: str, model: str, usage: dict[str, Any] | None
 ) -> None:
-    facts = response.read(make(**members))
+    facts = response_object.read(make(**members))
     assert facts is not None
     assert (facts.status, facts.model, facts.usage, facts.output) == (status, model, usage, [])
 
@@ -74,12 +74,12 @@ def test_odd_members_are_read_as_unknown(
     ],
 )
 def test_what_is_no_response_object_is_not_read(raw: bytes) -> None:
-    assert response.read(raw) is None
+    assert response_object.read(raw) is None
 
 
 def test_of_a_repeated_key_the_last_counts_everywhere() -> None:
     raw = b'{"id":"a","output":[{"type":"x"}],"id":"b","output":[{"type":"y"}],"store":true,"store":false}'
-    facts = response.read(raw)
+    facts = response_object.read(raw)
     assert facts is not None
     assert (facts.id, facts.output) == ("b", [b'{"type":"y"}'])
     assert orjson.loads(facts.as_asked(store=True, previous_response_id=None))["store"] is True
@@ -90,7 +90,7 @@ def test_the_state_members_say_what_the_client_asked_and_nothing_else_changes() 
     raw = (
         b'{"id":"r","store":false,"previous_response_id":null,"background":null,"conversation":{"id":"c"},%b}' % values
     )
-    facts = response.read(raw)
+    facts = response_object.read(raw)
     assert facts is not None
     asked = facts.as_asked(store=True, previous_response_id='resp_"0')
     read = orjson.loads(asked)
@@ -101,7 +101,7 @@ def test_the_state_members_say_what_the_client_asked_and_nothing_else_changes() 
 
 
 def test_members_that_upstream_left_out_are_added() -> None:
-    facts = response.read(b'{"id":"r"}')
+    facts = response_object.read(b'{"id":"r"}')
     assert facts is not None
     read = orjson.loads(facts.as_asked(store=False, previous_response_id=None))
     assert read == {"id": "r", "store": False, "previous_response_id": None, "conversation": None, "background": False}
@@ -111,10 +111,10 @@ def test_members_that_upstream_left_out_are_added() -> None:
 def test_an_answer_that_says_already_what_was_asked_keeps_all_its_bytes(end: bytes) -> None:
     raw = b'{ "id": "r", "store": false,\n "previous_response_id": null, "background": false, "temperature": 1.0'
     whole = raw + b', "conversation": null' + end
-    facts = response.read(whole)
+    facts = response_object.read(whole)
     assert facts is not None
     assert facts.as_asked(store=False, previous_response_id=None) == whole
-    facts = response.read(raw + end)
+    facts = response_object.read(raw + end)
     assert facts is not None
     asked = facts.as_asked(store=False, previous_response_id=None)
     assert asked.startswith(raw)
@@ -134,7 +134,7 @@ def test_an_answer_that_says_already_what_was_asked_keeps_all_its_bytes(end: byt
 )
 def test_an_answer_that_says_something_else_is_told_what_was_asked(asked: dict[str, Any]) -> None:
     state: dict[str, Any] = {"store": False, "previous_response_id": None, "background": False, "conversation": None}
-    facts = response.read(make(**state))
+    facts = response_object.read(make(**state))
     assert facts is not None
     read = orjson.loads(facts.as_asked(**{"store": False, "previous_response_id": None, **asked}))
     named = asked.pop("conversation_id", None)
@@ -159,7 +159,7 @@ def test_an_answer_that_says_something_else_is_told_what_was_asked(asked: dict[s
 )
 def test_what_upstream_says_of_another_state_is_not_passed_on(state: dict[str, Any]) -> None:
     stateless = {"store": False, "previous_response_id": None, "background": False, "conversation": None}
-    facts = response.read(make(**{**stateless, **state}))
+    facts = response_object.read(make(**{**stateless, **state}))
     assert facts is not None
     read = orjson.loads(facts.as_asked(store=False, previous_response_id=None))
     assert {name: read[name] for name in stateless} == stateless
@@ -169,7 +169,7 @@ def test_what_upstream_says_of_another_state_is_not_passed_on(state: dict[str, A
 def test_an_ended_response_has_the_items_finished_so_far() -> None:
     error = {"code": "server_error", "message": "Gone."}
     started = b'{"id":"r","status":"in_progress","output":[],"error":null,"usage":null,"temperature":1.0}'
-    ended = response.ended(started, "failed", [b'{"a": 1}', b"{}"], error)
+    ended = response_object.ended(started, "failed", [b'{"a": 1}', b"{}"], error)
     assert (
         orjson.loads(ended).items()
         >= {
@@ -181,7 +181,7 @@ def test_an_ended_response_has_the_items_finished_so_far() -> None:
             "temperature": 1.0,
         }.items()
     )
-    assert orjson.loads(response.ended(started, "cancelled", []))["error"] is None
+    assert orjson.loads(response_object.ended(started, "cancelled", []))["error"] is None
 
 
 def test_a_response_that_was_never_announced_is_one_to_the_sdk() -> None:
@@ -196,7 +196,7 @@ def test_a_response_that_was_never_announced_is_one_to_the_sdk() -> None:
         "reasoning": {"effort": "low"},
         "max_output_tokens": 20,
     }
-    made = Response.model_validate_json(response.unannounced(asked))
+    made = Response.model_validate_json(response_object.placeholder_response(asked))
     assert made.id.startswith("resp_")
     assert made.object == "response"
     assert made.status == "in_progress"
@@ -210,24 +210,26 @@ def test_a_response_that_was_never_announced_is_one_to_the_sdk() -> None:
 
 
 def test_what_a_request_leaves_out_has_the_apis_defaults() -> None:
-    read = orjson.loads(response.unannounced({"model": "demo", "metadata": None, "tools": None, "tool_choice": None}))
+    read = orjson.loads(
+        response_object.placeholder_response({"model": "demo", "metadata": None, "tools": None, "tool_choice": None})
+    )
     assert (read["metadata"], read["tools"], read["tool_choice"], read["parallel_tool_calls"]) == ({}, [], "auto", True)
     assert read["temperature"] is None
     assert Response.model_validate(read).output == []
-    assert response.read(orjson.dumps(read)) is not None
+    assert response_object.read(orjson.dumps(read)) is not None
 
 
 @pytest.mark.parametrize("raw", [b'{"id":"r","model":"a\xff"}', b'{"id":"r","model":"a\\ud800"}'])
 def test_half_a_character_is_read_as_a_lost_one(raw: bytes) -> None:
-    facts = response.read(raw)
+    facts = response_object.read(raw)
     assert facts is not None
     assert facts.model == orjson.loads(facts.raw)["model"] == "a\ufffd"
 
 
 def test_a_response_under_another_id_says_the_same() -> None:
-    assert orjson.loads(response.renamed(b'{"id":"a","model":"m","x":1.50}', "b")) == {
+    assert orjson.loads(response_object.renamed(b'{"id":"a","model":"m","x":1.50}', "b")) == {
         "id": "b",
         "model": "m",
         "x": 1.5,
     }
-    assert response.renamed(b"[]", "b") == b"[]"
+    assert response_object.renamed(b"[]", "b") == b"[]"

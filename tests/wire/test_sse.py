@@ -115,6 +115,13 @@ def test_the_frames_before_one_that_is_too_large_come_out_first() -> None:
     ("raw", "name", "data"),
     [
         (b"event: a\ndata: 1\n\n", b"a", b"1"),
+        (b"data: 1\n\n", b"", b"1"),
+        (b"data:1\n\n", b"", b"1"),
+        (b"data: 1\r\n\r\n", b"", b"1"),
+        (b"data: 1\rdata: 2\n\n", b"", b"1\n2"),
+        (b"data: 1\n", b"", b"1"),
+        (b"data: 1", b"", b"1"),
+        (b"data: \n\n", b"", b""),
         (b"event:a\ndata:1\n\n", b"a", b"1"),
         (b"event:  a\ndata:  1\n\n", b" a", b" 1"),
         (b"event: a\r\ndata: 1\r\n\r\n", b"a", b"1"),

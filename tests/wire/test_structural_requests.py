@@ -6,15 +6,15 @@ import orjson
 import pytest
 
 from app.errors import InvalidRequestError
-from app.wire.conversations import parse_new_conversation, parse_new_items
-from app.wire.messages import read_call
-from app.wire.requests import (
+from app.wire.requests.conversation_bodies import parse_new_conversation, parse_new_items
+from app.wire.requests.create import (
     CreateRequest,
     parse_compact_request,
     parse_count_request,
     parse_create_request,
     structurally,
 )
+from app.wire.websocket_messages import read_call
 from tests.wire.refusals import (
     MAX_DEPTH,
     Refused,

@@ -1,18 +1,19 @@
-"""The projects over HTTP."""
+"""Serve /admin/v1/projects."""
 
 from typing import Any
 
 from fastapi import Request, Response
 from pydantic import Field
 
-from app.administration import shown
+from app.administration.views import resources
+from app.api.admin.answers import answer, page
 from app.api.admin.forms import Body, Edit, PageQuery, read_form, read_query
-from app.api.admin.pages import answer, page
-from app.api.services import Administrator, ServicesOf
+from app.api.dependencies import Administrator
+from app.api.services import ServicesOf
 
 
 class NewProject(Body):
-    """A project that is to be made."""
+    """Parse the members of a new project."""
 
     name: str
     retention_days: int | None = None
@@ -21,7 +22,7 @@ class NewProject(Body):
 
 
 class ProjectEdit(Edit):
-    """What is to be changed of one."""
+    """Parse the members of a project to change."""
 
     name: str = ""
     retention_days: int | None = None
@@ -33,25 +34,25 @@ async def list_projects(request: Request, services: ServicesOf) -> Response:
     """List the projects, the newest first."""
     query = read_query(PageQuery, request)
     found = await services.projects.list(after=query.after, limit=query.limit + 1)
-    return page([shown.project(project) for project in found], query.limit)
+    return page([resources.project(project) for project in found], query.limit)
 
 
 async def create_project(request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Create a project."""
-    form = await read_form(NewProject, request, services.intake)
-    return answer(shown.project(await services.projects.create(actor, **form.given())), status=201)
+    form = await read_form(NewProject, request, services.body_reader)
+    return answer(resources.project(await services.projects.create(actor, **form.given())), status=201)
 
 
 async def retrieve_project(project_id: str, services: ServicesOf) -> Response:
     """Return one project."""
-    return answer(shown.project(await services.projects.get(project_id)))
+    return answer(resources.project(await services.projects.get(project_id)))
 
 
 async def update_project(project_id: str, request: Request, actor: Administrator, services: ServicesOf) -> Response:
     """Change a project; what is left out stays as it is."""
-    form = await read_form(ProjectEdit, request, services.intake)
+    form = await read_form(ProjectEdit, request, services.body_reader)
     changed = await services.projects.update(actor, project_id, form.changes(), version=form.version)
-    return answer(shown.project(changed))
+    return answer(resources.project(changed))
 
 
 async def erase_project(project_id: str, actor: Administrator, services: ServicesOf) -> Response:

@@ -1,12 +1,12 @@
-"""The settings in effect over HTTP, to be read."""
+"""Serve /admin/v1/settings: list the settings in effect."""
 
 from fastapi import Response
 
-from app.administration import shown
-from app.api.admin.pages import answer
+from app.administration.views import resources
+from app.api.admin.answers import answer
 from app.api.services import ServicesOf
 
 
 async def list_settings(services: ServicesOf) -> Response:
     """List every setting with its value, secrets masked, and where the value comes from."""
-    return answer(shown.page([shown.setting(setting) for setting in services.settings()]))
+    return answer(resources.page([resources.setting(setting) for setting in services.settings()]))

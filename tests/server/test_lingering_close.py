@@ -1,0 +1,38 @@
+"""How long a client is listened to after its answer, before its connection is closed."""
+
+import asyncio
+
+import pytest
+
+from app.server.http import lingering_close
+from tests.fakes.connected import LIVEZ, POST, AppFake, Connected, until
+
+
+async def test_a_body_that_nobody_wants_is_read_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lingering_close, "LINGER_SECONDS", 0.02)
+    app = AppFake(reads=False)
+    app.may_answer = asyncio.Semaphore(10)
+    slow, quick = Connected(app), Connected(app)
+    for each in (slow, quick):
+        await each.sends(POST % 400_000 + b"x" * 100_000, b"x" * 100_000)
+        assert each.statuses == [b"200"]
+    await quick.sends(b"x" * 200_000 + LIVEZ, LIVEZ)
+    assert quick.statuses == [b"200"] * 3
+    await until(lambda: slow.transport.is_closed)
+    assert not quick.transport.is_closed
+    for each in (slow, quick):
+        each.protocol.connection_lost(None)
+
+
+async def test_the_last_answer_can_be_read_before_the_connection_closes(
+    connected: Connected, app: AppFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lingering_close, "LINGER_SECONDS", 0.02)
+    await connected.sends(LIVEZ.replace(b"host", b"connection: close\r\nhost"))
+    await app.answer()
+    assert connected.transport.is_ended
+    assert not connected.transport.is_closed
+    await connected.sends(b"what comes now is dropped", LIVEZ)
+    assert connected.held == 0
+    assert len(app.asked) == 1
+    await until(lambda: connected.transport.is_closed)
