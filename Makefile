@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ROOMS := wire state relay
 # Many tests wait for processes and clocks: more run at once than a small machine has cores.
-JOBS ?= 4
+JOBS ?= 6
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 # Of a gateway that is compiled anew for each of some hundred processes the tests would take minutes longer.
 unexport PYTHONDONTWRITEBYTECODE
@@ -27,7 +27,7 @@ run: .venv ## start the gateway on http://127.0.0.1:8000 (the demo model when no
 test: .venv ## run the tests but the slow ones, on SQLite and PostgreSQL; ARGS="tests/relay -k pump" runs some
 	$(PYTEST) $(or $(ARGS),--hypothesis-profile=quick -m "not slow and not faults")
 
-test-slow: .venv ## run what `make test` leaves out: the slow tests, and five times the examples of each property
+test-slow: .venv ## run what `make test` leaves out: the slow tests, and three times the examples of each property
 	$(PYTEST) -m "(slow or hypothesis) and not faults"
 
 # Branch coverage costs half as much time again, and the quick tests hold its floors by themselves.

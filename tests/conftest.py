@@ -1,5 +1,6 @@
 """The databases every room's tests may ask for: real SQLite and real PostgreSQL, migrated, fresh for each test."""
 
+import asyncio
 import itertools
 import os
 import secrets
@@ -10,12 +11,14 @@ import warnings
 from collections.abc import AsyncIterator, Generator, Iterator
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import NullPool, create_engine, make_url, text
 
+from app.api.routes import framework_routes
 from app.storage.engine.database import Database
 from app.storage.schema_migration import migrate
 from app.storage.writer.writer import Writer
@@ -24,7 +27,7 @@ from tests.fakes.valkey import ValkeyServer
 COMMIT_TIMEOUT = 20.0
 # A busy machine is slow to make an example, and to run one.
 _PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("thorough", _PATIENT)
+settings.register_profile("thorough", _PATIENT, max_examples=60)
 settings.register_profile("quick", _PATIENT, max_examples=20)
 settings.load_profile("thorough")
 _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
@@ -71,6 +74,26 @@ def certificates_read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ssl, "create_default_context", context)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def routes_made_once() -> Iterator[None]:
+    """Of each gateway's start FastAPI's reading of the endpoints would take the half."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.api.routes.framework_routes", cache(framework_routes))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def servers_stop_soon() -> Iterator[None]:
+    """A server of uvicorn looks every tenth of a second whether it is to stop, and waits for another before it does."""
+
+    async def shorter(seconds: float) -> None:
+        await asyncio.sleep(seconds / 10)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("uvicorn.server.asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": shorter}))
         yield
 
 

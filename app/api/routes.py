@@ -1,11 +1,11 @@
 """Declare the whole API as one table, and add its routes to the app."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import unquote
 
-from fastapi import Depends, FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Response
 from fastapi.routing import APIRoute
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp
 from starlette.types import Scope as Asgi
 
@@ -78,18 +78,24 @@ def add_routes(app: FastAPI, services: Services) -> Mapping[tuple[str, str], ASG
 
     Invariant: every route under /v1 authenticates for a scope as a part of itself, not by a test of its path.
     """
-    app.router.route_class = LiteralRoute
     served = {"responses", *services.limits.surfaces}
     direct = {
         (method, f"/v1{path}"): endpoint(services, scope) for method, path, scope, endpoint in DIRECT if scope in served
     }
     for (method, path), call in direct.items():
         app.router.routes.append(DirectRoute(path, call, method=method))
-    for method, path, scope, endpoint in API:
-        permission = Depends(Permission(scope))
-        app.add_api_route(f"/v1{path}", endpoint, methods=[method], tags=["api"], dependencies=[permission])
-    add_admin_routes(app)
-    for method, path, endpoint in probes.PROBES:
-        app.add_api_route(path, endpoint, methods=[method], tags=["health"])
+    app.router.routes.extend(framework_routes())
     sockets = {("WEBSOCKET", f"/v1{path}"): endpoint(services, scope) for path, scope, endpoint in SOCKETS}
     return {**direct, **sockets, ("OPTIONS", "*"): probes.options}
+
+
+def framework_routes() -> Sequence[BaseRoute]:
+    """Make the routes that FastAPI serves; each finds the services by its request's app, so that any app may have them."""
+    router = APIRouter(route_class=LiteralRoute)
+    for method, path, scope, endpoint in API:
+        permission = Depends(Permission(scope))
+        router.add_api_route(f"/v1{path}", endpoint, methods=[method], tags=["api"], dependencies=[permission])
+    add_admin_routes(router)
+    for method, path, endpoint in probes.PROBES:
+        router.add_api_route(path, endpoint, methods=[method], tags=["health"])
+    return router.routes

@@ -9,12 +9,12 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.fakes.lifecycle import World
 from tests.fakes.lifecycle_rules import ENDED, ORPHAN_SECONDS, Lifecycle
 
-SHARES = [
-    (0, 2),
-    *[pytest.param(number, 25, marks=pytest.mark.slow) for number in range(1, 3)],
-    *[pytest.param(number, 25, marks=pytest.mark.faults) for number in range(3, 9)],
+FEW = pytest.param(0, 2)
+MANY = [
+    pytest.param(1, 20, marks=pytest.mark.slow),
+    *[pytest.param(number, 20, marks=pytest.mark.faults) for number in range(2, 11)],
 ]
-"""Numbers and runs: a few in `make test`, 50 in `make test-slow`, 150 more with `make test-faults ARGS=tests/live`."""
+"""Numbers and runs: two in `make test`, 20 in `make test-slow`, 180 more with `make test-faults ARGS=tests/live`."""
 
 _STEPS = 12
 

@@ -22,41 +22,47 @@ LARGE = (
 
 
 async def test_a_large_completion_is_paid_by_its_usage_wherever_that_stands(
-    gateway: LiveGateway, upstream: FakeUpstream
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
 ) -> None:
     upstream.enqueue(Reply.body(200, LARGE))
-    assert (await posted(gateway, "/chat/completions", model="m", messages=MESSAGES)).content == LARGE
-    entry = (await ledger(gateway))[0]
+    assert (await posted(sqlite_gateway, "/chat/completions", model="m", messages=MESSAGES)).content == LARGE
+    entry = (await ledger(sqlite_gateway))[0]
     assert (entry["input_tokens"], entry["output_tokens"], entry["is_estimated"]) == (9, 50000, False)
 
 
-async def test_a_large_completion_without_usage_is_estimated(gateway: LiveGateway, upstream: FakeUpstream) -> None:
+async def test_a_large_completion_without_usage_is_estimated(
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
+) -> None:
     upstream.enqueue(Reply.body(200, LARGE.replace(b'"usage"', b'"other"')))
-    await posted(gateway, "/chat/completions", model="m", messages=MESSAGES)
-    entry = (await ledger(gateway))[0]
+    await posted(sqlite_gateway, "/chat/completions", model="m", messages=MESSAGES)
+    entry = (await ledger(sqlite_gateway))[0]
     assert (entry["output_tokens"], entry["is_estimated"]) == (50000, True)
 
 
-async def test_a_large_completion_that_breaks_off_is_an_error(gateway: LiveGateway, upstream: FakeUpstream) -> None:
+async def test_a_large_completion_that_breaks_off_is_an_error(
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
+) -> None:
     upstream.enqueue(Reply.truncated(LARGE))
-    answer = await posted(gateway, "/chat/completions", model="m", messages=MESSAGES)
+    answer = await posted(sqlite_gateway, "/chat/completions", model="m", messages=MESSAGES)
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_disconnected")
     assert answer.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
-async def test_one_number_for_all_tokens_is_a_usage(gateway: LiveGateway, upstream: FakeUpstream, size: int) -> None:
+async def test_one_number_for_all_tokens_is_a_usage(
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream, size: int
+) -> None:
     body = b'{"object":"list","data":[{"embedding":"%b"}],"model":"\xff","usage":{"total_tokens":7}}' % (b"A" * size)
     body = body if size > 1000 else body.replace(b"\xff", b"v")
     upstream.enqueue(Reply.body(200, body))
-    assert (await posted(gateway, "/embeddings", model="e", input="x")).content == body
-    entry = (await ledger(gateway))[0]
+    assert (await posted(sqlite_gateway, "/embeddings", model="e", input="x")).content == body
+    entry = (await ledger(sqlite_gateway))[0]
     assert (entry["input_tokens"], entry["output_tokens"], entry["is_estimated"]) == (7, 0, False)
 
 
-async def test_embeddings_are_not_asked_for_a_stream(gateway: LiveGateway, upstream: FakeUpstream) -> None:
+async def test_embeddings_are_not_asked_for_a_stream(sqlite_gateway: LiveGateway, upstream: FakeUpstream) -> None:
     upstream.enqueue(Reply.json(200, {"object": "list", "data": []}))
-    await posted(gateway, "/embeddings", model="e", input="x", stream=True)
+    await posted(sqlite_gateway, "/embeddings", model="e", input="x", stream=True)
     assert "stream_options" not in upstream.requests[0].json
 
 
@@ -83,10 +89,10 @@ async def test_moderations_are_free_where_nobody_says_what_they_cost(sqlite_url:
 
 
 async def test_a_model_that_cannot_embed_is_still_there_for_responses(
-    gateway: LiveGateway, upstream: FakeUpstream
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
 ) -> None:
     upstream.enqueue(Reply.error(404, "model_not_found"))
-    assert (await posted(gateway, "/embeddings", model=MODEL, input="x")).status_code == 404
-    assert (await posted(gateway, "/embeddings", model=MODEL, input="x")).status_code == 400
+    assert (await posted(sqlite_gateway, "/embeddings", model=MODEL, input="x")).status_code == 404
+    assert (await posted(sqlite_gateway, "/embeddings", model=MODEL, input="x")).status_code == 400
     assert len(upstream.requests) == 1
-    assert (await posted(gateway, "/responses", model=MODEL, input="x")).status_code == 200
+    assert (await posted(sqlite_gateway, "/responses", model=MODEL, input="x")).status_code == 200

@@ -15,7 +15,7 @@ from hypothesis.stateful import precondition, rule
 from tests.fakes.late_rules import HeldWriters
 from tests.fakes.lifecycle import Turn, World, running_world
 from tests.fakes.lifecycle_rules import SLOW, id_of
-from tests.fakes.lifecycle_runs import SHARES, check
+from tests.fakes.lifecycle_runs import FEW, MANY, check
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 
@@ -92,6 +92,6 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-@pytest.mark.parametrize(("number", "runs"), SHARES)
+@pytest.mark.parametrize(("number", "runs"), [FEW, *MANY])
 def test_what_clients_were_told_stays_true_whatever_happens(world: World, number: int, runs: int) -> None:
     check(Crashes, world, runs, number)

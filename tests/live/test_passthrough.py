@@ -46,43 +46,43 @@ async def test_a_whole_completion_has_upstreams_bytes_and_its_usage_in_the_ledge
 
 
 async def test_a_stream_keeps_its_bytes_but_for_the_usage_that_the_client_did_not_ask_for(
-    gateway: LiveGateway, upstream: FakeUpstream
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
 ) -> None:
     """Rule 45: clients index the choices of each chunk."""
     upstream.enqueue(Reply.sse(COUNTED))
-    answer = await posted(gateway, "/chat/completions", model="m", messages=MESSAGES, stream=True)
+    answer = await posted(sqlite_gateway, "/chat/completions", model="m", messages=MESSAGES, stream=True)
     assert answer.content == b"".join(STREAM)
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert upstream.requests[0].json["stream_options"] == {"include_usage": True}
-    entry = (await ledger(gateway))[0]
+    entry = (await ledger(sqlite_gateway))[0]
     assert (entry["input_tokens"], entry["output_tokens"], entry["is_estimated"]) == (9, 4, False)
     assert (entry["is_stream"], entry["response_status"], entry["model_served"]) == (True, "completed", "m-7")
 
 
-async def test_a_client_that_asks_for_the_usage_gets_it(gateway: LiveGateway, upstream: FakeUpstream) -> None:
+async def test_a_client_that_asks_for_the_usage_gets_it(sqlite_gateway: LiveGateway, upstream: FakeUpstream) -> None:
     upstream.enqueue(Reply.sse([b"".join(COUNTED)]))
     options = {"include_usage": True, "include_obfuscation": False}
     answer = await posted(
-        gateway, "/chat/completions", model="m", messages=MESSAGES, stream=True, stream_options=options
+        sqlite_gateway, "/chat/completions", model="m", messages=MESSAGES, stream=True, stream_options=options
     )
     assert answer.content == b"".join(COUNTED)
     assert upstream.requests[0].json["stream_options"] == options
 
 
 async def test_a_usage_that_comes_with_the_end_of_the_answer_stays(
-    gateway: LiveGateway, upstream: FakeUpstream
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
 ) -> None:
     ending = frames(said("Hi"), {**said("", "stop"), "usage": USED})
     upstream.enqueue(Reply.sse(ending))
-    answer = await posted(gateway, "/chat/completions", model="m", messages=MESSAGES, stream=True)
+    answer = await posted(sqlite_gateway, "/chat/completions", model="m", messages=MESSAGES, stream=True)
     assert answer.content == b"".join(ending)
-    assert (await ledger(gateway))[0]["output_tokens"] == 4
+    assert (await ledger(sqlite_gateway))[0]["output_tokens"] == 4
 
 
-async def test_a_stream_without_usage_is_estimated(gateway: LiveGateway, upstream: FakeUpstream) -> None:
+async def test_a_stream_without_usage_is_estimated(sqlite_gateway: LiveGateway, upstream: FakeUpstream) -> None:
     upstream.enqueue(Reply.sse(frames(said("x" * 400), said("", "stop"))))
-    await posted(gateway, "/chat/completions", model="m", messages=MESSAGES, stream=True)
-    entry = (await ledger(gateway))[0]
+    await posted(sqlite_gateway, "/chat/completions", model="m", messages=MESSAGES, stream=True)
+    entry = (await ledger(sqlite_gateway))[0]
     assert (entry["output_tokens"], entry["is_estimated"]) == (100, True)
     assert entry["input_tokens"] > 0
 
@@ -101,9 +101,11 @@ async def test_a_key_with_a_fault_is_followed_by_another_before_the_first_byte(
     assert len({request.headers["authorization"] for request in upstream.requests}) == 2
 
 
-async def test_upstreams_refusal_reaches_the_client_as_it_is(gateway: LiveGateway, upstream: FakeUpstream) -> None:
+async def test_upstreams_refusal_reaches_the_client_as_it_is(
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
+) -> None:
     upstream.enqueue(Reply.error(400, "invalid_value", message="Invalid value for 'temperature'."))
-    answer = await posted(gateway, "/chat/completions", model="m", messages=MESSAGES, temperature=9)
+    answer = await posted(sqlite_gateway, "/chat/completions", model="m", messages=MESSAGES, temperature=9)
     assert (answer.status_code, answer.json()["error"]["message"]) == (400, "Invalid value for 'temperature'.")
 
 

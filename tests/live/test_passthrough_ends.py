@@ -40,10 +40,10 @@ def error_in(frame: bytes) -> dict[str, Any]:
 
 @pytest.mark.parametrize("act", [Act.CLOSE, Act.RESET, None], ids=["closed", "reset", "ended"])
 async def test_a_stream_that_breaks_off_ends_with_one_error_and_is_paid_for(
-    gateway: LiveGateway, upstream: FakeUpstream, act: Act | None
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream, act: Act | None
 ) -> None:
     upstream.enqueue(Reply.sse([FIRST], then=act))
-    content, entry = await ended(gateway)
+    content, entry = await ended(sqlite_gateway)
     assert content.startswith(FIRST)
     error = error_in(content.removeprefix(FIRST))
     assert (error["code"], error["type"]) == ("upstream_disconnected", "server_error")
@@ -51,10 +51,12 @@ async def test_a_stream_that_breaks_off_ends_with_one_error_and_is_paid_for(
     assert (entry["output_tokens"], entry["is_estimated"]) == (100, True)
 
 
-async def test_an_answer_that_says_why_it_ends_needs_no_mark(gateway: LiveGateway, upstream: FakeUpstream) -> None:
+async def test_an_answer_that_says_why_it_ends_needs_no_mark(
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
+) -> None:
     last = b'data: {"choices":[{"index":0,"delta":{},"finish_reason": "length"}]}\r\n\r\n'
     upstream.enqueue(Reply.sse([FIRST, last]))
-    content, entry = await ended(gateway)
+    content, entry = await ended(sqlite_gateway)
     assert content == FIRST + last
     assert entry["response_status"] == "completed"
 
@@ -77,17 +79,19 @@ async def test_upstreams_own_error_passes_without_its_key_and_rests_the_account(
 
 
 async def test_a_client_that_leaves_ends_upstreams_work_and_pays_for_what_it_got(
-    gateway: LiveGateway, upstream: FakeUpstream
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
 ) -> None:
     upstream.enqueue(Reply.sse([FIRST], then=Act.STALL))
     async with (
         httpx.AsyncClient(timeout=30) as client,
-        client.stream("POST", f"{gateway.base_url}/chat/completions", json=BODY, headers=gateway.headers()) as answer,
+        client.stream(
+            "POST", f"{sqlite_gateway.base_url}/chat/completions", json=BODY, headers=sqlite_gateway.headers()
+        ) as answer,
     ):
         assert await anext(answer.aiter_bytes()) == FIRST
     async with asyncio.timeout(10):
         await upstream.requests[0].closed.wait()
-    entry = await entry_of(gateway)
+    entry = await entry_of(sqlite_gateway)
     assert (entry["status"], entry["output_tokens"], entry["is_estimated"]) == (499, 100, True)
 
 

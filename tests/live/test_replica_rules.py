@@ -17,7 +17,7 @@ from app.upstream.account import account_name
 from tests.fakes.forked import ForkedGateway
 from tests.fakes.late_rules import HeldWriters
 from tests.fakes.lifecycle import Conversation, Turn, World, running_world
-from tests.fakes.lifecycle_runs import SHARES, check
+from tests.fakes.lifecycle_runs import MANY, check
 from tests.fakes.replies import Reply
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
@@ -169,7 +169,7 @@ def world(tmp_path: Path, postgresql_url: str) -> Iterator[World]:
         yield world
 
 
-@pytest.mark.parametrize(("number", "runs"), SHARES)
+@pytest.mark.parametrize(("number", "runs"), MANY)
 def test_two_replicas_keep_what_clients_were_told_whatever_happens(world: World, number: int, runs: int) -> None:
     check(Replicas, world, runs, number)
     for key, known, until in world.rests:

@@ -67,14 +67,14 @@ async def test_a_whole_one_is_a_completion_and_leaves_nothing(gateway: LiveGatew
 
 
 async def test_a_streamed_one_is_chunks_with_each_call_in_its_place(
-    gateway: LiveGateway, upstream: FakeUpstream
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
 ) -> None:
     calls = call("function_call", 1, "read_file", '{"a":1}', "arguments")
     calls += call("custom_tool_call", 2, "apply_patch", "*** Begin", "input")
     thinking = frame("response.reasoning_summary_text.delta", 0, output_index=0, delta="Hm.")
     text = frame("response.output_text.delta", 0, output_index=0, delta="So:")
     upstream.enqueue(Reply.sse([CREATED, thinking, text, *calls, ended(), b"data: [DONE]\n\n"]))
-    answer = await posted(gateway, "/chat/completions", model="demo", input=INPUT, stream=True)
+    answer = await posted(sqlite_gateway, "/chat/completions", model="demo", input=INPUT, stream=True)
     assert answer.content.endswith(b"data: [DONE]\n\n")
     assert answer.content.count(b"[DONE]") == 1
     chunks = chunks_in(answer.content)
@@ -98,13 +98,17 @@ async def test_a_streamed_one_is_chunks_with_each_call_in_its_place(
     }
 
 
-async def test_what_is_only_said_at_the_end_is_said_all_the_same(gateway: LiveGateway, upstream: FakeUpstream) -> None:
+async def test_what_is_only_said_at_the_end_is_said_all_the_same(
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream
+) -> None:
     """A server that sends no deltas."""
     message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "All."}]}
     done = {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}
     told = frame("response.output_item.done", 1, output_index=1, item=done)
     upstream.enqueue(Reply.sse([CREATED, told, ended(output=[message, done])]))
-    chunks = chunks_in((await posted(gateway, "/chat/completions", model="demo", input="Hi", stream=True)).content)
+    chunks = chunks_in(
+        (await posted(sqlite_gateway, "/chat/completions", model="demo", input="Hi", stream=True)).content
+    )
     (first, called, text, last) = [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]]
     assert (first["role"], text, last) == ("assistant", {"content": "All."}, {})
     assert called["tool_calls"] == [
@@ -114,32 +118,34 @@ async def test_what_is_only_said_at_the_end_is_said_all_the_same(gateway: LiveGa
 
 @pytest.mark.parametrize(("reason", "said"), [("max_output_tokens", "length"), ("content_filter", "content_filter")])
 async def test_one_that_was_cut_short_says_why(
-    gateway: LiveGateway, upstream: FakeUpstream, reason: str, said: str
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream, reason: str, said: str
 ) -> None:
     cut = ended("incomplete", incomplete_details={"reason": reason})
     upstream.enqueue(Reply.sse([CREATED, cut]))
-    chunks = chunks_in((await posted(gateway, "/chat/completions", model="demo", input="Hi", stream=True)).content)
+    chunks = chunks_in(
+        (await posted(sqlite_gateway, "/chat/completions", model="demo", input="Hi", stream=True)).content
+    )
     assert chunks[-2]["choices"][0]["finish_reason"] == said
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 async def test_one_that_failed_is_an_error_without_the_mark_of_the_end(
-    gateway: LiveGateway, upstream: FakeUpstream, stream: bool
+    sqlite_gateway: LiveGateway, upstream: FakeUpstream, stream: bool
 ) -> None:
     failed = {**response("resp_1", "failed"), "error": {"code": "server_error", "message": "Down."}}
     upstream.enqueue(
         Reply.sse([CREATED, frame("response.failed", 1, response=failed)]) if stream else (Reply.json(200, failed))
     )
-    answer = await posted(gateway, "/chat/completions", model="demo", input="Hi", stream=stream)
+    answer = await posted(sqlite_gateway, "/chat/completions", model="demo", input="Hi", stream=stream)
     error = chunks_in(answer.content)[-1]["error"] if stream else answer.json()["error"]
     assert (error["code"], error["message"]) == ("server_error", "Down.")
     assert answer.status_code == (200 if stream else 502)
     assert b"[DONE]" not in answer.content
 
 
-async def test_an_upstream_that_dies_is_an_error_too(gateway: LiveGateway, upstream: FakeUpstream) -> None:
+async def test_an_upstream_that_dies_is_an_error_too(sqlite_gateway: LiveGateway, upstream: FakeUpstream) -> None:
     upstream.enqueue(Reply.sse(story("resp_1")[:4], then=Act.CLOSE))
-    answer = await posted(gateway, "/chat/completions", model="demo", input="Hi", stream=True)
+    answer = await posted(sqlite_gateway, "/chat/completions", model="demo", input="Hi", stream=True)
     assert "error" in chunks_in(answer.content)[-1]
     assert b"[DONE]" not in answer.content
 

@@ -1,8 +1,8 @@
-"""Declare all of /admin/v1 as one table, and add its routes to the app."""
+"""Declare all of /admin/v1 as one table, and add its routes to a router."""
 
 from collections.abc import Awaitable, Callable
 
-from fastapi import Depends, FastAPI, Response
+from fastapi import APIRouter, Depends, Response
 
 from app.api.admin import audit, keys, projects, settings, upstreams, usage
 from app.api.dependencies import administrator
@@ -39,9 +39,9 @@ ADMIN: tuple[tuple[str, str, Callable[..., Awaitable[Response]]], ...] = (
 )
 
 
-def add_admin_routes(app: FastAPI) -> None:
+def add_admin_routes(router: APIRouter) -> None:
     """Add every route under /admin/v1. Invariant: each route authenticates an administrator as a part of itself."""
     for method, path, endpoint in ADMIN:
-        app.add_api_route(
+        router.add_api_route(
             f"/admin/v1{path}", endpoint, methods=[method], tags=["admin"], dependencies=[Depends(administrator)]
         )

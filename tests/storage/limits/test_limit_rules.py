@@ -35,7 +35,11 @@ from tests.storage.conftest import Replica
 _KINDS = {"memory": "sqlite", "sqlite": "sqlite", "valkey": "sqlite", "postgresql": "postgresql"}
 # How often, with what counts.
 _FEW = [(kind, 10) for kind in ("memory", "sqlite")]
-_MANY = [pytest.param((kind, 200), marks=pytest.mark.slow) for kind in _KINDS]
+_MANY = [
+    pytest.param((kind, runs), marks=mark)
+    for runs, mark in ((40, pytest.mark.slow), (200, pytest.mark.faults))
+    for kind in _KINDS
+]
 _MINUTE, _DAY = 60_000, 86_400_000
 # Ahead of all real clocks: Valkey forgets by its own what is over.
 _START = (int(time.time() * 1000) // _DAY + 40) * _DAY
