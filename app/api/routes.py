@@ -90,7 +90,7 @@ def add_routes(app: FastAPI, services: Services) -> Mapping[tuple[str, str], ASG
 
 
 def framework_routes() -> Sequence[BaseRoute]:
-    """Make the routes that FastAPI serves; each finds the services by its request's app, so that any app may have them."""
+    """Make FastAPI's routes; each finds the services by the app of its request, so that any app may have them."""
     router = APIRouter(route_class=LiteralRoute)
     for method, path, scope, endpoint in API:
         permission = Depends(Permission(scope))
