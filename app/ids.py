@@ -25,6 +25,8 @@ _ITEM_PREFIXES = {
     "local_shell_call": "lsh",
     "shell_call": "sh",
     "apply_patch_call": "apc",
+    "tool_search_call": "tsc",
+    "tool_search_output": "tso",
 }
 
 # `getrandom` reads the same source as `urandom`, which releases the GIL: the event loop would wait to get it back.

@@ -1,4 +1,4 @@
-"""The shapes in which chat servers stream: six of tool calls, five of usage. Each makes deltas or chunks."""
+"""The shapes in which chat servers stream: seven of tool calls, five of usage. Each makes deltas or chunks."""
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -62,6 +62,17 @@ def _whole(calls: Calls) -> Iterator[Fragments]:
         yield [{"id": call["id"], "function": {"name": call["name"], "arguments": call["arguments"]}}]
 
 
+def _signed(calls: Calls) -> Iterator[Fragments]:
+    for place, call in enumerate(calls):
+        function = {"name": call["name"], "arguments": call["arguments"]}
+        yield [{"index": place, "id": call["id"], "function": function, **signature(place, call["id"])}]
+
+
+def signature(place: int, call_id: str) -> dict[str, Any]:
+    """What Gemini gives with the first of an answer's calls, and wants back with it."""
+    return {"extra_content": {"google": {"thought_signature": f"signature of {call_id}"}}} if place == 0 else {}
+
+
 CALL_SHAPES: Mapping[str, Callable[[Calls], Iterator[Fragments]]] = MappingProxyType(
     {
         "standard": _standard,
@@ -70,6 +81,7 @@ CALL_SHAPES: Mapping[str, Callable[[Calls], Iterator[Fragments]]] = MappingProxy
         "id_again": _id_again,
         "no_id": _no_id,
         "whole": _whole,
+        "signed": _signed,
     }
 )
 

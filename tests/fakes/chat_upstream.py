@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import orjson
 
-from tests.fakes.chat_shapes import CALL_SHAPES, USAGE_SHAPES, Chunk, chunk
+from tests.fakes.chat_shapes import CALL_SHAPES, USAGE_SHAPES, Chunk, chunk, signature
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream, Recorded
 
@@ -45,6 +45,7 @@ STRICT = Dialect(
 )
 DEEPSEEK = Dialect(reasoning_in="reasoning_content", needs_reasoning=True)
 OPENROUTER = Dialect(reasoning_in="reasoning")
+GEMINI = Dialect(calls="signed")
 TEMPLATE = Dialect(is_template=True, ends_with_done=False)
 
 
@@ -102,6 +103,8 @@ def problems(body: Mapping[str, Any], dialect: Dialect) -> Iterator[str]:
             yield f"messages[{place}]: empty assistant message"
         if dialect.needs_reasoning and calls and "reasoning_content" not in message:
             yield f"messages[{place}]: reasoning_content is missing in assistant tool call message"
+        if dialect.calls == "signed" and calls and calls[0].get("extra_content") is None:
+            yield f"messages[{place}]: Function call is missing a thought_signature in functionCall parts."
         if dialect.is_template and (role == "developer" or (role == "system" and place > 0)):
             yield "System message must be at the beginning"
         if dialect.takes is not None and message.keys() - {"role", "content", "tool_calls", "tool_call_id"}:
@@ -164,7 +167,8 @@ def _whole(
     if calls:
         message["tool_calls"] = [
             {"id": each["id"], "type": "function", "function": {name: each[name] for name in ("name", "arguments")}}
-            for each in calls
+            | (signature(place, each["id"]) if dialect.calls == "signed" else {})
+            for place, each in enumerate(calls)
         ]
     choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}
     return {"id": "chatcmpl-1", "created": 5, "model": body["model"], "choices": [choice], "usage": usage}

@@ -8,7 +8,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.fakes.chat_calls import TIME, WEATHER, chat_settings, streamed
-from tests.fakes.chat_upstream import DEEPSEEK, OPENAI, STRICT, TEMPLATE, THOUGHT, Dialect, FakeChat
+from tests.fakes.chat_upstream import DEEPSEEK, GEMINI, OPENAI, STRICT, TEMPLATE, THOUGHT, Dialect, FakeChat
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.upstream import FakeUpstream
 
@@ -70,10 +70,11 @@ async def test_a_stream_has_the_events_of_the_api_and_is_kept_as_it_ended(client
     [
         (OPENAI, {}),
         (DEEPSEEK, {}),
+        (GEMINI, {}),
         (TEMPLATE, {}),
         (STRICT, {"include_usage": False, "reasoning_replay": "never", "call_id_form": "mistral9"}),
     ],
-    ids=["openai", "deepseek", "template", "strict"],
+    ids=["openai", "deepseek", "gemini", "template", "strict"],
 )
 async def test_a_chain_with_tools_goes_on_whatever_the_dialect(
     database_url: str, chat: FakeChat, dialect: Dialect, profile: dict[str, Any]

@@ -1,16 +1,27 @@
-"""Tell which tool call each fragment of a stream belongs to: servers number, name and repeat them in six ways."""
+"""Tell which call each fragment of a stream belongs to, which servers say in six ways, and what its arguments are."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from app.ids import new_id
+from app.wire.json.repair import repaired
 
 _LONGEST_ID = 64
 # Longer arguments are not tried whether they are whole each time that a name comes behind them.
 _LONGEST_TRIED = 64 * 1024
+# The members that say what a custom tool is given, and what a search for tools looks for.
+INPUT, _QUERY = "input", "query"
+# How the arguments of a custom tool's call begin, and characters of a JSON string that are whole.
+_INPUT_BEGINS = re.compile(r'\s*+\{\s*+"input"\s*+:\s*+"')
+_WHOLE = re.compile(
+    r'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4}'
+    r"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*+"
+)
+_LONGEST_BEGINNING, _LONGEST_CHARACTER = 64, len(r"\ud83d\ude00")
 
 
 @dataclass(slots=True, eq=False)
@@ -112,3 +123,81 @@ class CallFragments:
     def _begin(self) -> ToolCall:
         self.calls.append(call := ToolCall())
         return call
+
+
+class InputText:
+    """Decode the raw text of a custom tool's call while its arguments come, where they begin with it."""
+
+    def __init__(self) -> None:
+        self._arguments: list[str] = []
+        self._rest = ""
+        self._has_begun = False
+        self._is_over = False
+        self._told: list[str] = []
+
+    def feed(self, fragment: str) -> str:
+        """Return the text that this part of the arguments completes."""
+        self._arguments.append(fragment)
+        if self._is_over:
+            return ""
+        self._rest += fragment
+        if not self._has_begun:
+            begins = _INPUT_BEGINS.match(self._rest)
+            if begins is None:
+                self._is_over = len(self._rest) > _LONGEST_BEGINNING
+                return ""
+            self._has_begun, self._rest = True, self._rest[begins.end() :]
+        whole = _WHOLE.match(self._rest)
+        found = whole.group() if whole is not None else ""
+        self._rest = self._rest[len(found) :]
+        # What is no whole character by now never will be: the text has ended, or it is no JSON.
+        self._is_over = len(self._rest) >= _LONGEST_CHARACTER
+        text: str = orjson.loads(f'"{found}"') if found else ""
+        self._told.append(text)
+        return text
+
+    def finish(self) -> tuple[str, str]:
+        """Return the whole text, and what of it `feed` has not returned."""
+        told, arguments = "".join(self._told), "".join(self._arguments)
+        said = input_of(arguments)
+        if self._has_begun and (said == arguments or not said.startswith(told)):
+            # The arguments were cut off, or say it twice.
+            said = told
+        return said, said[len(told) :]
+
+
+def input_of(arguments: str) -> str:
+    """Return the raw text of a custom tool's call: its `input`, else its only text, else the arguments as they are."""
+    try:
+        said = orjson.loads(repaired(arguments.encode(errors="replace")))
+    except orjson.JSONDecodeError:
+        return arguments
+    if isinstance(said, str):
+        return said
+    if isinstance(said, dict):
+        if isinstance(said.get(INPUT), str):
+            return str(said[INPUT])
+        texts = [value for value in said.values() if isinstance(value, str)]
+        if len(texts) == len(said) == 1:
+            return texts[0]
+    return arguments
+
+
+def search_of(arguments: str) -> dict[str, Any]:
+    """Return the arguments of a search for tools, which are an object; what is none is what is looked for."""
+    try:
+        said = orjson.loads(repaired(arguments.encode(errors="replace")))
+    except orjson.JSONDecodeError:
+        said = arguments
+    return said if isinstance(said, dict) else {_QUERY: said}
+
+
+def arguments_of(call: Mapping[str, Any]) -> str:
+    """Return the arguments of a call: those that stand for the raw text of a custom tool's, else its own as a text."""
+    if call["type"] == "custom_tool_call":
+        return orjson.dumps({INPUT: call["input"]}).decode()
+    said = call.get("arguments")
+    if isinstance(said, dict):
+        # Some servers send an object.
+        return orjson.dumps(said).decode()
+    return said if isinstance(said, str) and said else "{}"

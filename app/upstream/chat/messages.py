@@ -7,27 +7,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.settings.upstreams import ChatProfile
-from app.upstream.chat.offered_tools import Offer, arguments_of
+from app.upstream.chat.call_fragments import arguments_of
+from app.upstream.chat.offered_tools import Offer, is_hosted_search
 from app.upstream.chat.reasoning import Thoughts, recalled
 from app.upstream.transport import UnfitRequestError
 from app.wire import error_messages
 from app.wire.requests.input_items import item_type
 from app.wire.requests.value_checks import Check, array, either, enum, object_of, string, tagged
 
-_CALLS = frozenset({"function_call", "custom_tool_call"})
-_OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output"})
+_SEARCH, _SEARCHES = "tool_search", ("tool_search_call", "tool_search_output")
+_CALLS = frozenset({"function_call", "custom_tool_call", _SEARCHES[0]})
+_OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output", _SEARCHES[1]})
 # What OpenAI ran in an earlier turn, and what says nothing to a model.
 _OMITTED = frozenset(
     {
         *("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "computer_call"),
         *("computer_call_output", "mcp_call", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response"),
-        *("configuration_update", "compaction_trigger", "additional_tools"),
+        *("configuration_update", "compaction_trigger", "additional_tools", *_SEARCHES),
     }
 )
 _DETAILS = frozenset({"auto", "low", "high"})
 _MISTRAL_ID = re.compile(r"[A-Za-z0-9]{9}")
-_PARAGRAPH = "\n\n"
-_ELSEWHERE = "(see the next message)"
+_PARAGRAPH, _ELSEWHERE = "\n\n", "(see the next message)"
 _LEFT_OUT = "(an image was left out: this model cannot be shown what a tool returns)"
 
 # The form of what is read here, whoever made it: a client, or another upstream in an earlier turn.
@@ -39,6 +40,7 @@ _ITEMS: Mapping[str | None, Check] = {
     "function_call": object_of(required=_CALL, optional={"namespace": _TEXT}),
     "custom_tool_call": object_of(required={**_CALL, "input": _TEXT}, optional={"namespace": _TEXT}),
     **dict.fromkeys(_OUTPUTS, object_of(required={"call_id": _NAME})),
+    **dict.fromkeys(_SEARCHES, object_of(optional={"call_id": _NAME, "execution": _TEXT})),
 }
 _CONTENT = either("one of a string or array of objects", {str: _TEXT, list: array})
 _PART = tagged(
@@ -123,6 +125,8 @@ class Messages:
             kind = item_type(item)
             if (check := _ITEMS.get(kind)) is not None:
                 check(item, path)
+            if is_hosted_search(item):
+                continue
             if kind in _CALLS:
                 calls = alike.setdefault(item["call_id"], [])
                 calls.append(_Call(item, self._call_id(item["call_id"], len(calls) + 1)))
@@ -134,7 +138,8 @@ class Messages:
                 place = min(answered.get(call_id, 0), len(alike[call_id]) - 1)
                 answered[call_id] = place + 1
                 call = alike[call_id][place]
-                call.output, call.path = item.get("output"), f"{path}.output"
+                found = kind in _SEARCHES and self._offer.found(item.get("tools"))
+                call.output, call.path = found or item.get("output"), f"{path}.output"
         for call in self._calls.values():
             if not call.path:
                 raise error_messages.unanswered_call(call.item["type"], call.item["call_id"])
@@ -143,9 +148,9 @@ class Messages:
         kind = item_type(item)
         if kind == "message":
             self._add_message(item["role"], item.get("content"), f"{path}.content")
-        elif kind in _CALLS:
+        elif index in self._calls:
             self._turn().calls.append(self._calls[index])
-        elif kind in _OUTPUTS:
+        elif kind in _OUTPUTS and not is_hosted_search(item):
             if self._open is not None and self._open.calls:
                 self._open.is_answered = True
         elif kind == "reasoning":
@@ -219,12 +224,10 @@ class Messages:
         return message | recalled(turn.thoughts, self._profile, has_calls=bool(turn.calls))
 
     def _called(self, call: _Call, extra: Any) -> dict[str, Any]:
-        item = call.item
-        function = {"name": self._offer.name_of(item["name"], item.get("namespace")), "arguments": arguments_of(item)}
+        name = self._offer.name_of(call.item.get("name") or _SEARCH, call.item.get("namespace"))
+        function = {"name": name, "arguments": arguments_of(call.item)}
         made: dict[str, Any] = {"id": call.call_id, "type": "function", "function": function}
-        if extra is not None:
-            made["extra_content"] = extra
-        return made
+        return made if extra is None else {**made, "extra_content": extra}
 
     def _answer(self, call: _Call, images: list[Any]) -> None:
         """Write the tool message of a call; images that it may not have are added to `images`."""

@@ -6,11 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from app.settings.upstreams import ChatProfile
 from app.upstream.transport import UnfitRequestError
-from app.wire.json.repair import repaired
 from app.wire.requests.value_checks import Check, array, array_of, boolean, object_of, string, tagged
 
 _LONGEST_NAME, _KEPT_OF_LONG, _DIGEST = 64, 55, 8
@@ -18,6 +15,7 @@ _BAD = re.compile(r"[^A-Za-z0-9_-]")
 _CALLABLE = frozenset({"function", "custom"})
 # What the client runs itself, in a form of their own.
 _TYPED = frozenset({"local_shell", "shell", "apply_patch"})
+_SEARCH = "tool_search"
 _BETWEEN = "__"
 _INPUT = "input"
 _NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
@@ -27,14 +25,8 @@ _ONE_TEXT: Mapping[str, Any] = {
     "required": [_INPUT],
     "additionalProperties": False,
 }
-# How the arguments of a custom tool's call begin, and characters of a JSON string that are whole.
-_INPUT_BEGINS = re.compile(r'\s*+\{\s*+"input"\s*+:\s*+"')
-_WHOLE = re.compile(
-    r'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4}'
-    r"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*+"
-)
-_LONGEST_BEGINNING, _LONGEST_CHARACTER = 64, len(r"\ud83d\ude00")
 _CHOICES = frozenset({"auto", "none", "required"})
+_FOUND, _FOUND_NONE = "These tools can be called now: ", "No tool was found."
 
 # The form of what is read here: items bring tools that nobody has checked.
 _TEXT, _NAME = string(), string(non_empty=True)
@@ -50,6 +42,7 @@ _TOOL = tagged(
             optional={**_DESCRIBED, "format": object_of(optional=dict.fromkeys(("syntax", "definition"), _TEXT))},
         ),
         "namespace": object_of(required={"name": _NAME}, optional={**_DESCRIBED, "tools": array}),
+        "tool_search": object_of(optional={**_DESCRIBED, "parameters": object_of(), "execution": _TEXT}),
     },
 )
 _CHOICE = object_of(required={"type": _TEXT}, optional={"name": _TEXT, "namespace": _TEXT})
@@ -93,6 +86,13 @@ class Offer:
             identity += "\n"
             flat = _hashed(flat, identity)
         return flat
+
+    def found(self, tools: Any) -> str:
+        """Say to the model which tools a search of the client's has found: they are in the offer by now."""
+        named = ((each.get("name") if each["type"] == "namespace" else None, each) for each in tools or ())
+        single = [(space, tool) for space, each in named for tool in (each.get("tools") or () if space else (each,))]
+        names = [self.names[key] for space, tool in single if (key := (space, tool.get("name"))) in self.names]
+        return f"{_FOUND}{', '.join(dict.fromkeys(names))}" if names else _FOUND_NONE
 
     def by_bare_name(self) -> dict[str, str]:
         """Return the functions by the clients' own names of them, whatever their namespace; the first of each."""
@@ -145,73 +145,10 @@ def choose(offer: Offer, choice: Any, profile: ChatProfile) -> Any:
     return choice
 
 
-class InputText:
-    """Decode the raw text of a custom tool's call while its arguments come, where they begin with it."""
-
-    def __init__(self) -> None:
-        self._arguments: list[str] = []
-        self._rest = ""
-        self._has_begun = False
-        self._is_over = False
-        self._told: list[str] = []
-
-    def feed(self, fragment: str) -> str:
-        """Return the text that this part of the arguments completes."""
-        self._arguments.append(fragment)
-        if self._is_over:
-            return ""
-        self._rest += fragment
-        if not self._has_begun:
-            begins = _INPUT_BEGINS.match(self._rest)
-            if begins is None:
-                self._is_over = len(self._rest) > _LONGEST_BEGINNING
-                return ""
-            self._has_begun, self._rest = True, self._rest[begins.end() :]
-        whole = _WHOLE.match(self._rest)
-        found = whole.group() if whole is not None else ""
-        self._rest = self._rest[len(found) :]
-        # What is no whole character by now never will be: the text has ended, or it is no JSON.
-        self._is_over = len(self._rest) >= _LONGEST_CHARACTER
-        text: str = orjson.loads(f'"{found}"') if found else ""
-        self._told.append(text)
-        return text
-
-    def finish(self) -> tuple[str, str]:
-        """Return the whole text, and what of it `feed` has not returned."""
-        told, arguments = "".join(self._told), "".join(self._arguments)
-        said = input_of(arguments)
-        if self._has_begun and (said == arguments or not said.startswith(told)):
-            # The arguments were cut off, or say it twice.
-            said = told
-        return said, said[len(told) :]
-
-
-def input_of(arguments: str) -> str:
-    """Return the raw text of a custom tool's call: its `input`, else its only text, else the arguments as they are."""
-    try:
-        said = orjson.loads(repaired(arguments.encode(errors="replace")))
-    except orjson.JSONDecodeError:
-        return arguments
-    if isinstance(said, str):
-        return said
-    if isinstance(said, dict):
-        if isinstance(said.get(_INPUT), str):
-            return str(said[_INPUT])
-        texts = [value for value in said.values() if isinstance(value, str)]
-        if len(texts) == len(said) == 1:
-            return texts[0]
-    return arguments
-
-
-def arguments_of(call: Mapping[str, Any]) -> str:
-    """Return the arguments of a call: those that stand for the raw text of a custom tool's, else its own as a text."""
-    if call["type"] == "custom_tool_call":
-        return orjson.dumps({_INPUT: call["input"]}).decode()
-    said = call.get("arguments")
-    if isinstance(said, dict):
-        # Some servers send an object.
-        return orjson.dumps(said).decode()
-    return said if isinstance(said, str) and said else "{}"
+def is_hosted_search(item: Mapping[str, Any]) -> bool:
+    """Tell whether an item is of a search for tools that OpenAI made, and not the client."""
+    is_search = item.get("type") in {"tool_search_call", "tool_search_output"}
+    return is_search and (item.get("execution") == "server" or item.get("call_id") is None)
 
 
 def _chosen(offer: Offer, bare: Mapping[str, str], choice: Mapping[str, Any]) -> str:
@@ -232,7 +169,7 @@ def _add_all(offer: Offer, tools: Any, path: str, space: Mapping[str, Any] | Non
         at = f"{path}[{index}]"
         _TOOL(tool, at)
         kind = tool["type"]
-        if kind in _CALLABLE:
+        if kind in _CALLABLE or (kind == _SEARCH and tool.get("execution") == "client"):
             _add_function(offer, tool, space)
         elif kind in _TYPED or (kind == "namespace" and space is not None):
             raise UnfitRequestError(f"{at}.type")
@@ -244,7 +181,8 @@ def _add_all(offer: Offer, tools: Any, path: str, space: Mapping[str, Any] | Non
 
 
 def _add_function(offer: Offer, tool: Mapping[str, Any], space: Mapping[str, Any] | None) -> None:
-    kind, own = tool["type"], tool["name"]
+    kind = tool["type"]
+    own = _SEARCH if kind == _SEARCH else tool["name"]
     namespace = None if space is None else space["name"]
     if (namespace, own) in offer.names:
         return

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from app.ids import new_item_id
-from app.upstream.chat.call_fragments import ToolCall
-from app.upstream.chat.offered_tools import Declared, InputText
+from app.upstream.chat.call_fragments import InputText, ToolCall, search_of
+from app.upstream.chat.offered_tools import Declared
 from app.upstream.chat.reasoning import Thoughts
 from app.wire import sse
 
@@ -124,10 +124,13 @@ class OutputEvents:
     def call(self, call: ToolCall, declared: Declared) -> None:
         """Announce a call; what there is of its arguments follows."""
         self._close_text()
-        is_custom = declared.kind == "custom"
-        kind = "custom_tool_call" if is_custom else "function_call"
-        item = {"id": new_item_id(kind), "type": kind, "status": "in_progress", "call_id": call.call_id}
-        item |= {"name": declared.name, "input" if is_custom else "arguments": ""}
+        is_custom, is_search = declared.kind == "custom", declared.kind == "tool_search"
+        kind = "custom_tool_call" if is_custom else "tool_search_call" if is_search else "function_call"
+        item: dict[str, Any] = {"id": new_item_id(kind), "type": kind, "status": "in_progress", "call_id": call.call_id}
+        if is_search:
+            item |= {"execution": "client", "arguments": {}}
+        else:
+            item |= {"name": declared.name, "input" if is_custom else "arguments": ""}
         if declared.namespace is not None:
             item["namespace"] = declared.namespace
         call.place = self._add(item)
@@ -142,7 +145,7 @@ class OutputEvents:
         custom, kind = self._inputs.get(call.place), "response.function_call_arguments.delta"
         if custom is not None:
             text, kind = custom.feed(text), "response.custom_tool_call_input.delta"
-        if text:
+        if text and self._calls[call.place][1].kind != "tool_search":
             self._emit(kind, **self._at(call.place), delta=text)
 
     def end(
@@ -238,6 +241,9 @@ class OutputEvents:
             if rest:
                 self._emit("response.custom_tool_call_input.delta", **self._at(place), delta=rest)
             self._emit("response.custom_tool_call_input.done", **self._at(place), input=said)
+        elif declared.kind == "tool_search":
+            # The API has no events for its arguments.
+            item["arguments"] = search_of(arguments)
         else:
             if not arguments:
                 arguments = "{}"

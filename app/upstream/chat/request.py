@@ -44,7 +44,7 @@ _DEEPEST = 240
 # Clients make up names of any length and letters; a header and the log have them.
 _UNTOLD, _LONGEST_TOLD, _LONGEST_LIST = re.compile(r"[^\w.\[\]-]", re.ASCII), 64, 512
 _SEALED, _LOGPROBS = "reasoning.encrypted_content", "message.output_text.logprobs"
-_BRINGS = "additional_tools"
+_BRINGING = ("additional_tools", "tool_search_output")
 _SCHEMA_FOLLOWS = "Answer with JSON that satisfies this schema:\n"
 _INLINE = b";base64,"
 
@@ -104,7 +104,7 @@ def _translated(
             raise UnfitRequestError(name)
     items = given.get("input", "")
     bringing = () if isinstance(items, str) else enumerate(items)
-    brought = [(index, item) for index, item in bringing if isinstance(item, dict) and item.get("type") == _BRINGS]
+    brought = [(index, item) for index, item in bringing if isinstance(item, dict) and item.get("type") in _BRINGING]
     offer = offer_of(given.get("tools"), brought, profile)
     choice = choose(offer, given.get("tool_choice"), profile)
     dropped = [*offer.dropped]

@@ -189,7 +189,7 @@ def test_what_openai_ran_in_an_earlier_turn_is_left_out_and_unknown_items_are_re
     """Rule 25."""
     assert messages([{"type": "web_search_call", "id": "ws_1", "status": "completed"}, USER]) == [USER]
     with pytest.raises(UnfitRequestError) as refused:
-        messages([USER, {"type": "tool_search_call", "call_id": "c", "arguments": {}}])
+        messages([USER, {"type": "shell_call", "call_id": "c", "action": {}}])
     assert refused.value.param == "input[1].type"
 
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from app.settings.upstreams import ChatProfile
-from app.upstream.chat.offered_tools import InputText
+from app.upstream.chat.call_fragments import InputText
 from app.upstream.transport import UnfitRequestError
 from tests.upstream.chat.translated import body, messages, request, whole
 
