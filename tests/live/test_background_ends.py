@@ -76,7 +76,7 @@ async def test_a_run_ends_though_upstream_ends_it_with_a_response_that_says_it_g
 
 
 async def test_a_run_that_nobody_began_is_begun_by_another(gateway_with: GatewayWith, upstream: FakeUpstream) -> None:
-    upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "1"}))
+    upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "3"}))
     async with gateway_with() as gateway, BackgroundClient.to(gateway.url, gateway.key) as client:
         response_id = await client.order(stream=True)
         await upstream.request(0)
@@ -106,7 +106,7 @@ async def test_a_failed_run_in_a_chain_says_nothing_and_loses_nothing(
 async def test_a_run_whose_key_may_no_more_when_it_begins_fails(
     gateway_with: GatewayWith, upstream: FakeUpstream, change: str, told: bytes
 ) -> None:
-    upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "1"}))
+    upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "6"}))
     async with gateway_with() as gateway, BackgroundClient.to(gateway.url, gateway.key) as client:
         response_id = await client.order()
         await upstream.request(0)

@@ -44,7 +44,7 @@ async def test_orders_in_a_conversation_are_done_in_their_order(database_url: st
     ):
         conversation = await new_conversation(gateway)
         # The first one's account is limited, so that it pauses, and the second finds the conversation free.
-        upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "1"}))
+        upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "3"}))
         first = await client.order(input="FIRST", conversation=conversation)
         await upstream.request(0)
         await client.status(first, "queued")

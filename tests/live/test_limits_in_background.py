@@ -174,7 +174,7 @@ async def test_what_a_run_that_never_began_was_granted_is_given_back_and_recorde
     assert secret is not None
     daily = Limits(budgets=(Budget("day", tokens=100_000),))
     key, beside = await limited_keys(secret.get_secret_value(), Limits(), Limits(), project=daily)
-    upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "2"}))
+    upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "6"}))
     services = gateway.app.state.services
     async with BackgroundClient.to(gateway.url, key) as client, BackgroundClient.to(gateway.url, beside) as other:
         response_id = await client.order(max_output_tokens=90_000)
@@ -227,7 +227,7 @@ async def test_a_budget_that_is_set_while_a_run_waits_is_given_nothing_back(
     gateway: LiveGateway, upstream: FakeUpstream
 ) -> None:
     key = await key_of(gateway, Limits())
-    upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "2"}))
+    upstream.enqueue(Reply.error(429, "rate_limit_exceeded", {"retry-after": "6"}))
     services = gateway.app.state.services
     async with BackgroundClient.to(gateway.url, key) as client:
         response_id = await client.order(max_output_tokens=90_000)
