@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
+CHAT = "/chat/completions"
 _SECONDS = 60.0
 
 
@@ -71,10 +72,12 @@ class RawCall:
 
 
 @asynccontextmanager
-async def calling(url: str, key: str, *, receive_buffer: int | None = None, **body: Any) -> AsyncIterator[RawCall]:
-    """POST this body to the gateway's `/v1/responses`, over a connection of its own."""
-    defaults: Mapping[str, Any] = {"model": "demo", "input": "Hello!", "stream": True}
-    payload = orjson.dumps({**defaults, **body})
+async def calling(
+    url: str, key: str, *, path: str = "/responses", receive_buffer: int | None = None, **body: Any
+) -> AsyncIterator[RawCall]:
+    """POST this body to a path of the gateway's, over a connection of its own."""
+    said = {"messages": [{"role": "user", "content": "Hello!"}]} if path == CHAT else {"input": "Hello!"}
+    payload = orjson.dumps({"model": "demo", **said, "stream": True, **body})
     address = urlsplit(url)
     sock = socket.socket()
     sock.setblocking(False)
@@ -83,8 +86,9 @@ async def calling(url: str, key: str, *, receive_buffer: int | None = None, **bo
     await asyncio.get_running_loop().sock_connect(sock, (address.hostname, address.port))
     reader, writer = await asyncio.open_connection(sock=sock, limit=receive_buffer or 16 * 1024 * 1024)
     writer.write(
-        b"POST /v1/responses HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer %b\r\n"
-        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (key.encode(), len(payload), payload)
+        b"POST /v1%b HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer %b\r\n"
+        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+        % (path.encode(), key.encode(), len(payload), payload)
     )
     try:
         yield RawCall(reader, writer)

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, make_url, text
 from app.ids import new_id
 from tests.fakes.commits import held_commits, next_write
 from tests.fakes.gateway import LiveGateway
-from tests.fakes.raw_client import calling
+from tests.fakes.raw_client import CHAT, calling
 from tests.fakes.replies import Act, Reply, Step
 from tests.fakes.streams import frame, item, response, story
 from tests.fakes.upstream import FakeUpstream
@@ -58,14 +58,21 @@ def stored(database_url: str) -> int:
         engine.dispose()
 
 
-@pytest.mark.parametrize("window", _WINDOWS)
+_CALLS = [
+    *[("/responses", window) for window in _WINDOWS],
+    *[(CHAT, window) for window in _WINDOWS if "first event" not in window],
+    *[("/embeddings", window) for window in _WINDOWS if "not streamed" in window],
+]
+
+
+@pytest.mark.parametrize(("path", "window"), _CALLS)
 async def test_a_client_that_leaves_before_the_first_event_leaves_nothing(
-    sqlite_gateway: LiveGateway, sqlite_url: str, upstream: FakeUpstream, window: str
+    sqlite_gateway: LiveGateway, sqlite_url: str, upstream: FakeUpstream, path: str, window: str
 ) -> None:
     stream, steps = _WINDOWS[window]
     owned = owned_tasks(sqlite_gateway)
     upstream.enqueue(Reply([*steps, Act.STALL]))
-    async with calling(sqlite_gateway.url, sqlite_gateway.key, stream=stream) as call:
+    async with calling(sqlite_gateway.url, sqlite_gateway.key, path=path, stream=stream) as call:
         request = await upstream.request()
         if "first event" in window:
             await call.head()

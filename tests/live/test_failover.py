@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
+from tests.fakes.passthrough import MESSAGES
 from tests.fakes.raw_http import Answer, RawClient
 from tests.fakes.replies import Reply
 from tests.fakes.streams import frame
@@ -44,10 +45,21 @@ async def pooled(sqlite_url: str, upstream: FakeUpstream, keys: Keys) -> AsyncIt
         yield gateway
 
 
-async def create(gateway: LiveGateway, **members: Any) -> Answer:
-    body = orjson.dumps({"model": "demo", "input": "Hello.", **members})
+# Where a call goes, what it says, and what a good answer has.
+WAYS: dict[str, tuple[str, dict[str, Any], bytes]] = {
+    "whole": ("/responses", {"input": "Hello."}, b'"completed"'),
+    "stream": ("/responses", {"input": "Hello.", "stream": True}, b'"completed"'),
+    "chat": ("/chat/completions", {"messages": MESSAGES}, b'"chat.completion"'),
+    "chat stream": ("/chat/completions", {"messages": MESSAGES, "stream": True}, b"[DONE]"),
+    "embeddings": ("/embeddings", {"input": "Hello."}, b'"embedding"'),
+}
+
+
+async def create(gateway: LiveGateway, way: str = "whole", **members: Any) -> Answer:
+    path, call, _ = WAYS[way]
+    body = orjson.dumps({"model": "demo", **call, **members})
     async with RawClient.to(gateway.url) as client:
-        answer = await client.ask("POST", "/v1/responses", gateway.headers(), body)
+        answer = await client.ask("POST", f"/v1{path}", gateway.headers(), body)
     for key in KEYS:
         assert key.encode() not in answer.body
     return answer
@@ -72,16 +84,17 @@ FAULTS = {
 OUT = ("401", "402", "403", "429", "429 of the quota", "a limit in a 200", "a limit in an event")
 
 
-@pytest.mark.parametrize("name", OUT)
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_one_healthy_key_of_three_serves_every_call(
-    pooled: LiveGateway, keys: Keys, name: str, stream: bool
-) -> None:
+@pytest.mark.parametrize(
+    ("way", "name"),
+    # An event in the place of a whole completion is passed on as it is.
+    [(way, name) for way in WAYS for name in OUT if way not in ("chat", "embeddings") or "event" not in name],
+)
+async def test_one_healthy_key_of_three_serves_every_call(pooled: LiveGateway, keys: Keys, way: str, name: str) -> None:
     keys.bad = dict.fromkeys(KEYS[:2], FAULTS[name])
     for _ in range(8):
-        answer = await create(pooled, stream=stream)
+        answer = await create(pooled, way)
         assert answer.status == 200
-        assert b'"completed"' in answer.body
+        assert WAYS[way][2] in answer.body
     assert keys.asked.count(KEYS[2]) == 8
     # A key that is known to be bad is left alone.
     assert keys.asked.count(KEYS[0]) <= 1

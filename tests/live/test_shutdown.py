@@ -20,6 +20,11 @@ from tests.fakes.upstream import FakeUpstream, Recorded
 
 pytestmark = pytest.mark.live
 
+_CALLS = (
+    ("/v1/responses", b'{"model": "demo", "input": "Hello!"}'),
+    ("/v1/chat/completions", b'{"model": "demo", "messages": [{"role": "user", "content": "Hello!"}]}'),
+    ("/v1/embeddings", b'{"model": "demo", "input": "Hello!"}'),
+)
 _GRACE = 4.0
 _BUDGET = 5.0
 _SECONDS = 60.0
@@ -194,11 +199,10 @@ async def test_a_stop_answers_every_request_that_reaches_it(upstream: FakeUpstre
     process = gateway_process(tmp_path, upstream, 30, grace_seconds=0.5)
     answered = 0
 
-    async def ask_on(*, keeps: bool) -> None:
+    async def ask_on(path: str, body: bytes, *, keeps: bool) -> None:
         """Ask until nobody can connect any more: over a connection kept as long as it may be, or over a new one."""
         nonlocal answered
         headers = {"authorization": f"Bearer {process.key}", "content-type": "application/json"}
-        body = b'{"model": "demo", "input": "Hello!"}'
         while True:
             try:
                 connecting = RawClient.to(process.url)
@@ -208,7 +212,7 @@ async def test_a_stop_answers_every_request_that_reaches_it(upstream: FakeUpstre
             try:
                 is_kept = True
                 while is_kept:
-                    answer = await client.ask("POST", "/v1/responses", headers, body)
+                    answer = await client.ask("POST", path, headers, body)
                     assert answer.status == 200
                     answered += 1
                     is_kept = keeps and answer.headers.get("connection") != "close"
@@ -217,8 +221,9 @@ async def test_a_stop_answers_every_request_that_reaches_it(upstream: FakeUpstre
 
     try:
         async with asyncio.TaskGroup() as clients:
-            for number in range(8):
-                clients.create_task(ask_on(keeps=number % 2 == 0))
+            for path, body in _CALLS:
+                for keeps in (True, True, False):
+                    clients.create_task(ask_on(path, body, keeps=keeps))
             while answered < 40:
                 await asyncio.sleep(0.01)
             os.kill(process.pid, signal.SIGTERM)
