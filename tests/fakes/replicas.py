@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx2
 
+from tests.fakes.forked import ForkedGateway
 from tests.fakes.gateway import GatewayProcess
 from tests.fakes.upstream import FakeUpstream
 
@@ -16,7 +17,7 @@ def gateway_process(
 ) -> Iterator[GatewayProcess]:
     folder.mkdir(exist_ok=True)
     own = {"DATABASE_URL": database_url, "OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream-one"}
-    process = GatewayProcess(folder, {**own, "ANTIPHON_DRAIN_SECONDS": "1", **environment}).start()
+    process = ForkedGateway(folder, {**own, "ANTIPHON_DRAIN_SECONDS": "1", **environment}).start()
     try:
         yield process
     finally:

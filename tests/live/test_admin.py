@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from tests.fakes.databases import sqlite_first
+from tests.fakes.forked import ForkedGateway
 from tests.fakes.gateway import GatewayProcess
 
 pytestmark = pytest.mark.live
@@ -21,7 +22,7 @@ Ask = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def serving(tmp_path: Path, database_url: str) -> Iterator[GatewayProcess]:
-    gateway = GatewayProcess(tmp_path, {"ANTIPHON_ADMIN_KEY": MASTER_KEY, "DATABASE_URL": database_url})
+    gateway = ForkedGateway(tmp_path, {"ANTIPHON_ADMIN_KEY": MASTER_KEY, "DATABASE_URL": database_url})
     try:
         yield gateway.start()
     finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.background import BackgroundClient, long_story, until
+from tests.fakes.forked import ForkedGateway
 from tests.fakes.gateway import GatewayProcess
 from tests.fakes.replies import Act, Reply
 from tests.fakes.streams import events
@@ -28,7 +29,7 @@ RUNS = 12
 def gateway_process(folder: Path, database_url: str, upstream: FakeUpstream) -> Iterator[GatewayProcess]:
     folder.mkdir(exist_ok=True)
     environment = {"DATABASE_URL": database_url, "OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream-one"}
-    process = GatewayProcess(folder, {**environment, "ANTIPHON_DRAIN_SECONDS": "1"}).start()
+    process = ForkedGateway(folder, {**environment, "ANTIPHON_DRAIN_SECONDS": "1"}).start()
     try:
         yield process
     finally:

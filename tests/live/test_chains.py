@@ -12,7 +12,8 @@ from openai.types.responses import Response
 
 from app.ids import new_id
 from tests.fakes.databases import sqlite_first
-from tests.fakes.gateway import GatewayProcess, LiveGateway, running_gateway, upstream_settings
+from tests.fakes.forked import ForkedGateway
+from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream, Recorded
 
@@ -100,7 +101,7 @@ async def test_a_chain_goes_on_when_the_key_that_began_it_is_taken_away(
     assert types(with_thought) == ["user", "reasoning", "assistant", "user"]
 
     environment = {"DATABASE_URL": database_url, "OPENAI_BASE_URL": upstream.url}
-    process = GatewayProcess(tmp_path, environment | {"OPENAI_API_KEY": "sk-two"})
+    process = ForkedGateway(tmp_path, environment | {"OPENAI_API_KEY": "sk-two"})
 
     def ask() -> Response:
         with process.start().client(gateway.key) as client:

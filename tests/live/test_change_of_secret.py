@@ -16,6 +16,7 @@ from app.storage.upstreams.store import AddKey
 from app.storage.writer.writer import Writer
 from tests.conftest import COMMIT_TIMEOUT
 from tests.fakes.databases import sqlite_first
+from tests.fakes.forked import ForkedGateway
 from tests.fakes.founded import patient_storage
 from tests.fakes.gateway import GatewayProcess
 
@@ -180,7 +181,7 @@ def test_gateways_serve_through_the_change(database_url: str, folders: tuple[Pat
             "ANTIPHON_SECRET_KEY": secret.decode(),
             "ANTIPHON_PREVIOUS_SECRET_KEYS": b",".join(previous).decode(),
         }
-        gateway = GatewayProcess(folder, {"DATABASE_URL": database_url, "ANTIPHON_KEY_CACHE_SECONDS": "0", **secrets})
+        gateway = ForkedGateway(folder, {"DATABASE_URL": database_url, "ANTIPHON_KEY_CACHE_SECONDS": "0", **secrets})
         serving.append(gateway.start())
         return gateway
 

@@ -10,6 +10,7 @@ import pytest
 from openai import AsyncOpenAI, BadRequestError
 
 from tests.conftest import run_sql
+from tests.fakes.forked import ForkedGateway
 from tests.fakes.gateway import GatewayProcess
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream
@@ -30,7 +31,7 @@ async def gateways(
     try:
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
-            processes.append(GatewayProcess(tmp_path / name, told))
+            processes.append(ForkedGateway(tmp_path / name, told))
             await asyncio.to_thread(processes[-1].start)
         yield processes[0], processes[1]
     finally:

@@ -10,6 +10,7 @@ import pytest
 from openai import AsyncOpenAI
 from sqlalchemy import make_url
 
+from tests.fakes.forked import ForkedGateway
 from tests.fakes.gateway import GatewayProcess
 from tests.fakes.raw_client import calling
 from tests.fakes.streams import events
@@ -50,7 +51,7 @@ async def test_what_was_announced_survives_kill_9(
     rounds: int, database_url: str, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
     environment = {"DATABASE_URL": database_url, "OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream-one"}
-    process = GatewayProcess(tmp_path, environment)
+    process = ForkedGateway(tmp_path, environment)
     announced: dict[str, dict[str, Any]] = {}
     try:
         for number in range(rounds):

@@ -8,7 +8,8 @@ import pytest
 from openai import APIStatusError, InternalServerError, NotFoundError, RateLimitError
 
 from tests.builders import user
-from tests.fakes.gateway import GatewayProcess, running_gateway, upstream_settings
+from tests.fakes.forked import ForkedGateway
+from tests.fakes.gateway import running_gateway, upstream_settings
 from tests.fakes.replies import Reply
 from tests.fakes.streams import item, response
 from tests.fakes.upstream import FakeUpstream, Recorded
@@ -87,7 +88,7 @@ async def test_an_account_that_is_gone_is_named_as_the_reason(
         first = await client.responses.create(model="demo", input=[FILE])
         plain = await client.responses.create(model="demo", input="Hello.")
     environment = {"DATABASE_URL": sqlite_url, "OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-two"}
-    process = GatewayProcess(tmp_path, environment)
+    process = ForkedGateway(tmp_path, environment)
 
     def ask() -> APIStatusError:
         with process.start().client(gateway.key) as client:

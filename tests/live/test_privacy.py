@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.fakes.forked import ForkedGateway
 from tests.fakes.gateway import GatewayProcess
 from tests.fakes.raw_client import calling
 from tests.fakes.replies import Act, Reply
@@ -55,7 +56,7 @@ async def process(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[Gatew
         # Each call has its own answer: none waits for a key until it would get another.
         "ANTIPHON_POOL_WAIT_SECONDS": "0",
     }
-    process = GatewayProcess(tmp_path, environment).start()
+    process = ForkedGateway(tmp_path, environment).start()
     yield process
     process.stop()
 

@@ -14,6 +14,7 @@ from openai import AsyncOpenAI, NotFoundError, OpenAI
 from pydantic import BaseModel
 
 from tests.fakes.databases import sqlite_first
+from tests.fakes.forked import ForkedGateway
 from tests.fakes.gateway import GatewayProcess, LiveGateway
 from tests.fakes.upstream import FakeUpstream
 
@@ -31,7 +32,7 @@ class Named(BaseModel):
 @pytest.fixture
 def process(tmp_path: Path, database_url: str) -> Iterator[GatewayProcess]:
     """A gateway as its operator runs it, in front of the demo model."""
-    process = GatewayProcess(tmp_path, {"DATABASE_URL": database_url}).start()
+    process = ForkedGateway(tmp_path, {"DATABASE_URL": database_url}).start()
     try:
         yield process
     finally:

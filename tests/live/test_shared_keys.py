@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.fakes.forked import ForkedGateway
 from tests.fakes.gateway import GatewayProcess
 from tests.fakes.raw_http import Answer, RawClient
 from tests.fakes.replies import Act, Reply
@@ -56,7 +57,7 @@ async def gateways(tmp_path: Path, empty_postgresql_url: str, keys: Upstream) ->
     try:
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
-            processes.append(GatewayProcess(tmp_path / name, told))
+            processes.append(ForkedGateway(tmp_path / name, told))
             await asyncio.to_thread(processes[-1].start)
         yield processes
     finally:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.fakes.forked import ForkedGateway
 from tests.fakes.gateway import SECRET, GatewayProcess
 from tests.fakes.upstream import FakeUpstream
 
@@ -30,7 +31,7 @@ class Admin:
 
     def process(self, **environment: str) -> GatewayProcess:
         defaults = {"ANTIPHON_ADMIN_KEY": MASTER_KEY, "ANTIPHON_ALLOW_PRIVATE_UPSTREAMS": "true"}
-        return GatewayProcess(self.folder, {**defaults, **environment})
+        return ForkedGateway(self.folder, {**defaults, **environment})
 
     async def ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, status: int = 200

@@ -11,6 +11,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from tests.fakes.forked import ForkedGateway
 from tests.fakes.gateway import GatewayProcess
 from tests.fakes.replies import Reply
 from tests.fakes.streams import frame
@@ -127,7 +128,7 @@ async def team(tmp_path: Path, empty_postgresql_url: str, upstream: FakeUpstream
     try:
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
-            gateways.append(GatewayProcess(tmp_path / name, told))
+            gateways.append(ForkedGateway(tmp_path / name, told))
             await asyncio.to_thread(gateways[-1].start)
         team = Team(gateways, served)
         yield team

@@ -11,7 +11,8 @@ from app.storage.tables import responses
 from app.storage.usage.tables import usage, usage_hours
 from tests.fakes.background import BackgroundClient
 from tests.fakes.databases import sqlite_first
-from tests.fakes.gateway import GatewayProcess, LiveGateway, running_gateway, upstream_settings
+from tests.fakes.forked import ForkedGateway
+from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.ledger import rows, used
 from tests.fakes.raw_client import calling
 from tests.fakes.replicas import gateway_process
@@ -69,7 +70,7 @@ async def test_the_ledger_has_what_is_stored(gateway: LiveGateway) -> None:
 @sqlite_first
 async def test_what_a_crash_left_out_is_found_again(database_url: str, upstream: FakeUpstream, tmp_path: Path) -> None:
     environment = {"DATABASE_URL": database_url, "OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream-one"}
-    process = GatewayProcess(tmp_path, environment).start()
+    process = ForkedGateway(tmp_path, environment).start()
     try:
         await mixed(f"{process.url}/v1", process.key, 12)
         async with AsyncOpenAI(base_url=f"{process.url}/v1", api_key=process.key, max_retries=0) as client:
