@@ -1,4 +1,4 @@
-"""What the document says of each call under /admin/v1, by the name of the call."""
+"""Describe each call under /admin/v1 for the OpenAPI document, by the name of the call."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

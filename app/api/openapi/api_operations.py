@@ -1,4 +1,4 @@
-"""What the document says of each call under /v1, and of the probes, by the name of the call."""
+"""Describe each call under /v1, and the probes, for the OpenAPI document, by the name of the call."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

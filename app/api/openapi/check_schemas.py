@@ -15,14 +15,14 @@ ByHand: TypeAlias = Mapping[Check, Schema]
 
 
 def schema_of(check: Check, by_hand: ByHand) -> Schema:
-    """What passes the check. Raises KeyError for a check that is neither known by its kind nor written by hand."""
+    """Return the schema of what passes the check. Raises KeyError for one that is neither known nor written by hand."""
     if check in by_hand:
         return by_hand[check]
     return _KINDS[check.__qualname__.partition(".")[0]](inspect.getclosurevars(check).nonlocals, by_hand)
 
 
 def merged(strict: Schema, loose: Schema) -> Schema:
-    """What passes either of two checks of one value, with what the stricter one asks for told where they differ.
+    """Return the schema of what passes either of two checks of one value, which tells what the stricter one asks for.
 
     The gateway holds a request to OpenAI's own rules or to those of structure, by the upstream that serves the model.
     """
@@ -124,7 +124,7 @@ def _either(facts: Mapping[str, Any], by_hand: ByHand) -> Schema:
 
 
 def _narrowed(name: str, schema: Schema) -> Schema:
-    """What passes a check that is only asked about values of this type."""
+    """Return the schema of what passes a check that is only asked about values of this type."""
     if schema.keys().isdisjoint({"type", "anyOf", "$ref", "not"}):
         return {"type": name, **schema}
     return schema if schema.get("type", name) == name else NOTHING

@@ -15,7 +15,7 @@ from app.api.openapi.api_operations import API_OPERATIONS
 from app.api.openapi.operation import Answer, Operation, Parameter
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType({**API_OPERATIONS, **ADMIN_OPERATIONS})
-"""What is said of each call, by its name."""
+"""Holds the description of each call, by its name."""
 
 _PROBES = "health"
 _PLACEHOLDER = re.compile(r"\{(\w+)(:path)?\}")

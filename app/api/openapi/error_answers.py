@@ -10,10 +10,10 @@ DEFAULT = "default"
 """In place of a status: upstream's own error, with whatever status it has."""
 
 EVERY_CALL = (401, 403, 429, 431, 500, 503)
-"""What any call with a key may get."""
+"""Names the errors that any call with a key may get."""
 
 OF_BODIES = (400, 408, 413, 415)
-"""What a call with a body may get beside that."""
+"""Names those that a call with a body may get beside them."""
 
 _RETRY = "Seconds to wait, where it is known."
 _NAMES: Mapping[int | str, tuple[str, str]] = MappingProxyType(

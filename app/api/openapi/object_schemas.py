@@ -71,7 +71,7 @@ def page(element: Schema, *, cursor: Schema | None = None) -> Schema:
 
 
 def deleted(kind: str, name: str = "id") -> Schema:
-    """What is said of a thing that is gone."""
+    """Return the schema of the answer that says that a thing is gone."""
     return object_with({name: _TEXT, "object": {"const": kind}, "deleted": {"const": True}})
 
 

@@ -1,4 +1,4 @@
-"""What the document says of one route beside what the table of routes says: parameters, body, answers, errors."""
+"""Describe one route for the OpenAPI document beside the table of routes: parameters, body, answers, errors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Schema: TypeAlias = dict[str, Any]
 
 NULL: Schema = {"type": "null"}
 NOTHING: Schema = {"not": {}}
-"""What no value passes."""
+"""Is passed by no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def ref(name: str) -> Schema:
 
 
 def one_of(*schemas: Schema) -> Schema:
-    """What passes one of these, or more."""
+    """Return the schema of what passes one of these, or more."""
     flat: list[Schema] = []
     for schema in schemas:
         for branch in schema["anyOf"] if [*schema] == ["anyOf"] else [schema]:
