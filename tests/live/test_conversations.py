@@ -9,6 +9,7 @@ from openai import AsyncOpenAI, BadRequestError, NotFoundError
 
 from tests.fakes.databases import sqlite_first
 from tests.fakes.gateway import LiveGateway
+from tests.fakes.raw_client import calling
 from tests.fakes.raw_http import RawClient
 from tests.fakes.replies import Act, Reply
 from tests.fakes.streams import item, response, story
@@ -183,10 +184,8 @@ async def test_a_turn_that_failed_leaves_nothing_and_lets_go(client: AsyncOpenAI
 async def test_a_client_that_leaves_lets_go(client: AsyncOpenAI, upstream: FakeUpstream) -> None:
     conversation = await client.conversations.create(items=[user("One.")])
     upstream.enqueue(Reply.sse(story("resp_left")[:3], then=Act.STALL), Reply.stall())
-    stream: Any = await client.responses.create(model="demo", input="Two.", stream=True, conversation=conversation.id)
-    async for _ in stream:
-        break
-    await stream.close()
+    async with calling(str(client.base_url), client.api_key, input="Two.", conversation=conversation.id) as leaving:
+        await leaving.until(b"response.created")
     waiting = asyncio.create_task(say_when_free(client, "Two.", conversation.id))
     await upstream.request(1)
     waiting.cancel()

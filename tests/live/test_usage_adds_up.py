@@ -48,11 +48,14 @@ async def mixed(base_url: str, key: str, count: int) -> None:
         async def call(number: int) -> None:
             given: Any = {"model": "demo", "input": f"Count to {number}.", "stream": number % 2 == 0}
             given |= {"background": number % 3 == 0}
+            if number % 8 == 0:
+                async with calling(base_url, key, **given) as leaving:
+                    await leaving.chunk()
+                return
             answer = await client.responses.create(**given)
             if given["stream"]:
                 async for _ in answer:
-                    if number % 8 == 0:
-                        break
+                    pass
 
         await asyncio.gather(*[call(number) for number in range(count)])
 

@@ -14,7 +14,7 @@ from app.storage.limits.memory_counts import MemoryCounts
 from app.storage.limits.split_counts import SplitCounts
 from app.storage.limits.valkey_counts import ValkeyCounts
 from tests.fakes.counted import BUDGET, REQUESTS, SHARED, STREAMS, TOKENS, granted, shift
-from tests.fakes.valkey import ValkeyServer
+from tests.fakes.valkey import PATIENCE, ValkeyServer
 
 KINDS = {"sqlite": "sqlite", "postgresql": "postgresql", "memory": "sqlite", "valkey": "sqlite"}
 
@@ -46,7 +46,7 @@ async def processes(
 ) -> AsyncIterator[Processes]:
     if kind == "valkey":
         server: ValkeyServer = request.getfixturevalue("valkey")
-        first, second = ValkeyCounts(server.url), ValkeyCounts(server.url)
+        first, second = (ValkeyCounts(server.url, timeout=PATIENCE) for _ in range(2))
         yield Processes(
             SplitCounts(first, limits), SplitCounts(second, other_limits), other_limits, lambda: age_windows(server.url)
         )

@@ -29,7 +29,7 @@ from app.storage.limits.database_counts import DatabaseCounts
 from app.storage.limits.memory_counts import MemoryCounts
 from app.storage.limits.split_counts import SplitCounts
 from app.storage.limits.valkey_counts import ValkeyCounts
-from tests.fakes.valkey import ValkeyServer
+from tests.fakes.valkey import PATIENCE, ValkeyServer
 from tests.storage.conftest import Replica
 
 _KINDS = {"memory": "sqlite", "sqlite": "sqlite", "valkey": "sqlite", "postgresql": "postgresql"}
@@ -255,7 +255,7 @@ class _SimulatedValkey(ValkeyCounts):
     """One that is told what time it is before it is asked anything."""
 
     def __init__(self, url: str, book: Book) -> None:
-        super().__init__(url, _LONG_LEASE_SECONDS)
+        super().__init__(url, _LONG_LEASE_SECONDS, PATIENCE)
         self._book = book
 
     async def _run(self, *asked: Any) -> Any:

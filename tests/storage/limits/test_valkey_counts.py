@@ -13,7 +13,7 @@ from app.state.limit_windows import Claim, Correction
 from app.storage.limits.valkey_counts import ValkeyCounts
 from tests.fakes.counted import REQUESTS, STREAMS, TOKENS, granted
 from tests.fakes.duty import on_duty
-from tests.fakes.valkey import ValkeyServer
+from tests.fakes.valkey import PATIENCE, ValkeyServer
 
 Process: TypeAlias = Callable[..., ValkeyCounts]
 
@@ -25,7 +25,7 @@ async def process(valkey: ValkeyServer) -> AsyncIterator[Process]:
     """Makes a process that counts there, which ends with the test."""
     made: list[ValkeyCounts] = []
 
-    def make(lease_seconds: float = 25.0, url: str = valkey.url, timeout: float = 20.0) -> ValkeyCounts:
+    def make(lease_seconds: float = 25.0, url: str = valkey.url, timeout: float = PATIENCE) -> ValkeyCounts:
         made.append(ValkeyCounts(url, lease_seconds, timeout))
         return made[-1]
 
@@ -150,7 +150,9 @@ async def test_one_that_gives_up_does_not_get_in_the_way_of_others(process: Proc
 
 async def test_a_password_is_told_to_the_server_and_to_nobody_else() -> None:
     server = ValkeyServer("pa55word").start()
-    right, wrong = ValkeyCounts(server.url), ValkeyCounts(server.url.replace("pa55", "another-pa55"))
+    right, wrong = (
+        ValkeyCounts(url, timeout=PATIENCE) for url in (server.url, server.url.replace("pa55", "another-pa55"))
+    )
     try:
         assert (await right.draw([Claim(REQUESTS, 1)], "")).refused is None
         with pytest.raises(StorageError) as raised:
