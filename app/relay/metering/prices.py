@@ -5,6 +5,7 @@ known here.
 """
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -139,6 +140,10 @@ class Prices:
         The log names the models that upstreams name explicitly, not by a glob, and that have no known price.
         """
         await asyncio.to_thread(_public, (), None)
+        if gc.get_freeze_count():
+            # In a process that has frozen what it began with, this joins it: full collections would walk its 20,000
+            # objects in vain. What calls hold now is freed all the same, but for cycles.
+            gc.freeze()
         if unpriced := await self._unpriced():
             _log.warning(
                 "no price is known of some models: keys with a budget in dollars may not use them, unless "

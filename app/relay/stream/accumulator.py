@@ -22,6 +22,7 @@ _NUMBERED = b'"sequence_number"'
 _MANY_DELTAS, _LONG_DELTA_BYTES = 64, 1024
 # The text of a delta, as JSON without its quotes, in the usual spelling; and the type of deltas whose text is output.
 _TEXTS = re.compile(rb'"delta":"([^"\\]*(?:\\.[^"\\]*)*)"').findall
+_TEXT_FOLLOWS = b'"delta":"'
 _OUTPUT = b'"type":"response.output_text.delta"'
 # A delta's text is between the first two; the second cannot be in the text, where quotes are escaped. The last is the
 # second as written by upstreams that put spaces between members.
@@ -56,6 +57,15 @@ def _text_end(frame: bytes, start: int) -> int:
     """Find the end of a delta's text that is written with spaces, or as the last member."""
     end = frame.find(_SPACED_TEXT_ENDS, start)
     return end if end >= 0 else frame.rfind(b'"')
+
+
+def _texts(deltas: bytes) -> list[bytes]:
+    """Return the texts of these deltas, as many as are written in the usual way."""
+    if deltas.find(b"\\") >= 0:
+        return _TEXTS(deltas)
+    # Without escapes, a text ends at the next quote.
+    _, *texts = deltas.split(_TEXT_FOLLOWS)
+    return [text.partition(b'"')[0] for text in texts]
 
 
 class StreamAccumulator:
@@ -172,7 +182,7 @@ class StreamAccumulator:
             return
         self._last_delta = deltas[-1]
         joined = b"".join(deltas)
-        texts = _TEXTS(joined)
+        texts = _texts(joined)
         is_usual = len(texts) == len(deltas) and (
             not self._unfinished or (len(self._unfinished) == 1 and joined.count(_OUTPUT) == len(deltas))
         )
