@@ -24,10 +24,11 @@ THOUGHT = "The user wants something."
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a server takes and sends. `takes`: the only keys of a body, if it is strict."""
+    """What a server takes and sends. `takes`: the only keys of a body, if strict; `has_tags`: it thinks in the text."""
 
     takes: frozenset[str] | None = None
     reasoning_in: str | None = None
+    has_tags: bool = False
     needs_reasoning: bool = False
     is_template: bool = False
     calls: str = "standard"
@@ -47,6 +48,7 @@ DEEPSEEK = Dialect(reasoning_in="reasoning_content", needs_reasoning=True)
 OPENROUTER = Dialect(reasoning_in="reasoning")
 GEMINI = Dialect(calls="signed")
 TEMPLATE = Dialect(is_template=True, ends_with_done=False)
+TAGGED = Dialect(has_tags=True)
 
 
 @dataclass
@@ -138,6 +140,8 @@ def answer(body: Mapping[str, Any], dialect: Dialect) -> Reply:
         for place, name in enumerate(_CALLED.findall(asked))
     ]
     text = "" if calls else _said(body, last, numbers.get("words"))
+    if dialect.has_tags:
+        text = f"<think>{THOUGHT}</think>{text}"
     usage = {"prompt_tokens": 10 * len(body["messages"]), "completion_tokens": 7, "total_tokens": 0}
     if not body.get("stream"):
         return Reply.json(200, _whole(body, dialect, text, calls, usage))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
-from tests.fakes.chat_calls import TIME, WEATHER, chat_settings, streamed
+from tests.fakes.chat_calls import WEATHER, chat_settings, streamed, tool_rounds
 from tests.fakes.chat_upstream import DEEPSEEK, GEMINI, OPENAI, STRICT, TEMPLATE, THOUGHT, Dialect, FakeChat
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.upstream import FakeUpstream
@@ -85,32 +85,8 @@ async def test_a_chain_with_tools_goes_on_whatever_the_dialect(
         running_gateway(database_url, [chat_settings(chat, chat=profile)]) as gateway,
         gateway.client() as client,
     ):
-        await _tool_rounds(client)
+        await tool_rounds(client)
     assert chat.refusals == []
-
-
-async def _tool_rounds(client: AsyncOpenAI) -> None:
-    tools = [WEATHER, TIME]
-    previous: Any = await client.responses.create(model="m", input="Hello", instructions="Be kind.", tools=tools)
-    for round_ in range(2):
-        asked: Any = [
-            {"role": "developer", "content": "Use tools."},
-            {"role": "user", "content": "[call weather] [call time] please"},
-        ]
-        called: Any = await client.responses.create(
-            model="m", input=asked, previous_response_id=previous.id, tools=tools, metadata={"round": str(round_)}
-        )
-        calls = [item for item in called.output if item.type == "function_call"]
-        assert [call.name for call in calls] == ["weather", "time"]
-        assert all(call.arguments == '{"city": "Utrecht"}' for call in calls)
-        outputs: Any = [
-            {"type": "function_call_output", "call_id": call.call_id, "output": f"{call.name} is fine"}
-            for call in reversed(calls)
-        ]
-        events = await streamed(client, input=outputs, previous_response_id=called.id, tools=tools)
-        previous = events[-1].response
-        assert events[-1].type == "response.completed"
-        assert previous.output_text == "The tool said: time is fine"
 
 
 async def test_a_chain_of_fifty_turns_keeps_all_that_was_thought_and_called(sqlite_url: str, chat: FakeChat) -> None:
