@@ -31,7 +31,6 @@ HUGE_BYTES = 1_000_000
 
 # Between the two a document is large by its count of values, nearly all of which stand behind a comma.
 _MANY_COMMAS = 5_000
-_SPLITTABLE_LEVELS = 200
 # Values weigh far more decoded than sent (7,000,000 lists: 600 MB).
 _MOST_VALUES = 1_000_000
 
@@ -105,9 +104,7 @@ def elements_of(array: Collection[Any], raw: bytes | Json) -> Iterable[bytes]:
 
 def check_depth(raw: bytes) -> None:
     """Raise RecursionError for valid JSON that is nested deeper than can be split."""
-    # So many levels can always be split, and fewer brackets cannot be nested deeper.
-    if raw.count(b"{") + raw.count(b"[") > _SPLITTABLE_LEVELS:
-        _VALUE.decode(raw)
+    _VALUE.decode(raw)
 
 
 def is_json(raw: bytes) -> bool:

@@ -223,7 +223,8 @@ class Cycle:
         connection = self._connection
         if not self._is_chunked or self.is_answered or self.is_lost or not connection.can_write:
             return False
-        connection.write(b"%b%x\r\n%b\r\n" % (self._take_unsent(), len(body), body))
+        unsent = self._take_unsent() if self._unsent else b""
+        connection.write(b"%b%x\r\n%b\r\n" % (unsent, len(body), body))
         return True
 
     async def _wait(self) -> None:
@@ -245,7 +246,7 @@ class Cycle:
         declared = known.get(b"content-length")
         length = None if declared is None else int(declared)
         head = b"".join([b"%b: %b\r\n" % header for header in headers])
-        if not head.count(b"\r") == head.count(b"\n") == len(headers) or b"\0" in head:
+        if not head.count(b"\r") == head.count(b"\n") == len(headers) or head.find(b"\0") >= 0:
             raise RuntimeError("A header of the answer holds a line break.")
         if self.head.method == "HEAD" or status in _WITHOUT_BODY:
             length = 0

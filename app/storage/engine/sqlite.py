@@ -33,6 +33,13 @@ _WAIT = 100
 # Milliseconds for which the writer waits for an outside reader of the log (a backup).
 _CHECKPOINT_WAIT = 200
 
+# Where a type has no adapter the driver looks for methods that these lack, each time that it binds one, which takes as
+# long as the rest of the binding. These adapters return the value itself (`get` a None), and are made in C.
+_none: Any = {}.get
+sqlite3.register_adapter(bytes, bytes.__bytes__)
+sqlite3.register_adapter(bool, int)
+sqlite3.register_adapter(type(None), _none)
+
 
 class Sqlite(Driver):
     """Use one file in WAL mode; `timeout` (seconds) bounds the wait for another process's lock.

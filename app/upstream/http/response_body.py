@@ -107,8 +107,9 @@ class ResponseBody:
 
     def arrived(self, size: int) -> None:
         """Wake the reader for new pieces of `size` bytes, and pause the connection if too much waits."""
-        if self._take is not None and self._take(self._chunk()):
-            self.pieces.clear()
+        pieces = self.pieces
+        if self._take is not None and self._take(pieces[0] if len(pieces) == 1 else self._chunk()):
+            pieces.clear()
             self._since = self._loop.time()
             return
         self._waiting_bytes += size
