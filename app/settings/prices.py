@@ -8,7 +8,7 @@ Usd = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
 class PriceSettings(BaseModel):
-    """What a model's tokens cost, in US dollars per million, in place of the public price. The first match counts.
+    """Price a model's tokens, in US dollars per million, in place of the public price. The first match counts.
 
     What is not set here is not taken from the public lists.
     """

@@ -117,7 +117,7 @@ class AccessSettings(SettingsGroup):
 
 
 class MemorySettings(SettingsGroup):
-    """What a process holds of calls at once: their number is the server's matter, their bytes are here."""
+    """Bound the bytes that a process holds of calls at once; their number is the server's matter."""
 
     max_buffered_bytes: int | None = Field(
         None,
