@@ -112,7 +112,9 @@ async def running_gateway(
         upstreams=tuple(upstreams),
     )
     if keys_of is None:
-        async with open_installation(settings.storage, KeyRing(SECRET)) as installation:
+        # What is set up here has its time, whatever the gateway's is.
+        patient = settings.storage.model_copy(update=_PATIENT)
+        async with open_installation(patient, KeyRing(SECRET)) as installation:
             key = await installation.create_key("live", await installation.create_project("default"))
             other_key = await installation.create_key("other", await installation.create_project("other"))
     else:

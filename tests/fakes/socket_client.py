@@ -26,7 +26,9 @@ class SocketClient:
     async def to(cls, gateway: LiveGateway, path: str = "/v1/responses", **options: Any) -> AsyncIterator[Self]:
         options.setdefault("additional_headers", gateway.headers())
         url = gateway.url.replace("http", "ws", 1) + path
-        async with connect(url, max_size=None, compression=None, close_timeout=1, **options) as connection:
+        async with connect(
+            url, max_size=None, compression=None, open_timeout=SECONDS, close_timeout=1, **options
+        ) as connection:
             yield cls(connection)
 
     async def create(self, **members: Any) -> None:

@@ -23,9 +23,9 @@ _BODY = {"model": "demo", "input": "Hello!"}
 
 @pytest.fixture
 async def impatient(database_url: str, upstream: FakeUpstream) -> AsyncIterator[LiveGateway]:
-    """A gateway that waits for a commit for a second."""
+    """A gateway that waits for a commit for three seconds."""
     upstreams = [upstream_settings(upstream.url, "sk-upstream-one")]
-    async with running_gateway(database_url, upstreams, storage={"commit_timeout_seconds": 1}) as gateway:
+    async with running_gateway(database_url, upstreams, storage={"commit_timeout_seconds": 3}) as gateway:
         yield gateway
 
 

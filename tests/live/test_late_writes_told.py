@@ -18,7 +18,7 @@ async def test_what_was_refused_while_the_database_stood_still_is_not_done_later
     gateway_with: GatewayWith, sqlite_url: str, upstream: FakeUpstream
 ) -> None:
     async with (
-        gateway_with(storage={"commit_timeout_seconds": 1}) as gateway,
+        gateway_with(storage={"commit_timeout_seconds": 3}) as gateway,
         BackgroundClient.to(gateway.url, gateway.key) as background,
         gateway.client() as client,
     ):

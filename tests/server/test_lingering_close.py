@@ -1,6 +1,7 @@
 """How long a client is listened to after its answer, before its connection is closed."""
 
 import asyncio
+import errno
 
 import pytest
 
@@ -35,4 +36,18 @@ async def test_the_last_answer_can_be_read_before_the_connection_closes(
     await connected.sends(b"what comes now is dropped", LIVEZ)
     assert connected.held == 0
     assert len(app.asked) == 1
+    await until(lambda: connected.transport.is_closed)
+
+
+async def test_a_connection_that_was_reset_under_its_last_answer_is_no_fault(
+    connected: Connected, app: AppFake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_reset() -> None:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    monkeypatch.setattr(lingering_close, "LINGER_SECONDS", 0.02)
+    monkeypatch.setattr(connected.transport, "write_eof", is_reset)
+    await connected.sends(LIVEZ.replace(b"host", b"connection: close\r\nhost"))
+    await app.answer()
+    assert connected.statuses == [b"200"]
     await until(lambda: connected.transport.is_closed)

@@ -5,6 +5,7 @@ The moment begins with the answer, and nothing that the client sends makes it lo
 """
 
 import asyncio
+from contextlib import suppress
 
 from app.server.idle_timer import IdleTimer
 
@@ -22,5 +23,7 @@ def close_after_answer(transport: asyncio.Transport, idle: IdleTimer, *, client_
     if client_has_ended:
         transport.close()
     else:
-        transport.write_eof()
+        # A client that has reset the connection meanwhile takes no end; the event loop is about to tell so.
+        with suppress(OSError):
+            transport.write_eof()
         idle.restart(LINGER_SECONDS)

@@ -186,7 +186,7 @@ async def test_what_a_client_brought_from_another_account_finds_it_and_nobody_is
 
 @pytest.mark.slow
 async def test_a_call_in_the_background_is_not_made_twice_blindly(upstream: FakeUpstream, transport: Transport) -> None:
-    two = rig(transport, upstream_settings(upstream.url, *KEYS[:2]), first_byte_timeout_seconds=1)
+    two = rig(transport, upstream_settings(upstream.url, *KEYS[:2]), first_byte_timeout_seconds=2)
     upstream.respond = lambda _: Reply.stall()
     assert (await failure(two.open(is_background=True))).status == 504
     assert len(upstream.requests) == 1

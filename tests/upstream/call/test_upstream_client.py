@@ -93,7 +93,7 @@ BROKEN = [
 async def test_a_healthy_key_beside_a_broken_one_is_enough(
     fault: Reply, upstream: FakeUpstream, transport: Transport
 ) -> None:
-    two = rig(transport, upstream_settings(upstream.url, *KEYS[:2]), first_byte_timeout_seconds=1.5)
+    two = rig(transport, upstream_settings(upstream.url, *KEYS[:2]), first_byte_timeout_seconds=3)
     upstream.respond = lambda r: Reply.sse(EVENTS) if r.headers["authorization"].endswith(KEYS[1]) else fault
     broken, healthy = two.pool.accounts()
     for _ in range(8):
@@ -187,7 +187,7 @@ async def test_an_endless_error_body_is_read_no_further_than_its_limit(upstream:
 
 
 async def test_a_status_counts_when_its_body_never_comes(upstream: FakeUpstream, transport: Transport) -> None:
-    one = rig(transport, upstream_settings(upstream.url), first_byte_timeout_seconds=1)
+    one = rig(transport, upstream_settings(upstream.url), first_byte_timeout_seconds=2)
     upstream.enqueue(Reply([Reply.head(401, {"content-length": "20"}), Act.STALL]))
     error = await failure(one.open())
     assert error.code == "upstream_authentication_error"
