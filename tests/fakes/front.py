@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.ports import free_port
+
 _PAGE = Path(__file__).parents[2] / "docs" / "deployment.md"
 _START_SECONDS = 30.0
 FRONTS = ("nginx", "caddy", "haproxy")
@@ -54,9 +56,7 @@ def running_front(front: str, gateway_url: str, folder: Path) -> Iterator[str]:
     if shutil.which(front) is None:
         reason = f"{front} IS NOT INSTALLED: its documented configuration is untested (apt-get install {front})"
         pytest.skip(reason)
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
+    port = free_port()
     filled = {"folder": folder, "port": port, "file": folder / "configuration"}
     placeholder, listener = _LISTENERS[front]
     snippet = documented(front)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -33,6 +32,7 @@ from app.settings.server import AccessSettings, MemorySettings, ServerSettings
 from app.settings.upstreams import KeySettings, UpstreamSettings
 from app.storage.engine.database import Database
 from tests.fakes.described import Described
+from tests.fakes.ports import free_port
 
 SECRET = b"a secret of sixteen characters and more"
 _START_SECONDS = 60.0
@@ -46,13 +46,6 @@ def upstream_settings(url: str, *keys: str, name: str = "fake", **options: Any) 
     return UpstreamSettings(
         name=name, base_url=url, keys=tuple(KeySettings(secret=SecretStr(key)) for key in keys), **options
     )
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 @dataclass(frozen=True)
@@ -151,7 +144,8 @@ class GatewayProcess:
         self.log = folder / "gateway.log"
         self.banner = folder / "gateway.err"
         self.url = ""
-        self._port = port
+        # It keeps its port over restarts, while it is down, too.
+        self._port = port or free_port()
         self._environment = {
             **{
                 name: value
@@ -172,7 +166,7 @@ class GatewayProcess:
 
     @property
     def port(self) -> int:
-        """Where it listens; 0 before a start that chooses."""
+        """Where it listens."""
         return self._port
 
     @property

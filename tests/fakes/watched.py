@@ -12,7 +12,8 @@ from sqlalchemy import NullPool, create_engine, make_url, text
 
 from app.storage.engine.location import DatabaseLocation
 from tests.fakes.canaries import Evidence
-from tests.fakes.gateway import GatewayProcess, free_port
+from tests.fakes.gateway import GatewayProcess
+from tests.fakes.ports import free_port
 from tests.fakes.upstream import FakeUpstream
 
 SECONDS = 60.0

@@ -13,7 +13,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.fakes.gateway import GatewayProcess, free_port
+from tests.fakes.gateway import GatewayProcess
+from tests.fakes.ports import free_port
 from tests.fakes.raw_http import RawClient
 from tests.fakes.replicas import gateway_process
 from tests.fakes.replies import Reply

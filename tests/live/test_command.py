@@ -20,7 +20,8 @@ from app import __version__
 from app.__main__ import cli
 from app.security.key_ring import KeyRing
 from tests.fakes.founded import found
-from tests.fakes.gateway import SECRET, GatewayProcess, free_port
+from tests.fakes.gateway import SECRET, GatewayProcess
+from tests.fakes.ports import free_port
 
 pytestmark = pytest.mark.live
 

@@ -13,7 +13,8 @@ import orjson
 import pytest
 from sqlalchemy import make_url
 
-from tests.fakes.gateway import GatewayProcess, free_port
+from tests.fakes.gateway import GatewayProcess
+from tests.fakes.ports import free_port
 
 pytestmark = pytest.mark.live
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
 from tests.fakes.passthrough import MESSAGES
+from tests.fakes.ports import free_port
 from tests.fakes.raw_http import Answer, RawClient
 from tests.fakes.replies import Reply
 from tests.fakes.streams import frame
@@ -182,12 +183,11 @@ async def test_a_request_larger_than_every_keys_limit_fails_and_rests_none(
 async def test_the_last_upstream_serves_what_the_others_cannot(
     sqlite_url: str, upstream: FakeUpstream, name: str
 ) -> None:
-    async with FakeUpstream() as gone:
-        pass
+    gone = f"http://127.0.0.1:{free_port()}/v1"
     upstream.respond = lambda _: FAULTS[name]
     async with FakeUpstream() as last:
         upstreams = [
-            upstream_settings(gone.url, "sk-gone", name="gone"),
+            upstream_settings(gone, "sk-gone", name="gone"),
             upstream_settings(upstream.url, "sk-bad", name="bad"),
             upstream_settings(last.url, "sk-last", name="last"),
         ]

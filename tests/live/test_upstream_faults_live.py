@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.fakes.gateway import LiveGateway, running_gateway, upstream_settings
+from tests.fakes.ports import free_port
 from tests.fakes.raw_http import Answer, RawClient
 from tests.fakes.replies import Act, Reply
 from tests.fakes.streams import events, frame, item, response, story
@@ -167,13 +168,12 @@ async def test_a_connection_that_was_kept_and_is_closed_without_a_word_is_follow
 
 
 async def test_a_port_where_nobody_listens_is_one_clear_error(sqlite_url: str) -> None:
-    async with FakeUpstream() as gone:
-        pass
-    async with running_gateway(sqlite_url, [upstream_settings(gone.url, KEY)]) as gateway:
+    gone = f"127.0.0.1:{free_port()}"
+    async with running_gateway(sqlite_url, [upstream_settings(f"http://{gone}/v1", KEY)]) as gateway:
         answer = await create(gateway)
         assert (answer.status, error_of(answer)["code"]) == (502, "upstream_unreachable")
         assert answer.headers["x-should-retry"] == "false"
-        assert gone.origin.encode() not in answer.body
+        assert gone.encode() not in answer.body
 
 
 async def test_a_redirect_is_not_followed(limited: LiveGateway, upstream: FakeUpstream) -> None:

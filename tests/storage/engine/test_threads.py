@@ -1,10 +1,10 @@
 """The threads that use the database: how a read that is late is ended, and that no thread is left behind."""
 
 import asyncio
+import tempfile
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, make_url, text
@@ -105,8 +105,8 @@ async def test_what_is_still_running_when_the_database_closes_is_waited_for(data
     assert storage_threads() == []
 
 
-async def test_a_server_that_answers_nothing_any_more_is_hung_up_on(postgresql_url: str, tmp_path: Path) -> None:
-    async with _line_to(postgresql_url, tmp_path) as (url, cut):
+async def test_a_server_that_answers_nothing_any_more_is_hung_up_on(postgresql_url: str) -> None:
+    async with _line_to(postgresql_url) as (url, cut):
         database = Database(url, pool_size=1, commit_timeout=1.0)
         await database.ping()
         cut.set()
@@ -121,7 +121,7 @@ async def test_a_server_that_answers_nothing_any_more_is_hung_up_on(postgresql_u
 
 
 @asynccontextmanager
-async def _line_to(url: str, folder: Path) -> AsyncIterator[tuple[str, asyncio.Event]]:
+async def _line_to(url: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
     """A way to this server on which, while `cut` is set, nothing arrives: its URL, and `cut`."""
     there = make_url(url)
     port = there.port or 5432
@@ -141,7 +141,9 @@ async def _line_to(url: str, folder: Path) -> AsyncIterator[tuple[str, asyncio.E
             back, forth = await asyncio.open_connection(there.host, port)
         lines.update({asyncio.create_task(carry(reader, forth)), asyncio.create_task(carry(back, writer))})
 
-    async with await asyncio.start_unix_server(serve, folder / f".s.PGSQL.{port}"):
-        here = there.set(host=None, query={**there.query, "host": str(folder)})
-        yield here.render_as_string(hide_password=False), cut
-        await asyncio.gather(*lines, return_exceptions=True)
+    # The path of a socket is short.
+    with tempfile.TemporaryDirectory() as folder:
+        async with await asyncio.start_unix_server(serve, f"{folder}/.s.PGSQL.{port}"):
+            here = there.set(host=None, query={**there.query, "host": folder})
+            yield here.render_as_string(hide_password=False), cut
+            await asyncio.gather(*lines, return_exceptions=True)

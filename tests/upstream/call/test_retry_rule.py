@@ -1,7 +1,6 @@
 """The retry rule, line by line: what is tried again, where, at whose cost, and what is never."""
 
 import asyncio
-import socket
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +12,7 @@ from app.state.usage import UsageEntry
 from app.upstream.account import Account
 from app.upstream.call.retry_budget import RetryBudget
 from app.upstream.transport import Transport
+from tests.fakes.ports import free_port
 from tests.fakes.replies import Reply
 from tests.fakes.upstream import FakeUpstream, Recorded
 from tests.upstream.rig import EVENTS, KEYS, SSE, Rig, cooling, failure, key_settings, rig, upstream_settings
@@ -42,11 +42,6 @@ def keys(upstream: FakeUpstream) -> Keys:
 
 def entry() -> UsageEntry:
     return UsageEntry(0, "req_1", "proj_1", "key_1", "responses", "m", is_stream=True, is_background=False)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def code_of(error: UpstreamError) -> str | None:

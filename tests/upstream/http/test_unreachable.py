@@ -6,18 +6,12 @@ import socket
 import pytest
 
 from app.upstream.transport import Transport
+from tests.fakes.ports import free_port
 from tests.fakes.replies import Act, Reply
 from tests.fakes.upstream import FakeUpstream
 from tests.upstream.rig import EVENTS, SSE, failure, rig, serving, upstream_settings
 
 pytestmark = pytest.mark.live
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert isinstance(port, int)
-    return port
 
 
 async def test_a_refused_connection_is_unreachable_and_the_next_upstream_serves(
