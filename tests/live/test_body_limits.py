@@ -69,7 +69,7 @@ async def test_a_body_that_does_not_arrive_in_time_is_refused(
 ) -> None:
     first = b"5\r\n" + GOOD[:5] + b"\r\n" if framing is CHUNKED else GOOD[:5]
     rest = chunked(GOOD[5:]) if framing is CHUNKED else GOOD[5:]
-    server = {"body_timeout_seconds": 0.5}
+    server = {"body_timeout_seconds": 2}
     async with gateway_with(server=server) as gateway, RawClient.to(gateway.url) as client:
         await client.send(head("POST", "/v1/responses", {**gateway.headers(), **framing}) + first)
         check(await client.answer(), 408, "request_timeout")

@@ -110,7 +110,7 @@ async def test_a_head_that_does_not_end_is_given_up(
 
 
 async def test_a_connection_on_which_nothing_comes_is_closed(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "_KEEP_ALIVE_SECONDS", 1)
+    monkeypatch.setattr(run, "_KEEP_ALIVE_SECONDS", 2)
     async with (
         running_gateway(sqlite_url) as gateway,
         RawClient.to(gateway.url) as fresh,

@@ -216,7 +216,7 @@ async def test_a_fault_in_a_stream_ends_it_as_failed(limited: LiveGateway, upstr
 
 
 async def test_a_silence_in_a_stream_ends_it_as_failed(sqlite_url: str, upstream: FakeUpstream) -> None:
-    relay = {"idle_timeout_seconds": 0.6}
+    relay = {"idle_timeout_seconds": 1.5}
     upstream.enqueue(Reply.sse(EVENTS[:3], then=Act.STALL))
     async with running_gateway(sqlite_url, [upstream_settings(upstream.url, KEY)], relay=relay) as gateway:
         answer = await create(gateway, stream=True)

@@ -84,7 +84,7 @@ async def test_a_wrong_query_is_a_storage_error_that_quotes_nothing(database: Da
 
 
 async def test_readers_wait_for_each_other_only_so_long(database_url: str) -> None:
-    database = Database(database_url, pool_size=1, commit_timeout=0.5)
+    database = Database(database_url, pool_size=1, commit_timeout=1.5)
     with held_readers(database, 1), pytest.raises(StorageError):
         await database.ping()
     await database.ping()
@@ -212,7 +212,7 @@ async def test_a_log_that_was_lengthened_holds_the_commits_that_follow(
 
 
 async def test_a_database_that_cannot_be_written_to_keeps_the_log_that_it_has(sqlite_url: str) -> None:
-    database = Database(sqlite_url, pool_size=1, commit_timeout=0.5)
+    database = Database(sqlite_url, pool_size=1, commit_timeout=1.5)
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         await database.lengthen_log()

@@ -203,8 +203,8 @@ async def test_a_write_that_is_late_is_a_storage_error_and_is_not_committed_late
 async def test_a_lock_that_outlasts_the_wait_fails_the_group_and_the_next_write_succeeds(
     database_url: str, make_response: MakeResponse, responses: ResponseStore
 ) -> None:
-    database = Database(database_url, pool_size=1, commit_timeout=0.5)
-    writer = Writer(database, 1.0)
+    database = Database(database_url, pool_size=1, commit_timeout=1.0)
+    writer = Writer(database, 3.0)
     async with held_lock(database_url):
         outcomes = await asyncio.gather(
             *(writer.submit(SaveResponse.of(make_response(f"n{number}"))) for number in range(3)),

@@ -49,7 +49,7 @@ async def test_the_connection_that_rested_last_is_used_first(native: HttpClient,
 async def test_an_idle_connection_is_closed_after_its_time(
     native: HttpClient, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_pool, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(connection_pool, "IDLE_SECONDS", 1.0)
     upstream.respond = lambda r: Reply.sse(EVENTS, pause=0.05 if "slow" in r.path else 0.0)
     slow = await ask(native, f"{upstream.origin}/slow")
     await whole(native, upstream.url)

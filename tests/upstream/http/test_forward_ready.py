@@ -80,8 +80,8 @@ async def test_an_error_is_for_the_next_reader(upstream: FakeUpstream, native: H
 async def test_a_stream_that_falls_silent_while_it_is_poured_is_given_up(
     upstream: FakeUpstream, native: HttpClient
 ) -> None:
-    upstream.enqueue(Reply.sse(PIECES, then=Act.STALL, pause=0.2))
-    answer = await rig(native, upstream_settings(upstream.url), idle_timeout_seconds=0.8).open()
+    upstream.enqueue(Reply.sse(PIECES, then=Act.STALL, pause=0.4))
+    answer = await rig(native, upstream_settings(upstream.url), idle_timeout_seconds=1.6).open()
     taken: list[bytes] = [await answer.read()]
     await answer.forward_ready(lambda chunk: not taken.append(chunk))  # type: ignore[func-returns-value]
     # All of it took longer than the silence that is allowed between two of them.
