@@ -11,6 +11,7 @@ import orjson
 from app.state.items.token_estimate import estimate_bytes, estimate_items
 from app.wire.json.repair import repaired
 from app.wire.json.sliced_decoder import decode
+from app.wire.json.tokenizer import NotJsonError
 from app.wire.json_body import is_json, members
 from app.wire.responses import response_object, stream_events
 from app.wire.sse import FrameSplitter
@@ -48,7 +49,11 @@ class _Unfinished:
     def as_item(self, status: str) -> bytes:
         said = b'"%b"' % bytes(self.text)
         # A pair of surrogates may come in two deltas, and of the last pair only one half.
-        text = decode(said if is_json(said) else repaired(said))
+        try:
+            text = decode(said if is_json(said) else repaired(said))
+        except NotJsonError:
+            # Upstream's delta was no JSON: what it said is kept as it came.
+            text = self.text.decode(errors="replace")
         part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
         return orjson.dumps({**self.item, "status": status, "content": [part]})
 
@@ -183,11 +188,14 @@ class StreamAccumulator:
         self._last_delta = deltas[-1]
         joined = b"".join(deltas)
         texts = _texts(joined)
-        is_usual = len(texts) == len(deltas) and (
-            not self._unfinished or (len(self._unfinished) == 1 and joined.count(_OUTPUT) == len(deltas))
+        said = b"".join(texts)
+        # A text that does not end runs on into the next line.
+        is_usual = (
+            len(texts) == len(deltas)
+            and said.find(b"\n") < 0
+            and (not self._unfinished or (len(self._unfinished) == 1 and joined.count(_OUTPUT) == len(deltas)))
         )
         if is_usual:
-            said = b"".join(texts)
             self._text += len(said)
             if self._unfinished:
                 # Where there is no room for all deltas, there may be for the first.

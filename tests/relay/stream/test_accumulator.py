@@ -256,3 +256,19 @@ def test_a_whole_stream_is_the_response_in_which_it_ends() -> None:
     assert orjson.loads(final_object(b"".join([*frames[:-1], empty])))["output"] == [item("Hm.")]
     for stream in (b"".join(frames[:-1]), b"", b"event: response.completed\ndata: {}\n\n"):
         assert final_object(stream) == stream
+
+
+@pytest.mark.parametrize(
+    ("broken", "kept"),
+    [(b"no end", ""), (b'a\tb"}', "a\tb"), (b'\\q"}', "\\q"), (b'\\u12"}', "\\u12"), (b'\x01"}', "\x01")],
+    ids=["no end", "a tab", "an escape of no kind", "half an escape", "a control character"],
+)
+@pytest.mark.parametrize("is_last", [True, False])
+def test_a_delta_that_is_no_json_breaks_nothing(broken: bytes, kept: str, is_last: bool) -> None:
+    added = frame("response.output_item.added", 1, output_index=0, item={**item(""), "content": []})
+    good = frame("response.output_text.delta", 2, delta="good")
+    kind = b"response.output_text.delta"
+    bad = b'event: %b\ndata: {"type":"%b","output_index":0,"delta":"%b\n\n' % (kind, kind, broken)
+    accumulator = fold_of(_CREATED, added, *((good, bad) if is_last else (bad, good)))
+    (said,) = ended(accumulator)["output"]
+    assert said["content"][0]["text"] == ("good" + kept if is_last else kept + "good")
